@@ -1,0 +1,30 @@
+# `make demo` and `make test` need Python 3.11 or newer and nothing else: each makes the virtual environment it needs.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+EXTRA ?= cpu
+
+.PHONY: demo test test-slow lint install
+
+install: $(VENV)/installed
+
+$(VENV)/installed: setup.py
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[$(EXTRA),dev]"
+	touch $@
+
+demo: install
+	$(BIN)/python -m dataloaders.synthetic --output data/demo
+	$(BIN)/python train.py --config configs/experiments/demo.yaml --model_dir runs/demo
+	$(BIN)/python export.py --config runs/demo/config.yaml --checkpoint runs/demo --output runs/demo/saved_model
+	$(BIN)/python detect.py --model runs/demo/saved_model --input 'data/demo/val/*0.jpg' --output runs/demo/pictures
+
+test: install lint
+	$(BIN)/python -m pytest
+
+test-slow: install
+	$(BIN)/python -m pytest -m slow
+
+lint: install
+	$(BIN)/ruff check .

@@ -1,0 +1,53 @@
+"""Vocabulary of data: sources, the checks at the door, augmentation."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from official.core.config import Config
+
+
+class CocoSource(Config):
+    """COCO JSON. Boxes: `bbox` = x, y, width, height in pixels. Categories are matched to `classes` by name."""
+
+    type: Literal["coco"] = "coco"
+    annotations: str
+    images: str
+
+
+class VocSource(Config):
+    """Pascal VOC: `root`/Annotations/*.xml, `root`/JPEGImages, `root`/ImageSets/Main/`split`.txt."""
+
+    type: Literal["voc"] = "voc"
+    root: str
+    split: str
+
+
+Source = Annotated[CocoSource | VocSource, Field(discriminator="type")]
+
+
+class Augmentation(Config):
+    """Random geometry and colour of one image; every parameter is drawn before anything is decoded."""
+
+    flip: bool = True
+    jitter: float = Field(0.0, ge=0, lt=1, description="Each edge moves by up to this fraction of the image's side.")
+    hue: float = Field(0.0, ge=0, le=0.5, description="Hue is shifted by up to +-this fraction of the colour circle.")
+    saturation: float = Field(1.0, ge=1, description="Saturation is multiplied or divided by up to this.")
+    exposure: float = Field(1.0, ge=1, description="Value (of HSV) is multiplied or divided by up to this.")
+
+
+class Split(Config):
+    """One split of the data and how it is read."""
+
+    source: Source
+    batch_size: PositiveInt = Field(description="Of the whole step: all replicas and all micro-batches.")
+    max_boxes: PositiveInt = Field(100, description="Boxes are padded to this many; an image with more is reported.")
+    on_bad: Literal["fail", "skip"] = Field("fail", description="What happens to bad annotations and images.")
+    augmentation: Augmentation | None = None
+    threads: PositiveInt | None = Field(None, description="Parallel decoders; none: chosen by tf.data.")
+
+
+class Data(Config):
+    classes: tuple[str, ...] = Field(min_length=1, description="Class names; the position is the contiguous class id.")
+    train: Split
+    validation: Split

@@ -1,0 +1,112 @@
+"""Where a run computes: TPU, GPU or CPU, chosen by `runtime.device`, and the strategy that goes with it."""
+
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from official.core.config import Runtime
+from official.core.errors import UserError
+
+
+class DeviceError(UserError):
+    """The device asked for cannot be used; the message says why and what to do."""
+
+
+class Placement(NamedTuple):
+    strategy: tf.distribute.Strategy
+    device: str  # tpu, gpu or cpu
+    reason: str
+
+    def __str__(self) -> str:
+        replicas = self.strategy.num_replicas_in_sync
+        return f"{self.device.upper()}, {replicas} replica{'s' if replicas > 1 else ''} ({self.reason})"
+
+
+def place(runtime: Runtime) -> Placement:
+    """Chooses the device: TPU, else GPU, else CPU for `auto`; what is named otherwise.
+
+    Raises:
+        DeviceError: the named device is not there.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    match runtime.device:
+        case "tpu":
+            return Placement(_tpu_strategy(runtime), "tpu", "runtime.device: tpu")
+        case "gpu":
+            if not gpus:
+                raise DeviceError(
+                    "runtime.device is gpu, but TensorFlow sees no GPU; install with `pip install -e .[gpu]`, "
+                    "check nvidia-smi, or set runtime.device=cpu"
+                )
+            return Placement(_local_strategy(len(gpus)), "gpu", "runtime.device: gpu")
+        case "cpu":
+            tf.config.set_visible_devices([], "GPU")
+            return Placement(_local_strategy(0), "cpu", "runtime.device: cpu")
+    if runtime.tpu or os.environ.get("TPU_NAME") or tf.config.list_physical_devices("TPU"):
+        return Placement(_tpu_strategy(runtime), "tpu", "runtime.device: auto, and a TPU is named or attached")
+    if gpus:
+        return Placement(_local_strategy(len(gpus)), "gpu", "runtime.device: auto, no TPU named or attached, GPU found")
+    return Placement(_local_strategy(0), "cpu", "runtime.device: auto, no TPU named or attached, no GPU found")
+
+
+def _local_strategy(gpus: int) -> tf.distribute.Strategy:
+    return tf.distribute.MirroredStrategy() if gpus > 1 else tf.distribute.get_strategy()
+
+
+def _tpu_strategy(runtime: Runtime) -> tf.distribute.Strategy:
+    name = runtime.tpu or os.environ.get("TPU_NAME", "")
+    if name and name != "local" and not name.startswith("grpc://"):
+        check_cloud_tpu(runtime, name)
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
+            tpu=name or "local", zone=runtime.tpu_zone or None, project=runtime.tpu_project or None
+        )
+        if name not in ("", "local"):
+            tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        raise DeviceError(
+            f"the TPU {name or 'local'!r} does not start: {str(error).splitlines()[0]}. On a TPU VM install with "
+            "`pip install -e .[tpu]` and use runtime.tpu=local; elsewhere set runtime.tpu to the TPU's name"
+        ) from None
+    return tf.distribute.TPUStrategy(resolver)
+
+
+def check_cloud_tpu(runtime: Runtime, name: str, make_client: Callable[..., Any] | None = None) -> None:
+    """Asks Google Cloud about a TPU before connecting: it exists, is healthy, and runs this TensorFlow version.
+
+    Raises:
+        DeviceError: one clear sentence for each of the three.
+    """
+    if make_client is None:
+        from cloud_tpu_client import Client  # here, since it is slow to import and only this needs it
+
+        make_client = Client
+    try:
+        client = make_client(tpu=name, zone=runtime.tpu_zone or None, project=runtime.tpu_project or None)
+        state, health, version = client.state(), client.health(), client.runtime_version()
+    except Exception as error:  # the client raises whatever its HTTP stack does
+        raise DeviceError(
+            f"TPU {name!r} is not found (zone {runtime.tpu_zone or 'of this machine'!r}, project "
+            f"{runtime.tpu_project or 'of this machine'!r}): {str(error).splitlines()[0]}. "
+            "Check runtime.tpu, tpu_zone and tpu_project"
+        ) from None
+    if state != "READY" or health not in (None, "HEALTHY"):
+        raise DeviceError(f"TPU {name!r} is {state}, health {health}; expected READY and HEALTHY: start or recreate it")
+    ours = ".".join(tf.__version__.split(".")[:2])
+    if version and ".".join(version.removeprefix("tpu-vm-tf-").removesuffix("-pjrt").split(".")[:2]) != ours:
+        raise DeviceError(
+            f"TPU {name!r} runs TensorFlow {version}, this program {tf.__version__}; use the same version on both"
+        )
+
+
+def assign(variables: list[tf.Variable], values: list[tf.Tensor]) -> None:
+    """In replica context: writes this replica's values, which all replicas agree on, to its copy of each variable."""
+
+    def write(strategy: tf.distribute.StrategyExtended, values: list[Any]) -> None:
+        for variable, value in zip(variables, values, strict=True):
+            strategy.extended.update(variable, lambda v, x: v.assign(x), args=(value,), group=False)
+
+    tf.distribute.get_replica_context().merge_call(write, args=(values,))

@@ -1,0 +1,132 @@
+"""One training step as a pure function: (state, batch) -> (state, metrics). The trainer holds the variables."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from official.core.config import Trainer
+from official.core.task import Batch, Task
+from official.optimization.moving_average import update_average
+from official.optimization.optimizers import apply_gradients
+
+Tensors = list[tf.Tensor]
+
+
+class State(NamedTuple):
+    """All that a run remembers between two steps. Weights and slots are float32; lists follow the model's variables."""
+
+    step: tf.Tensor  # int64 scalar: updates done. With the seed it is also the position in the data.
+    weights: Tensors  # trainable
+    statistics: Tensors  # not trainable: batch-norm's moving statistics, and frozen layers
+    slots: dict[str, Tensors]  # of the optimiser, per trainable weight
+    average: Tensors  # moving average of weights + statistics; empty when the run keeps none
+
+
+class Metrics(NamedTuple):
+    scalars: dict[str, tf.Tensor]  # float32 scalars, equal on all replicas
+    finite: dict[str, tf.Tensor]  # bool scalars in order of computation: the first False is where it went wrong
+
+
+class Gradients(NamedTuple):
+    """Of one batch or micro-batch: mean over its examples."""
+
+    gradients: Tensors
+    statistics: Tensors
+    scalars: dict[str, tf.Tensor]
+    finite: dict[str, tf.Tensor]
+
+
+@dataclass(frozen=True)
+class TrainStep:
+    """Forward, loss, backward, reduction over replicas, clip, update, moving average."""
+
+    task: Task
+    model: keras.Model
+    config: Trainer
+    learning_rate: Callable[[tf.Tensor], tf.Tensor]
+
+    def __call__(self, state: State, batch: Batch) -> tuple[State, Metrics]:
+        """Runs in replica context on this replica's share of the batch (first dimension of every tensor)."""
+        step = state.step + 1
+        part = self._micro_batches(state, batch) if self.config.micro_batches > 1 else self._differentiate(state, batch)
+        context = tf.distribute.get_replica_context()
+        mean = tf.distribute.ReduceOp.MEAN  # every replica has as many examples, so the mean of means is the mean
+        gradients = context.all_reduce(mean, part.gradients)
+        statistics = context.all_reduce(mean, part.statistics)
+        scalars = context.all_reduce(mean, part.scalars)
+
+        gradients, norm, finite_gradients = self._clip(gradients)
+        rate = self.learning_rate(step)
+        decayed = [weight.path.endswith("kernel") for weight in self.model.trainable_variables]
+        update = apply_gradients(self.config.optimizer, state.weights, gradients, state.slots, decayed, rate, step)
+        average = state.average
+        if self.config.moving_average is not None:
+            average = update_average(self.config.moving_average, average, update.weights + statistics, step)
+
+        new_state = State(step, update.weights, statistics, update.slots, average)
+        scalars = scalars | {"learning_rate": rate, "gradient_norm": norm}
+        return new_state, Metrics(scalars, self._agree(context, part.finite) | finite_gradients)
+
+    def _differentiate(self, state: State, batch: Batch) -> Gradients:
+        images, labels = self.task.prepare(batch)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(state.weights)
+            outputs, statistics = self.model.stateless_call(state.weights, state.statistics, images, training=True)
+            outputs = tf.nest.flatten(outputs)  # Keras hands out a lone output without its list
+            loss, parts = self.task.loss(outputs, labels)
+        gradients = tape.gradient(loss, state.weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        finite = {
+            f"network output {name}": _is_finite(output)
+            for name, output in zip(self.model.output_names, outputs, strict=True)
+        }
+        finite |= {f"loss part '{name}'": _is_finite(part) for name, part in parts.items()} | {"loss": _is_finite(loss)}
+        return Gradients(gradients, statistics, {"loss": loss} | parts, finite)
+
+    def _micro_batches(self, state: State, batch: Batch) -> Gradients:
+        """Adds the gradients of the batch's parts. Batch-norm normalises each part alone; its averages follow in turn."""
+        count = self.config.micro_batches
+        parts = tf.nest.map_structure(lambda x: tf.reshape(x, [count, x.shape[0] // count, *x.shape[1:]]), batch)
+
+        def one(index: tf.Tensor, statistics: Tensors) -> Gradients:
+            return self._differentiate(
+                state._replace(statistics=statistics), tf.nest.map_structure(lambda x: x[index], parts)
+            )
+
+        def body(index: tf.Tensor, total: Gradients) -> tuple[tf.Tensor, Gradients]:
+            new = one(index, total.statistics)
+            add = tf.nest.map_structure(
+                lambda a, b: a + b / count, (total.gradients, total.scalars), (new.gradients, new.scalars)
+            )
+            finite = {name: total.finite[name] & value for name, value in new.finite.items()}
+            return index + 1, Gradients(add[0], new.statistics, add[1], finite)
+
+        first = one(tf.constant(0), state.statistics)
+        start = first._replace(
+            **tf.nest.map_structure(lambda x: x / count, {"gradients": first.gradients, "scalars": first.scalars})
+        )
+        # A loop, one part after the other: unrolled, the runtime would hold the activations of all parts at once.
+        return tf.while_loop(lambda index, _: index < count, body, (tf.constant(1), start), parallel_iterations=1)[1]
+
+    def _clip(self, gradients: Tensors) -> tuple[Tensors, tf.Tensor, dict[str, tf.Tensor]]:
+        """Global norm, gradients clipped to it if asked, and which gradients are finite."""
+        squares = [tf.reduce_sum(tf.square(gradient)) for gradient in gradients]
+        names = [weight.path for weight in self.model.trainable_variables]
+        finite = {f"gradient of {name}": tf.math.is_finite(square) for name, square in zip(names, squares, strict=True)}
+        norm = tf.sqrt(tf.add_n(squares))
+        if self.config.clip_global_norm is not None:
+            factor = self.config.clip_global_norm / tf.maximum(norm, self.config.clip_global_norm)
+            gradients = [gradient * factor for gradient in gradients]
+        return gradients, norm, finite
+
+    @staticmethod
+    def _agree(context: Any, finite: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """True where the quantity is finite on every replica."""
+        broken = {name: tf.cast(~value, tf.float32) for name, value in finite.items()}
+        return {name: count == 0 for name, count in context.all_reduce(tf.distribute.ReduceOp.SUM, broken).items()}
+
+
+def _is_finite(tensor: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_all(tf.math.is_finite(tensor))

@@ -1,0 +1,28 @@
+"""TensorBoard: losses, learning rate, gradient norm, evaluation metrics, pictures."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+class Summaries:
+    """Writes one run's events below `directory`."""
+
+    def __init__(self, directory: str) -> None:
+        self._writer = tf.summary.create_file_writer(directory)
+
+    def scalars(self, values: Mapping[str, Any], step: int, group: str = "train") -> None:
+        """Numbers under `group/`; anything that is not a number (lists, tables) is left out."""
+        with self._writer.as_default(step=step):
+            for name, value in values.items():
+                if isinstance(value, int | float):
+                    tf.summary.scalar(f"{group}/{name}", value)
+        self._writer.flush()
+
+    def picture(self, name: str, image: np.ndarray, step: int) -> None:
+        """One uint8 [height, width, 3] picture."""
+        with self._writer.as_default(step=step):
+            tf.summary.image(name, image[np.newaxis])  # [1, height, width, 3]
+        self._writer.flush()

@@ -1,0 +1,222 @@
+"""The trainer: holds the variables around the pure step, feeds it, saves, evaluates, reports, and stops at a NaN."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from official.core.checkpoint import CheckpointError, CheckpointFolder
+from official.core.config import Duration, Runtime, Trainer
+from official.core.config_io import ConfigError
+from official.core.distribution import Placement, assign
+from official.core.errors import UserError
+from official.core.initialise import freeze, initialise, variables_by_path
+from official.core.progress import progress
+from official.core.step import Metrics, State, TrainStep
+from official.core.summaries import Summaries
+from official.core.task import Shard, Task
+from official.optimization.optimizers import slot_names
+from official.optimization.schedules import build_schedule
+
+Evaluate = Callable[[str], dict[str, Any]]
+
+
+class NotFiniteError(UserError):
+    """A loss, gradient or network output became NaN or infinite."""
+
+
+class Run:
+    """One training run: the model, the variables of its state, and the compiled loop around the step."""
+
+    def __init__(self, task: Task, config: Trainer, runtime: Runtime, placement: Placement, directory: str) -> None:
+        self.task, self.config, self.runtime, self.placement, self.directory = (
+            task,
+            config,
+            runtime,
+            placement,
+            directory,
+        )
+        self._check_batch()
+        with placement.strategy.scope():
+            self.model = task.build_model()
+            freeze(self.model, config.freeze)
+            self.variables = self._make_variables()
+        self.checkpoints = CheckpointFolder(f"{directory}/checkpoints", config.checkpoint.keep)
+        schedule = build_schedule(config.schedule, self.total_steps, self.to_steps)
+        self.train_step = TrainStep(task, self.model, config, schedule)
+        self._one_step = tf.function(self._one_step_everywhere, autograph=False)
+        self._loop = tf.function(self._run_steps, autograph=False)
+
+    @property
+    def step(self) -> int:
+        """Updates done."""
+        return int(self.variables.step.numpy())
+
+    @property
+    def total_steps(self) -> int:
+        return self.to_steps(self.config.duration)
+
+    def to_steps(self, duration: Duration) -> int:
+        return duration.in_steps(self.task.batch_size, self.task.examples_per_epoch)
+
+    def resume_or_initialise(self) -> str:
+        """Continues from the newest checkpoint, else starts from `trainer.initialise`, else afresh; says which."""
+        latest = self.checkpoints.latest()
+        if latest is not None:
+            manifest = self.checkpoints.restore(latest, self._groups())
+            for name, here in self._facts().items():
+                if manifest[name] != here:
+                    raise CheckpointError(
+                        f"{latest}: {name} was {manifest[name]}, now it is {here}; the position in the data would "
+                        "be lost. Set it back, or start a new --model_dir (trainer.initialise takes the weights along)."
+                    )
+            return f"resumed from {latest} at step {self.step}"
+        report = f"fresh weights from seed {self.runtime.seed}"
+        if self.config.initialise is not None:
+            report = initialise(self.model, self.config.initialise)
+        for average, value in zip(
+            self.variables.average, self.variables.weights + self.variables.statistics, strict=False
+        ):
+            average.assign(value)
+        return report
+
+    def train(self, evaluate: Evaluate | None = None) -> None:
+        """Trains to the end of the duration. `evaluate` scores a checkpoint, as often as `evaluate_every` says."""
+        summaries = Summaries(f"{self.directory}/tensorboard")
+        summaries.picture(
+            "train/batch", self.task.pictures(next(iter(self.task.train_inputs(self.step, Shard())))), self.step
+        )
+        save, summarise, score = self._intervals()
+        iterator = self._inputs()
+        with progress("training", self.total_steps, start=self.step) as advance:
+            while self.step < self.total_steps:
+                begin = self.step
+                end = min(
+                    [
+                        begin + self.config.steps_per_loop,
+                        *(n - begin % n + begin for n in (save, summarise, score)),
+                        self.total_steps,
+                    ]
+                )
+                result = self._loop(iterator, tf.constant(end - begin, tf.int64))
+                self._stop_if_not_finite(begin, result)
+                scalars = {name: float(value) for name, value in result["scalars"].items()}
+                advance(end - begin, f"loss {scalars['loss']:.4g}")
+                finished = end == self.total_steps
+                scoring = evaluate is not None and (end % score == 0 or finished)
+                if end % summarise == 0 or finished:
+                    summaries.scalars(scalars, end)
+                if end % save == 0 or finished or scoring:
+                    path = self.checkpoints.save(end, self._groups(), self._facts())
+                if scoring:
+                    self._score(evaluate, path, summaries)
+
+    def _score(self, evaluate: Evaluate, path: str, summaries: Summaries) -> None:
+        metrics = evaluate(path)
+        summaries.scalars(metrics, self.step, group="evaluation")
+        metric = self.config.checkpoint.best_metric
+        if metric not in metrics:
+            raise ConfigError(f"trainer.checkpoint.best_metric: no metric {metric!r}; there are {', '.join(metrics)}")
+        self.checkpoints.offer_best(path, metric, metrics[metric])
+
+    def _intervals(self) -> tuple[int, int, int]:
+        """Steps between checkpoints, between summaries, between evaluations."""
+        score = self.config.evaluate_every or self.config.duration
+        return (
+            self.to_steps(self.config.checkpoint.every),
+            self.to_steps(self.config.summary_every),
+            self.to_steps(score),
+        )
+
+    def _run_steps(self, iterator: Iterator[Any], count: tf.Tensor) -> dict[str, Any]:
+        """`count` steps on the device: mean scalars; the first step with a NaN (0-based, -1: none) and what was finite."""
+        shapes = self._one_step.get_concrete_function(iterator).structured_outputs
+        totals = {name: tf.zeros([]) for name in shapes.scalars}
+        start = (tf.constant(0, tf.int64), totals, tf.constant(-1, tf.int64), tf.ones([len(shapes.finite)], tf.bool))
+
+        def body(index: tf.Tensor, totals: dict[str, tf.Tensor], bad: tf.Tensor, finite: tf.Tensor) -> tuple[Any, ...]:
+            metrics = self._one_step(iterator)
+            totals = {name: total + metrics.scalars[name] for name, total in totals.items()}
+            flags = tf.stack(list(metrics.finite.values()))  # [quantities]
+            finite = tf.where(bad < 0, flags, finite)
+            return index + 1, totals, tf.where((bad < 0) & ~tf.reduce_all(flags), index, bad), finite
+
+        _, totals, bad, finite = tf.while_loop(lambda index, *_: index < count, body, start, parallel_iterations=1)
+        means = {name: total / tf.cast(count, tf.float32) for name, total in totals.items()}
+        return {"scalars": means, "bad": bad, "finite": dict(zip(shapes.finite, tf.unstack(finite), strict=True))}
+
+    def _one_step_everywhere(self, iterator: Iterator[Any]) -> Metrics:
+        strategy = self.placement.strategy
+        metrics = strategy.run(self._replica_step, args=(next(iterator),))
+        return tf.nest.map_structure(lambda value: strategy.experimental_local_results(value)[0], metrics)
+
+    def _replica_step(self, batch: Any) -> Metrics:
+        state = tf.nest.map_structure(tf.convert_to_tensor, self.variables)
+        new_state, metrics = self.train_step(state, batch)
+        assign(tf.nest.flatten(self.variables), tf.nest.flatten(new_state))
+        return metrics
+
+    def _inputs(self) -> Iterator[Any]:
+        """Batches from this run's position on; with several replicas, each batch split among them in order."""
+        strategy = self.placement.strategy
+        replicas = strategy.num_replicas_in_sync
+        if replicas == 1:
+            return iter(self.task.train_inputs(self.step, Shard()))
+
+        def per_replica(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            dataset = self.task.train_inputs(self.step, Shard(context.input_pipeline_id, context.num_input_pipelines))
+            parts = replicas // context.num_input_pipelines
+
+            def split(batch: Any) -> Any:
+                return tf.nest.map_structure(lambda x: tf.reshape(x, [parts, x.shape[0] // parts, *x.shape[1:]]), batch)
+
+            return dataset.map(split).unbatch()
+
+        return iter(strategy.distribute_datasets_from_function(per_replica))
+
+    def _stop_if_not_finite(self, begin: int, result: dict[str, Any]) -> None:
+        bad = int(result["bad"])
+        if bad < 0:
+            return
+        step = begin + bad
+        quantity = next(name for name, finite in result["finite"].items() if not finite)
+        # Every batch is a function of seed and step, so the one that broke can simply be read again.
+        batch = next(iter(self.task.train_inputs(step, Shard())))
+        raise NotFiniteError(
+            f"step {step + 1}: {quantity} is NaN or infinite; example ids of the batch: "
+            f"{batch.example_id.numpy().tolist()}. "
+            f"Nothing was saved since; the last good checkpoint is {self.checkpoints.latest() or 'none yet'}. "
+            "Look at these examples; lower the learning rate, lengthen burn_in or set trainer.clip_global_norm."
+        )
+
+    def _check_batch(self) -> None:
+        replicas, parts = self.placement.strategy.num_replicas_in_sync, self.config.micro_batches
+        if self.task.batch_size % (replicas * parts):
+            raise ConfigError(
+                f"batch_size {self.task.batch_size} does not divide by {replicas} replicas x {parts} micro_batches; "
+                f"use a multiple of {math.lcm(replicas * parts)}"
+            )
+
+    def _make_variables(self) -> State:
+        weights = [variable.value for variable in self.model.trainable_variables]
+        statistics = [variable.value for variable in self.model.non_trainable_variables]
+        slots = {
+            name: [tf.Variable(tf.zeros_like(weight), trainable=False) for weight in weights]
+            for name in slot_names(self.config.optimizer)
+        }
+        averaged = weights + statistics if self.config.moving_average else []
+        average = [tf.Variable(tf.convert_to_tensor(value), trainable=False) for value in averaged]
+        return State(tf.Variable(0, dtype=tf.int64, trainable=False), weights, statistics, slots, average)
+
+    def _groups(self) -> dict[str, dict[str, tf.Variable]]:
+        """The state as named groups of named variables, as it is saved."""
+        weights = [variable.path for variable in self.model.trainable_variables]
+        names = weights + [variable.path for variable in self.model.non_trainable_variables]
+        groups = {"progress": {"step": self.variables.step}, "weights": variables_by_path(self.model)}
+        groups |= {name: dict(zip(weights, slot, strict=True)) for name, slot in self.variables.slots.items()}
+        return groups | {"average": dict(zip(names, self.variables.average, strict=False))}
+
+    def _facts(self) -> dict[str, Any]:
+        """What together with the step fixes the position in the data."""
+        return {"seed": self.runtime.seed, "batch_size": self.task.batch_size}

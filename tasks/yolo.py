@@ -1,0 +1,85 @@
+"""The YOLO family as a task: wires model, loss, data and evaluation for the trainer."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from configs.yolo import YoloTask
+from dataloaders.augment.colour import apply_colour
+from dataloaders.batch import EvalBatch, TrainBatch
+from dataloaders.pictures import picture_of
+from dataloaders.pipeline import eval_dataset, train_dataset
+from dataloaders.sources import DetectionDataset, open_source
+from losses.yolo import yolo_loss
+from losses.yolo_assignment import Truth
+from modeling.detector import build_detector
+from modeling.heads.yolo import decode
+from official.core.task import Scalars, Shard
+from official.vision.detect import detect
+from official.vision.evaluator import CocoEvaluator
+from official.vision.nms import Detections
+
+
+class Yolo:
+    """YOLOv3-tiny, YOLOv4-tiny and their kin. `config` is the experiment's `task`, `seed` its `runtime.seed`."""
+
+    def __init__(self, config: YoloTask, seed: int) -> None:
+        self.config, self.seed = config, seed
+        self.batch_size = config.data.train.batch_size
+
+    @property
+    def examples_per_epoch(self) -> int:
+        return len(self.train_data)
+
+    @cached_property
+    def train_data(self) -> DetectionDataset:
+        return self._open(self.config.data.train)
+
+    @cached_property
+    def validation_data(self) -> DetectionDataset:
+        return self._open(self.config.data.validation)
+
+    def build_model(self) -> keras.Model:
+        return build_detector(self.config.model, len(self.config.data.classes), self.seed)
+
+    def train_inputs(self, start_step: int, shard: Shard) -> tf.data.Dataset:
+        split, model = self.config.data.train, self.config.model
+        return train_dataset(
+            self.train_data, split, model.input_size, self.config.evaluation, "cxcywh", self.seed, start_step, shard
+        )
+
+    def eval_inputs(self) -> tf.data.Dataset:
+        return eval_dataset(
+            self.validation_data, self.config.data.validation, self.config.model.input_size, self.config.evaluation
+        )
+
+    def prepare(self, batch: TrainBatch) -> tuple[tf.Tensor, Truth]:
+        images, boxes = apply_colour(batch)
+        return images, Truth(boxes, tf.cast(batch.classes, tf.int32), batch.valid)
+
+    def loss(self, outputs: Sequence[tf.Tensor], labels: Truth) -> tuple[tf.Tensor, Scalars]:
+        model = self.config.model
+        return yolo_loss(outputs, labels, model.head, self.config.loss, model.input_size)
+
+    def decode(self, outputs: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Network outputs to (boxes yxyx relative to the network input [b, n, 4], scores [b, n, classes])."""
+        return decode(outputs, self.config.model.head, self.config.model.input_size)
+
+    def detect(self, model: keras.Model, batch: EvalBatch) -> Detections:
+        size, protocol = self.config.model.input_size, self.config.evaluation
+        return detect(model, self.decode, batch.image, batch.image_size, protocol, size)
+
+    def evaluator(self) -> CocoEvaluator:
+        data, split = self.validation_data, self.config.data.validation.source.model_dump(mode="json")
+        return CocoEvaluator(data.ground_truth(), data.category_ids, self.config.evaluation, split)
+
+    def pictures(self, batch: TrainBatch) -> np.ndarray:
+        images, labels = self.prepare(batch)
+        return picture_of(images, labels.boxes, labels.classes, labels.valid, self.config.data.classes)
+
+    def _open(self, split: Any) -> DetectionDataset:
+        return open_source(split.source, self.config.data.classes, split.on_bad, split.max_boxes)

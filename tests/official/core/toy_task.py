@@ -1,0 +1,69 @@
+"""A one-convolution task with batch-norm: everything the trainer needs and nothing else."""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from official.core.config import Trainer
+from official.core.task import Shard
+
+HEIGHT, WIDTH = 6, 10
+
+
+class ToyBatch(NamedTuple):
+    image: tf.Tensor
+    target: tf.Tensor
+    example_id: tf.Tensor
+
+
+class ToyTask:
+    """Regression of the mean colour; `poison` (a step, 0-based) makes the targets of that batch NaN."""
+
+    def __init__(self, batch_size: int = 4, poison: int = -1, norm: bool = True, sync: bool = False) -> None:
+        self.batch_size, self.examples_per_epoch = batch_size, 12
+        self.poison, self.norm, self.sync = poison, norm, sync
+
+    def build_model(self) -> keras.Model:
+        image = keras.Input([HEIGHT, WIDTH, 3])
+        kernel = keras.initializers.VarianceScaling(seed=7)
+        x = keras.layers.Conv2D(4, 3, name="body_conv", use_bias=False, kernel_initializer=kernel)(image)
+        if self.norm:
+            x = keras.layers.BatchNormalization(name="body_norm", synchronized=self.sync)(x)
+        x = keras.layers.Conv2D(1, 1, name="head_conv", kernel_initializer=kernel)(keras.layers.ReLU()(x))
+        return keras.Model(image, [keras.layers.GlobalAveragePooling2D(name="mean")(x)])
+
+    def train_inputs(self, start_step: int, shard: Shard) -> tf.data.Dataset:
+        share = self.batch_size // shard.count
+
+        def make(step: tf.Tensor) -> ToyBatch:
+            image = tf.random.stateless_uniform([self.batch_size, HEIGHT, WIDTH, 3], [1, 2] + tf.stack([step, step]))
+            target = tf.reduce_mean(image, [1, 2, 3])[:, tf.newaxis] * 3  # [batch, 1]
+            target = tf.where(step == self.poison, np.nan, target)
+            ids = step * self.batch_size + tf.range(self.batch_size, dtype=tf.int64)
+            return tf.nest.map_structure(lambda x: x[shard.index * share :][:share], ToyBatch(image, target, ids))
+
+        return tf.data.Dataset.range(start_step, 10**9).map(make)
+
+    def prepare(self, batch: ToyBatch) -> tuple[tf.Tensor, tf.Tensor]:
+        return batch.image, batch.target
+
+    def loss(self, outputs, labels) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        loss = tf.reduce_mean(tf.square(outputs[0] - labels))
+        return loss, {"square": loss}
+
+    def pictures(self, batch: ToyBatch) -> np.ndarray:
+        return (batch.image[0].numpy() * 255).astype(np.uint8)
+
+
+def toy_trainer(**overrides) -> Trainer:
+    """A short run; keyword arguments replace top-level keys."""
+    values = {
+        "duration": {"steps": 6},
+        "steps_per_loop": 3,
+        "optimizer": {"type": "sgd", "momentum": 0.9, "weight_decay": 0.001},
+        "schedule": {"type": "constant", "learning_rate": 0.05},
+        "checkpoint": {"every": {"steps": 2}},
+    }
+    return Trainer.model_validate(values | overrides)
