@@ -1,4 +1,4 @@
-"""Export a detector as SavedModel: python export.py --config RUN/config.yaml --checkpoint RUN --output RUN/saved_model"""
+"""Export a detector as SavedModel: python export.py --config RUN/config.yaml --checkpoint RUN --output FOLDER"""
 
 import preflight
 
@@ -9,7 +9,7 @@ from absl import app, flags
 from configs.experiment import Experiment
 from official.core.config_io import load_config
 from official.core.errors import one_line_errors
-from serving.export import export_checkpoint
+from serving.jobs import export_checkpoint
 
 CONFIG = flags.DEFINE_string("config", None, "Experiment file; a run's own is RUN/config.yaml.", required=True)
 CHECKPOINT = flags.DEFINE_string(

@@ -1,12 +1,14 @@
-"""What must hold before anything is imported: TensorFlow is there, and the name `official` is ours."""
+"""What must hold before TensorFlow is imported: it is there, `official` is ours, and it does not chatter."""
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
 
 def check() -> None:
     """Ends the program with one line that says what to do, if it could not run anyway."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # warnings about its own build are nothing a user can act on
     here = Path(__file__).resolve().parent
     if importlib.util.find_spec("tensorflow") is None:
         sys.exit(

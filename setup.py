@@ -14,7 +14,7 @@ setup(
     install_requires=[
         "absl-py",
         "beartype",  # the run-time side of jaxtyping's checks, used by the tests' import hook
-        # cloud-tpu-client brings an old googleapis stack; resolved together with this bound, protobuf stays TensorFlow's.
+        # cloud-tpu-client brings an old googleapis stack; resolved together with this bound, protobuf stays new.
         "cloud-tpu-client",
         "google-api-core<1.32",
         "jaxtyping>=0.2.34",

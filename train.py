@@ -9,7 +9,7 @@ from absl import app, flags
 from configs.experiment import Experiment
 from official.core.config_io import load_config
 from official.core.errors import one_line_errors
-from serving.export import export_checkpoint
+from serving.jobs import export_checkpoint
 from tasks import jobs
 
 CONFIG = flags.DEFINE_string("config", None, "Experiment file (YAML).", required=True)

@@ -49,5 +49,8 @@ class Split(Config):
 
 class Data(Config):
     classes: tuple[str, ...] = Field(min_length=1, description="Class names; the position is the contiguous class id.")
+    category_ids: tuple[int, ...] | None = Field(
+        None, description="The data set's own id of each class, for detections of an export; none: 1, 2, …"
+    )
     train: Split
     validation: Split

@@ -33,7 +33,8 @@ def train(experiment: Experiment, directory: str, evaluate: bool) -> dict[str, A
         return None
     evaluation = Evaluation(task, directory)
     run.train(evaluation)
-    metrics = evaluation(find_checkpoint(directory))
+    best = find_checkpoint(directory)
+    metrics = evaluation.last if evaluation.last and evaluation.last["checkpoint"] == best else evaluation(best)
     report(metrics, experiment)
     return metrics
 
@@ -47,7 +48,7 @@ def evaluate(experiment: Experiment, checkpoint: str, directory: str) -> dict[st
 
 
 def watch(experiment: Experiment, run_directory: str, directory: str, timeout: float) -> int:
-    """Scores each new checkpoint of a training job beside this one, until none came for `timeout` s; returns how many."""
+    """Scores each new checkpoint of a training job beside this one until none came for `timeout` s; returns the count."""
     start(experiment.runtime)
     evaluation = Evaluation(build_task(experiment), directory)
     count = 0

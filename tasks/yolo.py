@@ -16,7 +16,7 @@ from dataloaders.pipeline import eval_dataset, train_dataset
 from dataloaders.sources import DetectionDataset, open_source
 from losses.yolo import yolo_loss
 from losses.yolo_assignment import Truth
-from modeling.detector import build_detector
+from modeling.detector import build_detector, fold_batch_norm
 from modeling.heads.yolo import decode
 from official.core.task import Scalars, Shard
 from official.vision.detect import detect
@@ -68,6 +68,10 @@ class Yolo:
     def decode(self, outputs: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """Network outputs to (boxes yxyx relative to the network input [b, n, 4], scores [b, n, classes])."""
         return decode(outputs, self.config.model.head, self.config.model.input_size)
+
+    def fold(self, model: keras.Model) -> keras.Model:
+        """The same network for inference, its batch-norm folded into the convolutions."""
+        return fold_batch_norm(self.config.model, len(self.config.data.classes), model)
 
     def detect(self, model: keras.Model, batch: EvalBatch) -> Detections:
         size, protocol = self.config.model.input_size, self.config.evaluation

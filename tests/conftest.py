@@ -28,3 +28,9 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"recorded traces and assets are not here ({SHARED})")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def two_replicas() -> tf.distribute.Strategy:
+    """Two replicas on the two logical CPUs; one strategy a process, since a second one reuses its collectives' keys."""
+    return tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])

@@ -193,7 +193,7 @@ def _read(path: str, groups: Mapping[str, Variables]) -> None:
     checkpoint = tf.train.Checkpoint(**{name: dict(group) for name, group in groups.items()})
     try:
         checkpoint.read(f"{path}/state").assert_existing_objects_matched().expect_partial()
-    except (tf.errors.OpError, AssertionError, ValueError) as error:
+    except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:
         raise CheckpointError(
             f"{path}: damaged or incomplete data ({_first_line(error)}); "
             "delete this folder to go on from the checkpoint before it"

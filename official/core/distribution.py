@@ -105,7 +105,7 @@ def check_cloud_tpu(runtime: Runtime, name: str, make_client: Callable[..., Any]
 def assign(variables: list[tf.Variable], values: list[tf.Tensor]) -> None:
     """In replica context: writes this replica's values, which all replicas agree on, to its copy of each variable."""
 
-    def write(strategy: tf.distribute.StrategyExtended, values: list[Any]) -> None:
+    def write(strategy: tf.distribute.Strategy, values: list[Any]) -> None:
         for variable, value in zip(variables, values, strict=True):
             strategy.extended.update(variable, lambda v, x: v.assign(x), args=(value,), group=False)
 

@@ -9,13 +9,13 @@ class UserError(ValueError):
     """Something the user gave cannot be used. The commands print its message without a traceback."""
 
 
-def one_line_errors(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
+def one_line_errors(main: Callable[..., None]) -> Callable[..., None]:
     """Decorates a command's `main`: an error made for the user ends it with the message alone and exit code 1."""
 
     @functools.wraps(main)
-    def wrapped(arguments: list[str]) -> None:
+    def wrapped(*arguments: list[str]) -> None:
         try:
-            main(arguments)
+            main(*arguments)
         except (UserError, FileNotFoundError) as error:
             sys.exit(f"error: {error}")
 

@@ -23,6 +23,7 @@ class Evaluation:
     def __init__(self, task: Task, directory: str) -> None:
         self.task, self.directory = task, directory
         self.model = task.build_model()
+        self.last: dict[str, Any] | None = None  # metrics of the latest evaluation
         self._detect = tf.function(lambda batch: task.detect(self.model, batch), autograph=False)
 
     def __call__(self, checkpoint: str) -> dict[str, Any]:
@@ -35,6 +36,7 @@ class Evaluation:
         tf.io.gfile.makedirs(self.directory)
         evaluator.save_detections(f"{self.directory}/detections.json")
         write_json(f"{self.directory}/metrics.json", metrics)
+        self.last = metrics
         return metrics
 
 

@@ -53,10 +53,9 @@ class TrainStep:
         step = state.step + 1
         part = self._micro_batches(state, batch) if self.config.micro_batches > 1 else self._differentiate(state, batch)
         context = tf.distribute.get_replica_context()
-        mean = tf.distribute.ReduceOp.MEAN  # every replica has as many examples, so the mean of means is the mean
-        gradients = context.all_reduce(mean, part.gradients)
-        statistics = context.all_reduce(mean, part.statistics)
-        scalars = context.all_reduce(mean, part.scalars)
+        # Every replica has as many examples, so the mean of their means is the mean.
+        local = (part.gradients, part.statistics, part.scalars)
+        gradients, statistics, scalars = context.all_reduce(tf.distribute.ReduceOp.MEAN, local)
 
         gradients, norm, finite_gradients = self._clip(gradients)
         rate = self.learning_rate(step)
@@ -86,7 +85,7 @@ class TrainStep:
         return Gradients(gradients, statistics, {"loss": loss} | parts, finite)
 
     def _micro_batches(self, state: State, batch: Batch) -> Gradients:
-        """Adds the gradients of the batch's parts. Batch-norm normalises each part alone; its averages follow in turn."""
+        """Adds the gradients of the batch's parts. Batch-norm sees each part alone; its averages follow in turn."""
         count = self.config.micro_batches
         parts = tf.nest.map_structure(lambda x: tf.reshape(x, [count, x.shape[0] // count, *x.shape[1:]]), batch)
 

@@ -1,7 +1,7 @@
 """The contract between the trainer, which owns the step, and a detector family, which owns everything else."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import keras
 import tensorflow as tf
@@ -17,6 +17,7 @@ class Shard(NamedTuple):
     count: int = 1
 
 
+@runtime_checkable
 class Evaluator(Protocol):
     """Collects detections of a whole split and scores them."""
 
@@ -27,6 +28,7 @@ class Evaluator(Protocol):
     def save_detections(self, path: str) -> None: ...
 
 
+@runtime_checkable
 class Task(Protocol):
     """What a detector family provides. What runs inside the step is pure, static in shape, and on the accelerator."""
 
@@ -57,6 +59,3 @@ class Task(Protocol):
 
     def pictures(self, batch: Batch) -> Any:
         """uint8 [height, width, 3] picture of a training batch as the network sees it, truth drawn in."""
-
-    def export(self, model: keras.Model, directory: str) -> None:
-        """Writes the model for inference."""

@@ -130,7 +130,7 @@ class Run:
         )
 
     def _run_steps(self, iterator: Iterator[Any], count: tf.Tensor) -> dict[str, Any]:
-        """`count` steps on the device: mean scalars; the first step with a NaN (0-based, -1: none) and what was finite."""
+        """`count` steps on the device: mean scalars; the first step with a NaN (0-based, -1: none), what was finite."""
         shapes = self._one_step.get_concrete_function(iterator).structured_outputs
         totals = {name: tf.zeros([]) for name in shapes.scalars}
         start = (tf.constant(0, tf.int64), totals, tf.constant(-1, tf.int64), tf.ones([len(shapes.finite)], tf.bool))

@@ -22,7 +22,9 @@ class CocoEvaluator:
         split: what the ground truth was read from.
     """
 
-    def __init__(self, ground_truth: dict[str, Any], category_ids: Sequence[int], protocol: Protocol, split: dict[str, Any]):
+    def __init__(
+        self, ground_truth: dict[str, Any], category_ids: Sequence[int], protocol: Protocol, split: dict[str, Any]
+    ):
         self._ground_truth, self._category_ids = ground_truth, category_ids
         self._protocol = {**protocol.model_dump(mode="json"), "split": split, "metric": METRIC}
         self.detections: list[dict[str, Any]] = []  # COCO results format

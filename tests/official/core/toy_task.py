@@ -1,5 +1,6 @@
 """A one-convolution task with batch-norm: everything the trainer needs and nothing else."""
 
+import json
 from typing import NamedTuple
 
 import keras
@@ -53,8 +54,34 @@ class ToyTask:
         loss = tf.reduce_mean(tf.square(outputs[0] - labels))
         return loss, {"square": loss}
 
+    def eval_inputs(self) -> tf.data.Dataset:
+        return self.train_inputs(0, Shard()).take(2)
+
+    def detect(self, model: keras.Model, batch: ToyBatch) -> tf.Tensor:
+        return tf.abs(model(batch.image, training=False)[0] - batch.target)
+
+    def evaluator(self) -> "MeanError":
+        return MeanError()
+
     def pictures(self, batch: ToyBatch) -> np.ndarray:
         return (batch.image[0].numpy() * 255).astype(np.uint8)
+
+
+class MeanError:
+    """Scores the mean absolute error, as `score` = 1 - error."""
+
+    def __init__(self) -> None:
+        self.errors: list[float] = []
+
+    def update(self, batch: ToyBatch, detections: tf.Tensor) -> None:
+        self.errors += detections.numpy().ravel().tolist()
+
+    def result(self) -> dict:
+        return {"score": 1 - float(np.mean(self.errors)), "images": len(self.errors)}
+
+    def save_detections(self, path: str) -> None:
+        with open(path, "w") as file:
+            json.dump(self.errors, file)
 
 
 def toy_trainer(**overrides) -> Trainer:

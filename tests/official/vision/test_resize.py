@@ -47,8 +47,8 @@ def test_pixels_equal_an_independent_bilinear_resize(protocol, image_size):
     (top, left), size = darknet_letterbox(image_size, input_size) if protocol is LETTERBOX else ((0, 0), input_size)
     exact = np.full((*input_size, 3), 128.0)
     exact[top : top + size[0], left : left + size[1]] = bilinear_reference(image, size)
-    # Half a grey level is rounding; the rest is float32.
-    assert np.abs(result - exact).max() <= 0.5 + 1e-3
+    # Half a grey level is rounding; the rest is what float32 coordinates lose.
+    assert np.abs(result - exact).max() <= 0.51
 
 
 def test_same_size_changes_nothing():
@@ -70,7 +70,8 @@ def test_placement_is_darknets():
 def test_letterbox_lies_where_darknets_does(shared):
     golden = np.load(shared / "golden" / "misc" / "image_ops.npz")
     image = golden["image_u8_chw"].transpose(1, 2, 0)
-    for name, input_size in {"letterbox_32x24": (24, 32), "letterbox_64x64": (64, 64), "letterbox_20x60": (60, 20)}.items():
+    sizes = {"letterbox_32x24": (24, 32), "letterbox_64x64": (64, 64), "letterbox_20x60": (60, 20)}
+    for name, input_size in sizes.items():
         grey = (golden[name] == 0.5).all(axis=0)
         ours = resize_image(tf.constant(image), input_size, LETTERBOX).numpy()
         np.testing.assert_array_equal((ours == 128).all(axis=-1), grey, err_msg=name)

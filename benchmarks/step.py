@@ -1,0 +1,96 @@
+"""Our training step against the bare one of the same Keras model: forward, loss, backward, momentum update, by hand.
+
+`python -m benchmarks.step [--json FILE]`: YOLOv4-tiny, one process, one batch, steps of the two in turn. At most 1.05.
+"""
+
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from benchmarks.report import arguments, interleaved, median_ratio, publish
+from benchmarks.synthetic_batch import random_batch
+from configs.experiment import Experiment
+from official.core.config_io import load_config
+from official.core.distribution import place
+from official.core.trainer import Run
+from tasks.jobs import build_task
+
+
+class RepeatedBatch:
+    """Stands in for the input pipeline, which is measured elsewhere."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.task = build_task(experiment)
+        self.task.__dict__["examples_per_epoch"] = 1000
+        config = experiment.task
+        self.batch = random_batch(config.data.train.batch_size, config.model.input_size, config.data.train.max_boxes)
+
+
+def bare_step(run: Run, batch: Any) -> Callable[[], tf.Tensor]:
+    """Forward, loss, backward and SGD with momentum and decay on copies of the run's variables, nothing else."""
+    task, model, config = run.task, run.model, run.config
+    variables = [tf.Variable(variable.value) for variable in model.trainable_variables]
+    statistics_ = [tf.Variable(variable.value) for variable in model.non_trainable_variables]
+    momenta = [tf.Variable(tf.zeros_like(variable)) for variable in variables]
+
+    @tf.function(autograph=False)
+    def step() -> tf.Tensor:
+        images, labels = task.prepare(batch)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            weights = [tf.convert_to_tensor(variable) for variable in variables]
+            tape.watch(weights)
+            outputs, new_statistics = model.stateless_call(weights, statistics_, images, training=True)
+            loss, _ = task.loss(outputs, labels)
+        gradients = tape.gradient(loss, weights)
+        for variable, value in zip(statistics_, new_statistics, strict=True):
+            variable.assign(value)
+        for variable, momentum, gradient in zip(variables, momenta, gradients, strict=True):
+            momentum.assign(config.optimizer.momentum * momentum + gradient + config.optimizer.weight_decay * variable)
+            variable.assign_sub(1e-5 * momentum)
+        return loss
+
+    return step
+
+
+def endless(batch: Any) -> Iterator[Any]:
+    return iter(tf.data.Dataset.from_tensors(batch).repeat())
+
+
+def main() -> None:
+    parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=416, help="input height and width (default 416)")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+    overrides = [
+        f"task.model.input_size=[{options.size}, {options.size}]",
+        f"task.data.train.batch_size={options.batch}",
+        "trainer.schedule={type: constant, learning_rate: 1.0e-5}",
+    ]
+    experiment = load_config("configs/experiments/yolov4_tiny_coco.yaml", Experiment, overrides)
+    stand_in = RepeatedBatch(experiment)
+    with tempfile.TemporaryDirectory() as directory:
+        run = Run(stand_in.task, experiment.trainer, experiment.runtime, place(experiment.runtime), directory)
+    iterator, one = endless(stand_in.batch), tf.constant(1, tf.int64)
+    step = bare_step(run, stand_in.batch)
+    seconds = interleaved(
+        {"ours": lambda: run._loop(iterator, one)["scalars"]["loss"].numpy(), "bare": lambda: step().numpy()},
+        options.rounds,
+    )
+    rows = [
+        {
+            "step": name,
+            "median ms": 1000 * statistics.median(values),
+            "min ms": 1000 * min(values),
+            "ratio to bare": median_ratio(values, seconds["bare"]),
+        }
+        for name, values in seconds.items()
+    ]
+    publish(f"YOLOv4-tiny, {options.size} x {options.size}, batch {options.batch}", rows, options.json)
+
+
+if __name__ == "__main__":
+    main()

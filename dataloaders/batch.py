@@ -1,0 +1,39 @@
+"""What travels from the host to the accelerator. First dimension of every field: the example."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+from jaxtyping import Bool, Float32, Int32, Int64, UInt8
+
+PADDING_ID = -1  # example_id of a row that only fills up the last evaluation batch
+
+
+class ColourDraws(NamedTuple):
+    """What was drawn for an example and is applied on the accelerator. False, 0, 1, 1 change nothing."""
+
+    flip: Bool[tf.Tensor, " b"]
+    hue: Float32[tf.Tensor, " b"]  # added, in turns of the colour circle
+    saturation: Float32[tf.Tensor, " b"]  # multiplied
+    exposure: Float32[tf.Tensor, " b"]  # multiplied
+
+
+class TrainBatch(NamedTuple):
+    """Examples of a training step, before colour and flip.
+
+    Boxes are relative to the network's input, in the form the task asked for. Padding rows: zeros, class 0, not valid.
+    """
+
+    image: UInt8[tf.Tensor, "b H W 3"]
+    boxes: Float32[tf.Tensor, "b n 4"]
+    classes: Int32[tf.Tensor, "b n"]
+    valid: Bool[tf.Tensor, "b n"]
+    example_id: Int64[tf.Tensor, " b"]
+    draws: ColourDraws
+
+
+class EvalBatch(NamedTuple):
+    """Examples of an evaluation step. A padding row has example_id -1, image 0, image_size 1 by 1."""
+
+    image: UInt8[tf.Tensor, "b H W 3"]
+    image_size: Int32[tf.Tensor, "b 2"]  # of the original (height, width)
+    example_id: Int64[tf.Tensor, " b"]

@@ -1,0 +1,220 @@
+"""From a data set to batches. Every example is a pure function of (run seed, epoch, position): threads change nothing.
+
+Position p of the endless training stream is epoch p // n, place p % n in that epoch's permutation. Step s of a global
+batch B reads positions s * B to s * B + B - 1, so resuming at a step needs no replay.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from jaxtyping import Bool, Float32, Int32, Int64, UInt8
+
+from configs.data import Augmentation, Split
+from dataloaders.augment.colour import draw_colour
+from dataloaders.augment.geometry import apply_geometry, draw_geometry, large_enough, transform_boxes
+from dataloaders.batch import PADDING_ID, EvalBatch, TrainBatch
+from dataloaders.sources import DetectionDataset
+from official.core.config import Protocol
+from official.core.errors import UserError
+from official.vision.boxes import BoxForm, convert_boxes
+from official.vision.resize import decode_image, resize_image
+
+
+class _Images(NamedTuple):
+    """One row per image of the data set."""
+
+    path: tf.Tensor  # string [images]
+    size: Int32[tf.Tensor, "images 2"]
+    image_id: Int64[tf.Tensor, " images"]
+
+
+class _Truth(NamedTuple):
+    """The boxes that training sees; those of image i are rows splits[i] to splits[i + 1]."""
+
+    splits: Int64[tf.Tensor, " images+1"]
+    boxes: Float32[tf.Tensor, "boxes 4"]  # in the task's form, relative to the image
+    yxyx: Float32[tf.Tensor, "boxes 4"]
+    classes: Int32[tf.Tensor, " boxes"]
+
+
+def train_dataset(
+    dataset: DetectionDataset,
+    split: Split,
+    input_size: tuple[int, int],
+    protocol: Protocol,
+    box_form: BoxForm,
+    seed: int,
+    start_step: int,
+    shard: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:
+    """The endless training stream from step `start_step` on: `TrainBatch` elements with static shapes.
+
+    Args:
+        protocol: its `resize` and `padding_value` make the geometry, so that training sees what evaluation will.
+        box_form: of the batch's boxes; they are relative to the network's input.
+        seed: of the run.
+        shard: (index, count) of this host; it reads its part of each global batch, split.batch_size / count examples.
+
+    Raises:
+        UserError: the batch size is not a multiple of the number of hosts, or the shard is not one of them.
+        tf.errors.InvalidArgumentError: while iterating, an image file can no longer be read as it was checked; named.
+    """
+    index, count = shard
+    if not 0 <= index < count or split.batch_size % count:
+        raise UserError(
+            f"batch_size {split.batch_size} is divided among {count} hosts, of which this is number {index}: "
+            f"expected a multiple of the number of hosts, which are numbered from 0"
+        )
+    per_host = split.batch_size // count
+    images, truth = _images(dataset), _training_truth(dataset, box_form)
+
+    def example(number: Int64[tf.Tensor, ""]) -> TrainBatch:
+        position = number // per_host * split.batch_size + index * per_host + number % per_host
+        epoch, place = position // len(dataset), position % len(dataset)
+        return _train_example(images, truth, split, input_size, protocol, box_form, seed, epoch, place)
+
+    numbers = tf.data.Dataset.counter(start=np.int64(start_step) * per_host, dtype=tf.int64)
+    return _batched(numbers, example, split.threads, per_host)
+
+
+def eval_dataset(
+    dataset: DetectionDataset, split: Split, input_size: tuple[int, int], protocol: Protocol
+) -> tf.data.Dataset:
+    """Every image once, in the data set's order: `EvalBatch` elements, all of `split.batch_size` rows.
+
+    The last batch is filled up with rows of example_id -1.
+
+    Raises:
+        tf.errors.InvalidArgumentError: while iterating, an image file can no longer be read as it was checked; named.
+    """
+    images = _images(dataset)
+
+    def example(row: Int64[tf.Tensor, ""]) -> EvalBatch:
+        image = _read_image(images.path[row], images.size[row])
+        return EvalBatch(resize_image(image, input_size, protocol), images.size[row], images.image_id[row])
+
+    padding = EvalBatch(tf.zeros([*input_size, 3], tf.uint8), tf.ones([2], tf.int32), tf.constant(PADDING_ID, tf.int64))
+    missing = -len(dataset) % split.batch_size
+    fill = tf.data.Dataset.from_tensors(padding).repeat(missing)
+    return _batched(tf.data.Dataset.range(len(dataset)), example, split.threads, split.batch_size, fill)
+
+
+def _batched(
+    numbers: tf.data.Dataset,
+    example: Callable[[tf.Tensor], TrainBatch | EvalBatch],
+    threads: int | None,
+    batch_size: int,
+    padding: tf.data.Dataset | None = None,
+) -> tf.data.Dataset:
+    """Maps in parallel and batches, in order whatever the number of threads."""
+    parallel = tf.data.AUTOTUNE if threads is None else threads
+    function = tf.autograph.experimental.do_not_convert(example)
+    examples = numbers.map(function, num_parallel_calls=parallel, deterministic=True)
+    if padding is not None:
+        examples = examples.concatenate(padding)
+    options = tf.data.Options()
+    options.deterministic = True
+    # Which example goes where is decided here, so tf.distribute must not divide the stream again.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return examples.batch(batch_size, drop_remainder=True).prefetch(2).with_options(options)
+
+
+def _train_example(
+    images: _Images,
+    truth: _Truth,
+    split: Split,
+    input_size: tuple[int, int],
+    protocol: Protocol,
+    box_form: BoxForm,
+    seed: int,
+    epoch: Int64[tf.Tensor, ""],
+    place: Int64[tf.Tensor, ""],
+) -> TrainBatch:
+    """One row of a TrainBatch (its fields without the first dimension)."""
+    last = images.path.shape[0] - 1
+    epoch_seed = tf.stack([tf.constant(seed, tf.int64), epoch])
+    row = tf.random.experimental.index_shuffle(place, epoch_seed, tf.constant(last, tf.int64))
+    example_seed = tf.random.experimental.stateless_fold_in(epoch_seed, place)
+    geometry_seed, colour_seed = tf.unstack(tf.random.experimental.stateless_split(example_seed, 2))
+
+    image = _read_image(images.path[row], images.size[row])
+    rows = slice(truth.splits[row], truth.splits[row + 1])
+    image, boxes, keep = _place(
+        image, truth.boxes[rows], truth.yxyx[rows], split.augmentation, geometry_seed, input_size, protocol, box_form
+    )
+    return TrainBatch(
+        image,
+        _pad(boxes[keep], split.max_boxes),
+        _pad(truth.classes[rows][keep], split.max_boxes),
+        _pad(tf.ones_like(truth.classes[rows][keep], tf.bool), split.max_boxes),
+        images.image_id[row],
+        draw_colour(split.augmentation, colour_seed),
+    )
+
+
+def _place(
+    image: UInt8[tf.Tensor, "h w 3"],
+    boxes: Float32[tf.Tensor, "n 4"],
+    yxyx: Float32[tf.Tensor, "n 4"],
+    augmentation: Augmentation | None,
+    seed: Int64[tf.Tensor, "2"],
+    input_size: tuple[int, int],
+    protocol: Protocol,
+    box_form: BoxForm,
+) -> tuple[UInt8[tf.Tensor, "H W 3"], Float32[tf.Tensor, "n 4"], Bool[tf.Tensor, " n"]]:
+    """The network's input, all boxes relative to it in the task's form, and which of them to keep.
+
+    Without jitter the pixels are the evaluation's own, and stretching leaves relative boxes as they are: no conversion.
+    """
+    jittered = augmentation is not None and augmentation.jitter > 0
+    if not jittered and protocol.resize == "stretch":
+        return resize_image(image, input_size, protocol), boxes, large_enough(yxyx, input_size)
+    image_size = tf.shape(image)[:2]
+    if jittered:
+        window = draw_geometry(augmentation, seed, image_size)
+        pixels = apply_geometry(image, window, input_size, protocol)
+    else:
+        window = tf.concat([[0, 0], image_size], axis=0)
+        pixels = resize_image(image, input_size, protocol)
+    moved, keep = transform_boxes(yxyx, image_size, window, input_size, protocol)
+    return pixels, convert_boxes(moved, "yxyx", box_form), keep
+
+
+def _read_image(path: tf.Tensor, size: Int32[tf.Tensor, "2"]) -> UInt8[tf.Tensor, "h w 3"]:
+    """Decoded pixels; a file that fails in mid run is named by its path.
+
+    A decoder's own error cannot name the file. So it runs as a data set of one element, where an error can be dropped:
+    what is left is empty, and that is reported, as is a size other than the door saw.
+    """
+    one = tf.data.Dataset.from_tensors(path)
+    decoded = one.map(lambda name: decode_image(tf.io.read_file(name))).ignore_errors()
+    nothing = tf.data.Dataset.from_tensors(tf.zeros([0, 0, 3], tf.uint8))
+    image = tf.ensure_shape(decoded.concatenate(nothing).take(1).get_single_element(), [None, None, 3])
+    found = tf.shape(image)[:2]
+    told = ["cannot read image", path, "size found (0: cannot be decoded)", found, "size when the run began", size]
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(found == size), told)]):
+        return tf.identity(image)
+
+
+def _pad(rows: tf.Tensor, count: int) -> tf.Tensor:
+    """[n, ...] -> [count, ...], zeros (False) after the rows there are."""
+    missing = count - tf.shape(rows)[0]
+    padded = tf.pad(rows, [[0, missing], *([[0, 0]] * (rows.shape.rank - 1))])
+    return tf.ensure_shape(padded, [count, *rows.shape[1:]])
+
+
+def _images(dataset: DetectionDataset) -> _Images:
+    return _Images(tf.constant(dataset.image_paths), tf.constant(dataset.image_sizes), tf.constant(dataset.image_ids))
+
+
+def _training_truth(dataset: DetectionDataset, form: BoxForm) -> _Truth:
+    trained = dataset.trained
+    before = np.concatenate([[0], np.cumsum(trained)]).astype(np.int64)
+    return _Truth(
+        tf.constant(before[dataset.splits]),
+        tf.constant(dataset.relative_boxes(form)[trained]),
+        tf.constant(dataset.relative_boxes("yxyx")[trained]),
+        tf.constant(dataset.classes[trained]),
+    )

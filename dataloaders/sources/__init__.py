@@ -1,0 +1,132 @@
+"""Data sources: any annotation format becomes one `DetectionDataset`."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int32, Int64
+
+from configs.data import Source
+from dataloaders.annotations import DataError, clip_boxes
+from dataloaders.checks import Report, check
+from dataloaders.sources.coco import read_coco
+from dataloaders.sources.voc import read_voc
+from official.vision.boxes import BoxForm
+
+__all__ = ["DetectionDataset", "open_source"]
+
+READERS = {"coco": read_coco, "voc": read_voc}
+
+
+@dataclass(frozen=True)
+class DetectionDataset:
+    """Checked images and boxes. Boxes of image i are rows splits[i] to splits[i + 1].
+
+    Attributes:
+        image_ids: the data set's own.
+        image_sizes: (height, width) in pixels, as in the files.
+        pixel_boxes: x, y, width, height in pixels, the annotation's own numbers (clipped where they reached more than
+            1 pixel out of the image).
+        areas: in pixels; the annotation's where it states one.
+        classes: position in `class_names`.
+        ignored: boxes that evaluation neither rewards nor punishes.
+        trained: boxes that training sees.
+        category_ids: the data set's own id of each class.
+    """
+
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    image_ids: Int64[np.ndarray, " images"]
+    image_paths: list[str]
+    image_sizes: Int32[np.ndarray, "images 2"]
+    splits: Int64[np.ndarray, " images+1"]
+    pixel_boxes: Float64[np.ndarray, "boxes 4"]
+    areas: Float64[np.ndarray, " boxes"]
+    classes: Int32[np.ndarray, " boxes"]
+    ignored: Bool[np.ndarray, " boxes"]
+    trained: Bool[np.ndarray, " boxes"]
+    report: Report
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def relative_boxes(self, form: BoxForm) -> Float32[np.ndarray, "boxes 4"]:
+        """All boxes relative to their image, clipped to it (0..1); from the pixels in float64, rounded once.
+
+        So each form is as exact as float32 can be: cxcywh is what Darknet reads from its own label files.
+        """
+        sizes = np.repeat(self.image_sizes, np.diff(self.splits), axis=0)  # [boxes, 2]
+        x, y, width, height = (clip_boxes(self.pixel_boxes, sizes) / np.tile(sizes[:, ::-1], 2)).T
+        columns = {
+            "yxyx": (y, x, y + height, x + width),
+            "xyxy": (x, y, x + width, y + height),
+            "cxcywh": (x + width / 2, y + height / 2, width, height),
+            "xywh": (x, y, width, height),
+        }
+        return np.stack(columns[form], axis=1).astype(np.float32)
+
+    def example_name(self, example_id: int) -> str:
+        """The image file of an example id, for messages and pictures."""
+        rows = np.flatnonzero(self.image_ids == example_id)
+        return self.image_paths[rows[0]] if len(rows) else f"no image with id {example_id}"
+
+    def ground_truth(self) -> dict[str, Any]:
+        """The truth as a COCO dict, in the data set's own category ids.
+
+        `iscrowd` is 1 for every ignored box (pycocotools knows no other way to ignore one); annotation ids count from
+        1, because pycocotools takes 0 for "no match".
+        """
+        images = [
+            {"id": int(image_id), "file_name": path, "height": int(height), "width": int(width)}
+            for image_id, path, (height, width) in zip(self.image_ids, self.image_paths, self.image_sizes, strict=True)
+        ]
+        image_of_box = np.repeat(self.image_ids, np.diff(self.splits))
+        annotations = [
+            {
+                "id": row + 1,
+                "image_id": int(image_of_box[row]),
+                "category_id": self.category_ids[self.classes[row]],
+                "bbox": self.pixel_boxes[row].tolist(),
+                "area": float(self.areas[row]),
+                "iscrowd": int(self.ignored[row]),
+            }
+            for row in range(len(self.classes))
+        ]
+        pairs = zip(self.category_ids, self.class_names, strict=True)
+        categories = [{"id": category, "name": name} for category, name in pairs]
+        return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def open_source(
+    config: Source, classes: tuple[str, ...], on_bad: Literal["fail", "skip"], max_boxes: int
+) -> DetectionDataset:
+    """Reads and checks one split's annotations.
+
+    Args:
+        classes: names of the classes, in the order of the contiguous class ids.
+        on_bad: whether anything wrong in the data is an error, or dropped and reported; see dataloaders/checks.py.
+        max_boxes: boxes of one image that training can hold.
+
+    Raises:
+        FileNotFoundError: an annotation file is missing.
+        DataError: an annotation file is malformed, or the data has faults and `on_bad` is "fail".
+    """
+    if len(set(classes)) != len(classes):
+        raise DataError(f"data.classes names a class twice: {', '.join(classes)}")
+    found, box_classes, report = check(READERS[config.type](config, classes), classes, on_bad, max_boxes)
+    row_of_id = {image_id: row for row, image_id in enumerate(found.image_ids.tolist())}
+    image_of_box = np.array([row_of_id[image_id] for image_id in found.box_image_ids.tolist()], np.int64)
+    return DetectionDataset(
+        class_names=classes,
+        category_ids=found.category_ids,
+        image_ids=found.image_ids,
+        image_paths=found.image_paths,
+        image_sizes=found.image_sizes,
+        splits=np.searchsorted(image_of_box, np.arange(len(found.image_ids) + 1)).astype(np.int64),
+        pixel_boxes=found.boxes,
+        areas=found.areas,
+        classes=box_classes,
+        ignored=found.ignored,
+        trained=found.trained,
+        report=report,
+    )

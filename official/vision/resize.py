@@ -1,0 +1,115 @@
+"""From an image to the network's input and back: one placement, used for the pixels and for the boxes.
+
+The placement says which rectangle of the network input, in whole pixels, the image fills. `stretch`: all of it.
+`letterbox`: the largest rectangle of the image's shape, centred, with the integer divisions of Darknet's image.c
+letterbox_image; Darknet's correct_yolo_boxes uses the same integers, so pixels and boxes agree exactly.
+Sizes are (height, width).
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+from jaxtyping import Float32, Int32, UInt8
+
+from official.core.config import Protocol
+
+
+class Placement(NamedTuple):
+    """Where images lie in the network input, in its pixels: (top, left) and (height, width)."""
+
+    offset: Int32[tf.Tensor, "*batch 2"]
+    size: Int32[tf.Tensor, "*batch 2"]
+
+
+def decode_image(contents: tf.Tensor) -> UInt8[tf.Tensor, "h w 3"]:
+    """Pixels of one encoded image.
+
+    Args:
+        contents: scalar string, the bytes of a JPEG or PNG file. Grey becomes RGB, an alpha channel is dropped, 16 bits
+            become 8. An EXIF orientation is not applied: annotations count pixels as they are stored.
+
+    Raises:
+        tf.errors.InvalidArgumentError: when TensorFlow cannot decode the bytes (at run time, also inside a graph).
+    """
+    image = tf.io.decode_image(contents, channels=3, dtype=tf.uint8, expand_animations=False)
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def placement(image_size: Int32[tf.Tensor, "*batch 2"], input_size: tuple[int, int], protocol: Protocol) -> Placement:
+    """Placement of images of `image_size` pixels in a network input of `input_size` pixels.
+
+    An `image_size` of 0 (a padding row of a batch) gives a harmless placement. A letterboxed side is at least 1 pixel.
+    """
+    target = tf.broadcast_to(tf.constant(input_size, tf.int32), tf.shape(image_size))  # [*batch, 2]
+    target = tf.ensure_shape(target, image_size.shape)
+    if protocol.resize == "stretch":
+        return Placement(tf.zeros_like(target), target)
+    height, width = input_size
+    image = tf.maximum(image_size, 1)
+    image_height, image_width = image[..., 0], image[..., 1]  # [*batch]
+    # The products fit into int32: images up to 65,535 pixels a side (the limit of JPEG), inputs up to 32,767.
+    wide = width * image_height < height * image_width  # [*batch], the width is what limits
+    new_height = tf.where(wide, image_height * width // image_width, height)
+    new_width = tf.where(wide, width, image_width * height // image_height)
+    size = tf.maximum(tf.stack([new_height, new_width], axis=-1), 1)  # [*batch, 2]
+    return Placement((target - size) // 2, size)
+
+
+def resize_image(
+    image: UInt8[tf.Tensor, "h w 3"], input_size: tuple[int, int], protocol: Protocol
+) -> UInt8[tf.Tensor, "H W 3"]:
+    """The image as the network sees it: resized into its placement, `padding_value` around it.
+
+    Bilinear with half-pixel centres, no antialiasing, rounded to uint8, as OpenCV's INTER_LINEAR. (Darknet's own resize
+    aligns the corners instead: image.c resize_image.) The image's size may be unknown until run time; the result's is
+    static.
+    """
+    image_size = tf.shape(image)[:2]
+    offset, size = placement(image_size, input_size, protocol)
+    resized = tf.image.resize(image, size, method=protocol.interpolation, antialias=False)  # float32 [new h, new w, 3]
+    resized = tf.cast(tf.round(resized), tf.uint8)
+    if protocol.resize == "letterbox":
+        after = tf.constant(input_size, tf.int32) - offset - size
+        paddings = tf.concat([tf.stack([offset, after], axis=1), [[0, 0]]], axis=0)  # [3, 2]
+        resized = tf.pad(resized, paddings, constant_values=tf.constant(protocol.padding_value, tf.uint8))
+    return tf.ensure_shape(resized, [*input_size, 3])
+
+
+def boxes_to_input(
+    boxes: Float32[tf.Tensor, "*batch n 4"],
+    image_size: Int32[tf.Tensor, "*batch 2"],
+    input_size: tuple[int, int],
+    protocol: Protocol,
+) -> Float32[tf.Tensor, "*batch n 4"]:
+    """Boxes yxyx relative to the image -> yxyx relative to the network input. Padding rows do not stay zero."""
+    scale, shift = _scale_and_shift(image_size, input_size, protocol)
+    return boxes * scale + shift
+
+
+def boxes_to_original(
+    boxes: Float32[tf.Tensor, "*batch n 4"],
+    image_size: Int32[tf.Tensor, "*batch 2"],
+    input_size: tuple[int, int],
+    protocol: Protocol,
+) -> Float32[tf.Tensor, "*batch n 4"]:
+    """Boxes yxyx relative to the network input -> yxyx relative to the original image, clipped to it (0..1).
+
+    The inverse of `boxes_to_input`, as Darknet's yolo_layer.c correct_yolo_boxes (which does not clip).
+    """
+    scale, shift = _scale_and_shift(image_size, input_size, protocol)
+    return tf.clip_by_value((boxes - shift) / scale, 0.0, 1.0)
+
+
+def _scale_and_shift(
+    image_size: Int32[tf.Tensor, "*batch 2"], input_size: tuple[int, int], protocol: Protocol
+) -> tuple[Float32[tf.Tensor, "*batch 1 4"], Float32[tf.Tensor, "*batch 1 4"]]:
+    """(image -> input) per box coordinate: input = image * scale + shift, both sides relative."""
+    offset, size = placement(image_size, input_size, protocol)
+    whole = tf.constant(input_size, tf.float32)
+    scale = tf.cast(size, tf.float32) / whole
+    shift = tf.cast(offset, tf.float32) / whole
+    # [*batch, 2] -> [*batch, 1, 4]: (y, x) for both corners, the same for all boxes of an image
+    return (
+        tf.concat([scale, scale], axis=-1)[..., tf.newaxis, :],
+        tf.concat([shift, shift], axis=-1)[..., tf.newaxis, :],
+    )

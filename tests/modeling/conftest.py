@@ -1,0 +1,38 @@
+"""Small and full-size model configurations shared by the tests of modeling/."""
+
+import pytest
+
+from configs.yolo import YoloModel
+
+ANCHORS = ((10, 14), (23, 27), (37, 58), (81, 82), (135, 169), (344, 319), (12, 16), (19, 36), (40, 28))
+
+
+@pytest.fixture(scope="session")
+def yolo_model():
+    """`yolo_model("yolov4_tiny", levels=2, size=(height, width), width=1.0, **model fields)` -> YoloModel."""
+
+    def make(backbone, levels=2, size=(64, 96), width=1.0, lateral="half_of_skip", **fields):
+        masks = [(3, 4, 5), (1, 2, 3), (0, 1, 2)][:levels]
+        return YoloModel(
+            input_size=size,
+            backbone={"type": backbone, "width": width},
+            decoder={"lateral": lateral},
+            head={"anchors": ANCHORS, "levels": [{"mask": mask} for mask in masks]},
+            **fields,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def darknet_order():
+    """`darknet_order(model, levels)` -> the convolutions' names in the cfg's order: backbone, then level by level."""
+
+    def order(model, levels):
+        backbone = sorted(layer.name for layer in model.layers if layer.name.startswith("backbone_conv"))
+        names = [name for name in backbone if not name.endswith(("_norm", "_activation"))]
+        for level in range(levels):
+            names += [f"decoder_{level}_reduce", f"decoder_{level}_fuse", f"head_{level}"]
+        return names
+
+    return order

@@ -1,0 +1,260 @@
+"""The trainer around the step: replicas, micro-batches, resuming, NaN, freezing, fine-tuning."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from official.core.checkpoint import CheckpointError
+from official.core.config import Runtime
+from official.core.config_io import ConfigError
+from official.core.distribution import Placement
+from official.core.task import Shard
+from official.core.trainer import NotFiniteError, Run
+from tests.official.core.toy_task import ToyTask, toy_trainer
+
+ONE = tf.distribute.get_strategy
+
+
+def make_run(directory: Path, task: ToyTask | None = None, strategy=None, seed: int = 0, **trainer) -> Run:
+    placement = Placement(strategy or ONE(), "cpu", "test")
+    return Run(task or ToyTask(), toy_trainer(**trainer), Runtime(seed=seed), placement, str(directory))
+
+
+def trained(directory: Path, **arguments) -> Run:
+    run = make_run(directory, **arguments)
+    run.resume_or_initialise()
+    run.train()
+    return run
+
+
+def weights(run: Run) -> dict[str, np.ndarray]:
+    return {variable.path: np.array(variable) for variable in run.model.trainable_variables}
+
+
+def assert_close(first: dict[str, np.ndarray], second: dict[str, np.ndarray], tolerance: float) -> None:
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_allclose(first[name], second[name], rtol=0, atol=tolerance, err_msg=name)
+
+
+def test_two_replicas_with_local_norm_are_one_device_with_two_micro_batches(tmp_path, two_replicas):
+    replicas = trained(tmp_path / "replicas", strategy=two_replicas)
+    parts = trained(tmp_path / "parts", micro_batches=2)
+    assert_close(weights(replicas), weights(parts), 1e-6)
+    whole = trained(tmp_path / "whole")
+    assert np.abs(weights(whole)["body_conv/kernel"] - weights(parts)["body_conv/kernel"]).max() > 1e-3
+
+
+def test_moving_statistics_are_the_mean_over_replicas_and_follow_micro_batches_in_turn(tmp_path, two_replicas):
+    """One step from mean 0 and momentum 0.99: replicas 0.01 * (a + b) / 2; micro-batches 0.99 * 0.01 a + 0.01 b."""
+    one_step = {"duration": {"steps": 1}}
+    replicas = trained(tmp_path / "replicas", strategy=two_replicas, **one_step)
+    parts = trained(tmp_path / "parts", micro_batches=2, **one_step)
+    fresh = make_run(tmp_path / "fresh")
+    batch = next(iter(ToyTask().train_inputs(0, Shard())))
+    features = fresh.model.get_layer("body_conv")(batch.image)
+    a, b = (tf.reduce_mean(half, [0, 1, 2]).numpy() for half in tf.split(features, 2))
+    moving = lambda run: np.array(run.model.get_layer("body_norm").moving_mean)  # noqa: E731
+    np.testing.assert_allclose(moving(replicas), 0.01 * (a + b) / 2, atol=1e-6)
+    np.testing.assert_allclose(moving(parts), 0.99 * 0.01 * a + 0.01 * b, atol=1e-6)
+
+
+def test_two_replicas_with_sync_norm_are_one_device_with_the_whole_batch(tmp_path, two_replicas):
+    replicas = trained(tmp_path / "replicas", task=ToyTask(sync=True), strategy=two_replicas)
+    whole = trained(tmp_path / "whole", task=ToyTask())
+    assert_close(weights(replicas), weights(whole), 1e-5)
+
+
+def test_loss_and_learning_rate_do_not_depend_on_the_number_of_replicas(tmp_path, two_replicas):
+    seen = []
+    for name, strategy in (("one", None), ("two", two_replicas)):
+        run = make_run(tmp_path / name, task=ToyTask(norm=False), strategy=strategy)
+        result = run._loop(run._inputs(), tf.constant(1, tf.int64))
+        seen.append({key: float(value) for key, value in result["scalars"].items()})
+    assert seen[0]["learning_rate"] == seen[1]["learning_rate"]
+    assert seen[0]["loss"] == pytest.approx(seen[1]["loss"], rel=1e-6)
+    assert seen[0]["gradient_norm"] == pytest.approx(seen[1]["gradient_norm"], rel=1e-5)
+
+
+def test_steps_per_loop_changes_nothing(tmp_path):
+    first = trained(tmp_path / "a", steps_per_loop=1)
+    second = trained(tmp_path / "b", steps_per_loop=5)
+    assert_close(weights(first), weights(second), 0)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path):
+    options = {"moving_average": {"decay": 0.9}, "schedule": {"type": "cosine", "learning_rate": 0.05}}
+    whole = trained(tmp_path / "whole", **options)
+    first = make_run(tmp_path / "parts", **options)
+    first.resume_or_initialise()
+    first._loop(first._inputs(), tf.constant(4, tf.int64))
+    first.checkpoints.save(first.step, first._groups(), first._facts())
+    second = make_run(tmp_path / "parts", **options)
+    assert "resumed" in second.resume_or_initialise()
+    second.train()
+    for here, there in zip(tf.nest.flatten(second.variables), tf.nest.flatten(whole.variables), strict=True):
+        np.testing.assert_array_equal(here.numpy(), there.numpy())
+
+
+KILLED = """
+import sys, numpy as np, tensorflow as tf
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from tests.official.core.test_trainer import trained
+tf.config.experimental.enable_op_determinism()
+run = trained(Path(sys.argv[2]), duration={"steps": 400}, checkpoint={"every": {"steps": 3}}, steps_per_loop=3)
+np.savez(sys.argv[2] + "/final.npz", *[value.numpy() for value in tf.nest.flatten(run.variables)])
+"""
+
+
+def test_kill_9_at_any_moment_and_restart_gives_the_same_weights(tmp_path):
+    root = str(Path(__file__).parents[3])
+    start = lambda name: subprocess.Popen(  # noqa: E731
+        [sys.executable, "-c", KILLED, root, str(tmp_path / name)], stderr=subprocess.DEVNULL
+    )
+    assert start("whole").wait() == 0
+    kills = 0
+    for extra in (0.0, 0.37):
+        process = start("killed")
+        seen = len(list((tmp_path / "killed").glob("checkpoints/step-*")))
+        while process.poll() is None and len(list((tmp_path / "killed").glob("checkpoints/step-*"))) <= min(seen, 2):
+            time.sleep(0.02)
+        time.sleep(extra)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.wait()
+    assert kills, "the run ended before it could be killed"
+    assert start("killed").wait() == 0
+    whole, killed = (np.load(tmp_path / name / "final.npz") for name in ("whole", "killed"))
+    for name in whole.files:
+        np.testing.assert_array_equal(whole[name], killed[name])
+
+
+def test_the_newest_checkpoints_and_the_best_are_kept(tmp_path):
+    run = make_run(
+        tmp_path, checkpoint={"every": {"steps": 1}, "keep": 2, "best_metric": "score"}, evaluate_every={"steps": 1}
+    )
+    run.resume_or_initialise()
+    scores = iter([0.1, 0.9, 0.2, 0.3, 0.4, 0.5])
+    run.train(lambda path: {"score": next(scores)})
+    names = sorted(path.name for path in (tmp_path / "checkpoints").glob("step-*"))
+    assert names == ["step-00000002", "step-00000005", "step-00000006"]
+    assert run.checkpoints.best().endswith("step-00000002")
+
+
+def test_nan_stops_naming_step_examples_and_quantity_and_keeps_the_last_good_checkpoint(tmp_path):
+    run = make_run(tmp_path, task=ToyTask(poison=4), steps_per_loop=4)
+    run.resume_or_initialise()
+    with pytest.raises(
+        NotFiniteError, match=r"step 5: loss part 'square' is NaN.*ids of the batch: \[16, 17, 18, 19\]"
+    ):
+        run.train()
+    again = make_run(tmp_path)
+    assert again.resume_or_initialise().endswith("step 4")
+    assert all(np.isfinite(value).all() for value in weights(again).values())
+
+
+def test_nan_on_one_replica_stops_all(tmp_path, two_replicas):
+    with pytest.raises(NotFiniteError, match="step 3"):
+        trained(tmp_path, task=ToyTask(poison=2), strategy=two_replicas)
+
+
+def test_a_batch_that_does_not_divide_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match="batch_size 4 does not divide by 1 replicas x 3 micro_batches"):
+        make_run(tmp_path, micro_batches=3)
+
+
+def test_clipping_bounds_the_step(tmp_path):
+    free = trained(tmp_path / "free", duration={"steps": 1}, optimizer={"type": "sgd", "weight_decay": 0})
+    clipped = trained(
+        tmp_path / "clipped", duration={"steps": 1}, optimizer={"type": "sgd", "weight_decay": 0}, clip_global_norm=1e-3
+    )
+    start = weights(make_run(tmp_path / "start"))
+    moved = lambda run: np.sqrt(sum(((weights(run)[k] - start[k]) ** 2).sum() for k in start))  # noqa: E731
+    assert moved(clipped) == pytest.approx(0.05 * 1e-3, rel=1e-3)
+    assert moved(free) > 10 * moved(clipped)
+
+
+def test_frozen_layers_stay_bit_for_bit(tmp_path):
+    start = make_run(tmp_path / "start")
+    run = trained(tmp_path / "run", freeze=["body_*"])
+    for before, after in zip(start.model.variables, run.model.variables, strict=True):
+        same = np.array_equal(np.array(before), np.array(after))
+        assert same == before.path.startswith("body_"), before.path
+
+
+def test_a_freeze_pattern_without_a_layer_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match=r"'neck_\*' matches no layer; layers are named body_conv"):
+        make_run(tmp_path, freeze=["neck_*"])
+
+
+class OtherClasses(ToyTask):
+    """The same body with a head of another size."""
+
+    def build_model(self):
+        model = super().build_model()
+        import keras
+
+        out = keras.layers.Conv2D(3, 1, name="head_conv")(model.layers[-3].output)
+        return keras.Model(model.inputs, [keras.layers.GlobalAveragePooling2D(name="mean")(out)])
+
+
+def test_fine_tuning_lists_what_was_not_loaded_and_averages_from_there(tmp_path):
+    first = trained(tmp_path / "first")
+    second = make_run(
+        tmp_path / "second",
+        OtherClasses(),
+        moving_average={"decay": 0.9},
+        initialise={"checkpoint": str(tmp_path / "first")},
+    )
+    report = second.resume_or_initialise()
+    assert "head_conv/kernel: here [1, 1, 4, 3], there [1, 1, 4, 1]" in report
+    np.testing.assert_array_equal(weights(second)["body_conv/kernel"], weights(first)["body_conv/kernel"])
+    np.testing.assert_array_equal(second.variables.average[0].numpy(), weights(first)["body_conv/kernel"])
+
+
+def test_a_foreign_checkpoint_is_an_error_that_lists_the_differences(tmp_path):
+    trained(tmp_path)
+    with pytest.raises(CheckpointError, match="made by another model .*other shape: head_conv/"):
+        make_run(tmp_path, OtherClasses()).resume_or_initialise()
+
+
+def test_another_seed_or_batch_size_is_an_error(tmp_path):
+    trained(tmp_path)
+    with pytest.raises(CheckpointError, match="seed was 0, now it is 1"):
+        make_run(tmp_path, seed=1).resume_or_initialise()
+    with pytest.raises(CheckpointError, match="batch_size was 4, now it is 8"):
+        make_run(tmp_path, ToyTask(batch_size=8)).resume_or_initialise()
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "remove"])
+def test_a_damaged_checkpoint_is_a_clear_error(tmp_path, damage):
+    run = trained(tmp_path)
+    data = Path(run.checkpoints.latest()) / "state.data-00000-of-00001"
+    content = data.read_bytes()
+    if damage == "truncate":
+        data.write_bytes(content[: len(content) // 2])
+    elif damage == "flip":
+        middle = len(content) // 2
+        data.write_bytes(content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :])
+    else:
+        data.unlink()
+    with pytest.raises(CheckpointError, match=r"step-00000006: damaged or incomplete data .*delete this folder"):
+        make_run(tmp_path).resume_or_initialise()
+
+
+def test_an_unfinished_checkpoint_is_passed_over(tmp_path):
+    run = trained(tmp_path)
+    (Path(run.checkpoints.latest()) / "manifest.json").unlink()
+    again = make_run(tmp_path)
+    assert again.resume_or_initialise().endswith("step 4")
+    again.train()
+    assert_close(weights(run), weights(again), 0)

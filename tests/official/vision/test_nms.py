@@ -1,0 +1,193 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from official.core.config import Protocol
+from official.vision.boxes import cxcywh_to_yxyx, pairwise_iou
+from official.vision.nms import Detections, best_pairs, per_class_nms
+
+
+def greedy_loop(boxes, scores, protocol):
+    """The definition, one pair after the other: (flat index, score) of what is kept, of one image."""
+    class_count = scores.shape[1]
+    allowed = (scores > np.float32(protocol.score_floor)) & np.isfinite(boxes).all(axis=-1)[:, None]
+    flat = np.where(allowed, scores, 0).ravel()
+    ranked = [index for index in np.argsort(-flat, kind="stable")[: protocol.candidates] if flat[index] > 0]
+    kept = []
+    for index in ranked:
+        same = [other for other in kept if other % class_count == index % class_count]
+        if not any(overlap_above(boxes[other // class_count], boxes[index // class_count], protocol) for other in same):
+            kept.append(index)
+        if len(kept) == protocol.detections_per_image:
+            break
+    return kept
+
+
+def overlap_above(a, b, protocol):
+    zero = np.float32(0)
+    intersection = max(min(a[2], b[2]) - max(a[0], b[0]), zero) * max(min(a[3], b[3]) - max(a[1], b[1]), zero)
+    areas = [max(box[2] - box[0], zero) * max(box[3] - box[1], zero) for box in (a, b)]
+    return intersection > np.float32(protocol.nms_threshold) * (areas[0] + areas[1] - intersection)
+
+
+def check(boxes, scores, protocol, nms=per_class_nms):
+    boxes, scores = np.asarray(boxes, np.float32), np.asarray(scores, np.float32)
+    found = Detections(*(part.numpy() for part in nms(tf.constant(boxes), tf.constant(scores), protocol)))
+    assert found.boxes.shape == (len(boxes), protocol.detections_per_image, 4)
+    for image in range(len(boxes)):
+        kept = np.array(greedy_loop(boxes[image], scores[image], protocol), int)
+        count, class_count = len(kept), scores.shape[2]
+        np.testing.assert_array_equal(found.valid[image], np.arange(protocol.detections_per_image) < count)
+        np.testing.assert_array_equal(found.boxes[image, :count], boxes[image, kept // class_count])
+        np.testing.assert_array_equal(found.scores[image, :count], scores[image].ravel()[kept])
+        np.testing.assert_array_equal(found.classes[image, :count], kept % class_count)
+        for part in found:
+            assert not part[image, count:].any()  # zeros behind
+    return found
+
+
+def random_boxes(generator, batch, count, side):
+    centre, size = generator.random((batch, count, 2)), side * np.exp(generator.normal(0, 0.3, (batch, count, 2)))
+    return np.concatenate([centre - size / 2, centre + size / 2], axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("count", "class_count", "candidates", "wanted"),
+    [(300, 5, 1000, 100), (300, 5, 200, 100), (700, 3, 500, 20), (40, 2, 1000, 100), (1, 1, 1000, 100), (5, 1, 3, 2)],
+)
+def test_random_boxes(count, class_count, candidates, wanted):
+    generator = np.random.default_rng(count + candidates)
+    scores = 0.002 + 0.99 * generator.random((3, count, class_count)) ** 4
+    protocol = Protocol(candidates=candidates, detections_per_image=wanted)
+    found = check(random_boxes(generator, 3, count, 0.3), scores, protocol)
+    assert found.valid.any(axis=1).all()
+
+
+@pytest.mark.parametrize("candidates", [150, 450])
+def test_ties_are_ordered_by_position_then_class(candidates):
+    generator = np.random.default_rng(0)
+    scores = generator.integers(0, 4, (2, 300, 4)) / 4  # plateaus, which the limit of candidates cuts through
+    protocol = Protocol(candidates=candidates, detections_per_image=400)
+    check(random_boxes(generator, 2, 300, 0.05), scores, protocol)
+    apart = [[[0, 0, 0.1, 0.1], [0.5, 0.5, 0.6, 0.6]]] * 2
+    found = check(apart, np.full((2, 2, 3), 0.5), Protocol(candidates=4, detections_per_image=7))
+    assert found.classes[0, :4].tolist() == [0, 1, 2, 0]
+
+
+def chain(count):
+    """Each box suppresses the next alone, so every second one stays."""
+    left = np.arange(count) * 0.3
+    boxes = np.stack([np.zeros(count), left, np.ones(count), left + 1], axis=-1)
+    return boxes[None].repeat(2, axis=0), np.linspace(0.9, 0.1, count)[None, :, None].repeat(2, axis=0)
+
+
+@pytest.mark.parametrize("wanted", [100, 400])
+def test_chain_longer_than_a_block(wanted):
+    boxes, scores = chain(500)
+    found = check(boxes, scores, Protocol(detections_per_image=wanted))
+    assert found.valid.sum(axis=1).tolist() == [min(wanted, 250)] * 2
+    assert np.allclose(np.diff(found.boxes[0, :50, 1]), 0.6)
+
+
+def test_one_survivor_of_many_equal_boxes():
+    boxes = np.tile([0.1, 0.2, 0.5, 0.9], (2, 400, 1))
+    found = check(boxes, np.random.default_rng(0).random((2, 400, 1)) + 0.1, Protocol())
+    assert found.valid.sum(axis=1).tolist() == [1, 1]
+
+
+def test_images_that_end_at_different_blocks():
+    """One image has its detections early, one needs every block, one has none."""
+    generator = np.random.default_rng(0)
+    boxes = random_boxes(generator, 3, 900, 0.01)
+    boxes[1] = [0.2, 0.2, 0.7, 0.7]
+    scores = generator.random((3, 900, 1))
+    scores[2] = 0
+    found = check(boxes, scores, Protocol(detections_per_image=50))
+    assert found.valid.sum(axis=1).tolist() == [50, 1, 0]
+
+
+def test_other_classes_do_not_suppress():
+    boxes = np.tile([0.1, 0.2, 0.5, 0.9], (2, 3, 1))
+    found = check(boxes, np.tile(np.eye(3) * 0.8, (2, 1, 1)), Protocol())
+    assert found.valid.sum(axis=1).tolist() == [3, 3]
+
+
+def test_overlap_at_the_threshold_stays():
+    boxes = [[[0, 0, 1, 1], [0, 0, 1, 0.5]]] * 2  # IoU 0.5
+    scores = [[[0.9], [0.8]]] * 2
+    assert check(boxes, scores, Protocol(nms_threshold=0.5)).valid.sum() == 4
+    assert check(boxes, scores, Protocol(nms_threshold=0.499)).valid.sum() == 2
+
+
+def test_score_at_the_floor_is_no_candidate():
+    boxes = [[[0, 0, 0.1, 0.1], [0.5, 0.5, 0.6, 0.6]]] * 2
+    found = check(boxes, [[[0.25], [0.26]]] * 2, Protocol(score_floor=0.25))
+    assert found.valid.sum(axis=1).tolist() == [1, 1]
+
+
+def test_nothing_found():
+    found = check(np.random.default_rng(0).random((2, 30, 4)), np.zeros((2, 30, 4)), Protocol())
+    assert not found.valid.any()
+
+
+def test_not_finite_is_never_detected():
+    generator = np.random.default_rng(0)
+    boxes, scores = random_boxes(generator, 2, 200, 0.2), generator.random((2, 200, 3))
+    scores[0, ::3] = np.nan
+    scores[1] = np.nan
+    boxes[0, 1, 2], boxes[0, 4, 0] = np.nan, np.inf
+    found = check(boxes, scores, Protocol())
+    assert all(np.isfinite(part).all() for part in found)
+    assert found.valid.any(axis=1).tolist() == [True, False]
+
+
+def test_degenerate_and_inverted_boxes_suppress_nothing():
+    boxes = [[[0.2, 0.2, 0.2, 0.2]] * 2 + [[0.8, 0.8, 0.1, 0.1]] * 2 + [[0.1, 0.1, 0.8, 0.8]]] * 2
+    found = check(boxes, [[[0.9], [0.8], [0.7], [0.6], [0.5]]] * 2, Protocol())
+    assert found.valid.sum(axis=1).tolist() == [5, 5]
+
+
+def test_overlap_is_the_iou_of_boxes():
+    generator = np.random.default_rng(0)
+    boxes = random_boxes(generator, 2, 60, 0.4)
+    iou = pairwise_iou(*[tf.constant(boxes, tf.float32)] * 2).numpy()
+    protocol = Protocol()
+    for image in range(2):
+        for row in range(60):
+            for column in range(60):
+                a, b = boxes[image, [row, column]].astype(np.float32)
+                if abs(iou[image, row, column] - protocol.nms_threshold) > 1e-4:
+                    assert overlap_above(a, b, protocol) == (iou[image, row, column] > protocol.nms_threshold)
+
+
+def test_compiles_for_accelerators_and_computes_the_same():
+    generator = np.random.default_rng(0)
+    compiled = tf.function(per_class_nms, autograph=False, jit_compile=True)
+    check(random_boxes(generator, 2, 300, 0.3), generator.random((2, 300, 4)), Protocol(candidates=300), compiled)
+
+
+def test_traces_with_an_unknown_batch():
+    signature = [tf.TensorSpec([None, 30, 4]), tf.TensorSpec([None, 30, 5])]
+    traced = tf.function(lambda boxes, scores: per_class_nms(boxes, scores, Protocol()), signature, autograph=False)
+    shapes = [tuple(part.shape) for part in traced.get_concrete_function().structured_outputs]
+    assert shapes == [(None, 100, 4), (None, 100), (None, 100), (None, 100)]
+
+
+def test_best_pairs_beyond_the_pairs_there_are():
+    pairs = best_pairs(tf.zeros([2, 3, 4]), tf.fill([2, 3, 2], 0.5), Protocol(candidates=1000))
+    assert pairs.scores.shape == (2, 6) and pairs.valid.numpy().all()
+
+
+@pytest.mark.parametrize("threshold", [0.45, 0.6])
+@pytest.mark.parametrize("case", ["case0", "case1"])
+def test_keeps_what_darknet_keeps(shared, case, threshold):
+    """do_nms_sort zeroes the probabilities of what it suppresses; the rest stays."""
+    golden = np.load(shared / "golden" / "misc" / "nms.npz")
+    rows, after = golden[f"{case}/in"], golden[f"{case}/default_{threshold}"][:, 1:]
+    boxes, probabilities = cxcywh_to_yxyx(tf.constant(rows[:, :4])), tf.constant(rows[:, 5:])
+    protocol = Protocol(nms_threshold=threshold, score_floor=0, detections_per_image=1000)
+    found = per_class_nms(tf.stack([boxes] * 2), tf.stack([probabilities] * 2), protocol)
+    for image in range(2):
+        valid = found.valid[image].numpy()
+        ours = sorted(zip(found.classes[image].numpy()[valid], found.scores[image].numpy()[valid], strict=True))
+        assert ours == sorted((int(column), after[row, column]) for row, column in np.argwhere(after > 0))

@@ -1,0 +1,133 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from official.core.config import Protocol
+from official.core.errors import UserError
+from official.vision.detect import detect
+from official.vision.resize import decode_image, resize_image
+from serving.export import SIGNATURES, export_saved_model
+
+
+@pytest.fixture(scope="module")
+def loaded(exported):
+    return tf.saved_model.load(str(exported.directory))
+
+
+def as_evaluated(exported, contents):
+    """Evaluation's path from the bytes of images: detections with boxes in pixels."""
+    images = [decode_image(tf.constant(encoded)) for encoded in contents]
+    resized = tf.stack([resize_image(image, exported.input_size, exported.protocol) for image in images])
+    sizes = tf.constant([image.shape[:2] for image in images], tf.int32)
+    evaluate = tf.function(detect, autograph=False)
+    found = evaluate(exported.model, exported.decode, resized, sizes, exported.protocol, exported.input_size)
+    return found._replace(boxes=found.boxes * np.tile(sizes, 2)[:, None].astype(np.float32))
+
+
+def assert_equal(outputs, found):
+    count = found.valid.numpy().sum(axis=1)
+    assert count.min() >= 2  # otherwise the comparison says little
+    np.testing.assert_array_equal(outputs["num_detections"], count)
+    np.testing.assert_array_equal(outputs["detection_classes"], found.classes)
+    np.testing.assert_allclose(outputs["detection_scores"], found.scores, atol=1e-6)
+    np.testing.assert_allclose(outputs["detection_boxes"], found.boxes, atol=1e-3)
+
+
+def test_encoded_images_of_different_sizes_equal_the_evaluation(exported, loaded, photos):
+    contents = [(photos / name).read_bytes() for name in ("a.jpg", "b.png", "c.JPEG")]
+    assert_equal(loaded.signatures["encoded"](contents=tf.constant(contents)), as_evaluated(exported, contents))
+
+
+def test_image_batch_equals_the_evaluation(exported, loaded):
+    for size in ((120, 90), (33, 71)):
+        images = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
+        contents = [tf.io.encode_png(image).numpy() for image in images]
+        assert_equal(loaded.signatures["serving_default"](images=tf.constant(images)), as_evaluated(exported, contents))
+
+
+def test_raw_is_the_decoded_network(exported, loaded):
+    images = tf.constant(np.random.default_rng(0).random((2, *exported.input_size, 3)), tf.float32)
+    outputs = loaded.signatures["raw"](images=images)
+    boxes, scores = exported.decode(exported.model(images, training=False))
+    np.testing.assert_allclose(outputs["boxes"], boxes, atol=1e-5)
+    np.testing.assert_allclose(outputs["scores"], scores, atol=1e-5)
+    assert outputs["scores"].shape == (2, 2 * (3 * 2 + 6 * 4), 3)
+
+
+def test_signatures_are_as_documented(exported, loaded):
+    assert set(loaded.signatures) == set(SIGNATURES)
+    metadata = json.loads((exported.directory / "detector.json").read_text())
+    readme = (exported.directory / "README.md").read_text()
+    assert metadata["signatures"] == SIGNATURES
+    for name, signature in SIGNATURES.items():
+        function = loaded.signatures[name]
+        assert set(function.structured_input_signature[1]) == set(signature["inputs"])
+        assert set(function.structured_outputs) == set(signature["outputs"])
+        sides = {"inputs": function.structured_input_signature[1], "outputs": function.structured_outputs}
+        for side, specs in sides.items():
+            for key, spec in specs.items():
+                assert signature[side][key].startswith(spec.dtype.name), key
+                assert f"- `{key}`: {signature[side][key]}" in readme
+
+
+def test_description_holds_the_protocol(exported):
+    metadata = json.loads((exported.directory / "detector.json").read_text())
+    assert Protocol.model_validate(metadata["protocol"]) == exported.protocol
+    assert metadata["classes"] == ["circle", "star", "square"] and metadata["category_ids"] == [3, 7, 90]
+    assert metadata["input_size"] == [96, 64]
+
+
+def one_box(outputs):
+    """Decodes the mean colour of the image as the scores of three classes for one fixed box."""
+    scores = outputs[:, tf.newaxis, :]  # [b, 1, 3]
+    return tf.zeros_like(scores[..., :1]) + tf.constant([0.1, 0.2, 0.6, 0.9]), scores
+
+
+def export_small(directory, **changes):
+    image = keras.Input((16, 24, 3))
+    arguments = {
+        "model": keras.Model(image, keras.layers.GlobalAveragePooling2D()(image)),
+        "decode": one_box,
+        "protocol": Protocol(),
+        "classes": ("x", "y", "z"),
+        "input_size": (16, 24),
+        "directory": directory,
+    }
+    return export_saved_model(**{**arguments, **changes})
+
+
+def test_replaces_an_export_but_nothing_else(tmp_path):
+    export_small(tmp_path / "model")
+    (tmp_path / "model" / "stale").touch()
+    export_small(tmp_path / "model")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]  # no temporary folders stay
+    assert not (tmp_path / "model" / "stale").exists()
+    assert json.loads((tmp_path / "model" / "detector.json").read_text())["category_ids"] == [1, 2, 3]
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "holiday.jpg").touch()
+    for foreign in (photos, photos / "holiday.jpg"):
+        with pytest.raises(UserError, match="not an earlier export"):
+            export_small(foreign)
+    assert (photos / "holiday.jpg").is_file()
+
+
+def test_a_failing_export_leaves_the_earlier_one(tmp_path):
+    directory = export_small(tmp_path / "model")
+
+    def broken(outputs):
+        raise RuntimeError("decode failed")
+
+    with pytest.raises(RuntimeError, match="decode failed"):
+        export_small(directory, decode=broken)
+    assert (directory / "saved_model.pb").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_category_ids_that_do_not_fit_the_classes(tmp_path):
+    with pytest.raises(ValueError, match="2 category ids for 3 classes"):
+        export_small(tmp_path / "model", category_ids=(1, 2))
+    assert not list(tmp_path.iterdir())
