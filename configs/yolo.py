@@ -50,6 +50,12 @@ class YoloHead(Config):
         description="(width, height) in pixels of input_size."
     )
     levels: tuple[YoloLevel, ...] = Field(min_length=1)
+    objectness_prior: float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="Objectness of an untrained network; Darknet 0.5, RetinaNet 0.01: fewer steps lost.",
+    )
 
     @pydantic.model_validator(mode="after")
     def _masks_name_anchors(self) -> "YoloHead":

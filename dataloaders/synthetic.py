@@ -250,7 +250,7 @@ def write_synthetic(
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the embedded data set: COCO JSON and JPEG.")
     parser.add_argument("--output", required=True, help="folder to make; left alone if it already holds the data set")
-    parser.add_argument("--train", type=int, default=600, help="number of training images")
+    parser.add_argument("--train", type=int, default=1000, help="number of training images")
     parser.add_argument("--val", type=int, default=100, help="number of validation images")
     parser.add_argument("--seed", type=int, default=0, help="of everything random")
     asked = parser.parse_args()

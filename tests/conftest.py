@@ -19,6 +19,8 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
+tf.config.experimental.enable_op_determinism()  # as every run does by default
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -1,5 +1,7 @@
 """The convolutions that predict: the last layer before each [yolo] section of a Darknet cfg."""
 
+import math
+
 import keras
 
 from configs.yolo import YoloHead
@@ -14,8 +16,9 @@ def yolo_predictions(
     for number, (features, level) in enumerate(zip(levels, config.levels, strict=True)):
         entries = 5 + num_classes
         name = f"head_{number}"
-        filters = len(level.mask) * entries
-        convolution = Convolution(filters, 1, use_bias=True, seed=style.seed_of(name), name=name, dtype="float32")
+        prior = math.log(config.objectness_prior / (1 - config.objectness_prior))
+        bias = [0.0, 0.0, 0.0, 0.0, prior, *[0.0] * num_classes] * len(level.mask)
+        convolution = Convolution(len(bias), 1, bias=bias, seed=style.seed_of(name), name=name, dtype="float32")
         raw = convolution(features)
         shape = (*raw.shape[1:3], len(level.mask), entries)
         # [batch, height, width, anchors_of_level, 5 + classes]: Darknet's channel is anchor * entries + entry

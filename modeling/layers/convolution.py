@@ -16,22 +16,28 @@ class Convolution(keras.layers.Layer):
     """[batch, height, width, channels] -> [batch, ceil(height / stride), ceil(width / stride), filters].
 
     `size // 2` zeros on all four sides at every stride (Darknet's `pad=1`; `SAME` pads right and bottom only at
-    stride 2). `size` is odd. Kernel [size, size, channels, filters], from U(-1, 1) * sqrt(2 / fan_in); bias 0
-    (Darknet convolutional_layer.c make_convolutional_layer).
+    stride 2). `size` is odd. Kernel [size, size, channels, filters], from U(-1, 1) * sqrt(2 / fan_in) (Darknet
+    convolutional_layer.c make_convolutional_layer). `bias` is its initial value, one for all filters or one for each
+    (Darknet: 0); None: no bias.
     """
 
-    def __init__(self, filters: int, size: int, stride: int = 1, *, use_bias: bool, seed: int, **kwargs):
+    def __init__(
+        self, filters: int, size: int, stride: int = 1, *, bias: float | list[float] | None, seed: int, **kwargs
+    ):
         super().__init__(**kwargs)
         if size % 2 == 0:
             raise ValueError(f"layer {self.name}: the kernel's size must be odd, got {size}")
-        self.filters, self.size, self.stride, self.use_bias, self.seed = filters, size, stride, use_bias, seed
+        self.filters, self.size, self.stride, self.initial_bias, self.seed = filters, size, stride, bias, seed
+        self.bias = None
 
     def build(self, input_shape):
         # Variance 2 / (3 fan_in), uniform: limits +- sqrt(2 / fan_in).
         initial = keras.initializers.VarianceScaling(2 / 3, mode="fan_in", distribution="uniform", seed=self.seed)
         shape = (self.size, self.size, input_shape[-1], self.filters)
         self.kernel = self.add_weight(name="kernel", shape=shape, initializer=initial)
-        self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros") if self.use_bias else None
+        if self.initial_bias is not None:
+            constant = keras.initializers.Constant(self.initial_bias)
+            self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer=constant)
 
     def call(self, inputs):
         sides = [self.size // 2] * 2
@@ -64,7 +70,7 @@ def conv_block(
 ) -> keras.KerasTensor:
     """Convolution (layer `name`), batch-norm (`name`_norm, unless folded), activation (`name`_activation)."""
     folded = style.norm == "folded"
-    x = Convolution(filters, size, stride, use_bias=folded, seed=style.seed_of(name), name=name)(inputs)
+    x = Convolution(filters, size, stride, bias=0.0 if folded else None, seed=style.seed_of(name), name=name)(inputs)
     if not folded:
         x = BatchNorm(style.norm_momentum, sync=style.norm == "sync", name=f"{name}_norm")(x)
     return Activation(style.activation, name=f"{name}_activation")(x)

@@ -20,7 +20,7 @@ def load_darknet(model, names, path):
 
     for name in names:
         layer = model.get_layer(name)
-        if layer.use_bias:
+        if layer.bias is not None:
             take(layer.bias)
         else:
             norm = model.get_layer(f"{name}_norm")

@@ -55,7 +55,7 @@ def block(trace, stride, activation):
     """The recorded [convolutional] section as our layers: a model, and its batch-norm if it has one."""
     normalised = "init/L000_scales" in trace
     kernel = np.transpose(trace["init/L000_weights"], (2, 3, 1, 0))
-    convolution = Convolution(kernel.shape[3], kernel.shape[0], stride, use_bias=not normalised, seed=0)
+    convolution = Convolution(kernel.shape[3], kernel.shape[0], stride, bias=None if normalised else 0.0, seed=0)
     norm = BatchNorm(momentum=0.99)
     inputs = keras.Input(nhwc(trace["X"]).shape[1:])
     x = convolution(inputs)

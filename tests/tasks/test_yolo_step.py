@@ -1,0 +1,147 @@
+"""The YOLO task under the trainer's step: real data, real loss, all shapes non-square."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+
+from configs.experiment import Experiment
+from dataloaders.synthetic import write_synthetic
+from official.core.config_io import load_config
+from official.core.distribution import Placement
+from official.core.task import Shard
+from official.core.trainer import NotFiniteError, Run
+from tasks import TASKS
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "experiments"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("task") / "data"
+    write_synthetic(folder, 10, 5, workers=1)
+    return folder
+
+
+def experiment(name: str, data: Path, *overrides: str) -> Experiment:
+    """A shipped experiment at a small size, on the embedded data set."""
+    source = "{{type: coco, annotations: {0}/instances_{1}.json, images: {0}/{1}}}"
+    common = [
+        f"task.data.train.source={source.format(data, 'train')}",
+        f"task.data.validation.source={source.format(data, 'val')}",
+        "task.data.classes=[target, flag, tent, cross, star, moon]",
+        "task.data.category_ids=",
+        "task.data.train.batch_size=4",
+        "task.data.train.max_boxes=12",
+        "task.model.input_size=[64, 96]",
+        "trainer.duration={steps: 4}",
+        "trainer.steps_per_loop=2",
+        "trainer.checkpoint.every={steps: 2}",
+    ]
+    return load_config(str(CONFIGS / f"{name}.yaml"), Experiment, [*common, *overrides])
+
+
+def make_run(config: Experiment, directory: Path, strategy: tf.distribute.Strategy | None = None) -> Run:
+    placement = Placement(strategy or tf.distribute.get_strategy(), "cpu", "test")
+    task = TASKS[config.task.type](config.task, config.runtime.seed)
+    run = Run(task, config.trainer, config.runtime, placement, str(directory))
+    run.resume_or_initialise()
+    return run
+
+
+def first_batch(run: Run):
+    return next(iter(run.task.train_inputs(0, Shard())))
+
+
+@pytest.mark.parametrize("name", ["yolov3_tiny_coco", "yolov4_tiny_coco", "demo", "bccd"])
+def test_one_step_of_every_shipped_model_compiles_under_xla(name, data, tmp_path):
+    """The everyday check that all shapes of the step are static and that nothing in it needs the host."""
+    run = make_run(experiment(name, data, "task.model.backbone.width=0.25"), tmp_path)
+    state = tf.nest.map_structure(tf.convert_to_tensor, run.variables)
+    step = tf.function(run.train_step, autograph=False, jit_compile=True)
+    new_state, metrics = step(state, first_batch(run))
+    assert int(new_state.step) == 1
+    assert np.isfinite(metrics.scalars["loss"].numpy())
+    plain_state, plain = run.train_step(state, first_batch(run))
+    assert metrics.scalars["loss"].numpy() == pytest.approx(plain.scalars["loss"].numpy(), rel=1e-4)
+    assert [x.shape for x in tf.nest.flatten(new_state)] == [x.shape for x in tf.nest.flatten(plain_state)]
+
+
+def test_two_replicas_equal_two_micro_batches_and_with_sync_norm_the_whole_batch(data, tmp_path, two_replicas):
+    narrow = "task.model.backbone.width=0.25"
+
+    def weights(folder: str, strategy=None, *overrides: str) -> np.ndarray:
+        run = make_run(experiment("yolov4_tiny_coco", data, narrow, *overrides), tmp_path / folder, strategy)
+        result = run._loop(run._inputs(), tf.constant(2, tf.int64))
+        assert int(result["bad"]) == -1
+        return np.concatenate([value.numpy().ravel() for value in run.variables.weights])
+
+    sync = "task.model.norm=sync"
+    local = weights("replicas", two_replicas)
+    np.testing.assert_allclose(local, weights("parts", None, "trainer.micro_batches=2"), atol=1e-6)
+    np.testing.assert_allclose(weights("sync", two_replicas, sync), weights("whole"), atol=2e-6)
+    assert np.abs(local - weights("whole again")).max() > 1e-5
+
+
+def test_bfloat16_keeps_weights_statistics_and_loss_in_float32(data, tmp_path):
+    import keras
+
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        run = make_run(experiment("yolov4_tiny_coco", data, "task.model.backbone.width=0.25"), tmp_path)
+        compute = run.model.get_layer("backbone_conv02").compute_dtype
+        result = run._loop(run._inputs(), tf.constant(2, tf.int64))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert compute == "bfloat16"
+    assert {value.dtype for value in run.variables.weights + run.variables.statistics} == {tf.float32}
+    assert np.isfinite(float(result["scalars"]["loss"]))
+
+
+def test_a_nan_weight_names_the_network_output_first(data, tmp_path):
+    run = make_run(experiment("yolov4_tiny_coco", data, "task.model.backbone.width=0.25"), tmp_path)
+    run.variables.weights[0].assign(np.nan * run.variables.weights[0])
+    with pytest.raises(NotFiniteError, match=r"step 1: network output .* is NaN .*example ids of the batch: \[\d+, "):
+        run.train()
+
+
+def test_images_without_any_box_train(data, tmp_path):
+    run = make_run(experiment("demo", data, "task.model.backbone.width=0.25"), tmp_path)
+    batch = first_batch(run)
+    empty = batch._replace(valid=tf.zeros_like(batch.valid), boxes=tf.zeros_like(batch.boxes))
+    state = tf.nest.map_structure(tf.convert_to_tensor, run.variables)
+    _, metrics = run.train_step(state, empty)
+    assert all(bool(finite) for finite in metrics.finite.values())
+    assert float(metrics.scalars["box"]) == 0.0
+    assert float(metrics.scalars["objectness"]) > 0.0
+
+
+def test_a_run_trains_scores_and_resumes(data, tmp_path):
+    from official.core.evaluation import Evaluation
+
+    config = experiment("demo", data, "task.model.backbone.width=0.25", "task.data.validation.batch_size=2")
+    run = make_run(config, tmp_path)
+    evaluation = Evaluation(run.task, str(tmp_path))
+    run.train(evaluation)
+    assert evaluation.last["step"] == 4
+    assert evaluation.last["images"] == 5
+    assert evaluation.last["protocol"]["nms_threshold"] == config.task.evaluation.nms_threshold
+    assert (tmp_path / "metrics.json").is_file()
+    assert yaml.safe_load((tmp_path / "metrics.json").read_text())["AP"] == evaluation.last["AP"]
+    assert make_run(config, tmp_path).step == 4
+
+
+def test_a_resumed_run_on_real_data_equals_an_uninterrupted_one_bit_for_bit(data, tmp_path):
+    config = experiment("demo", data, "task.model.backbone.width=0.25")
+    whole = make_run(config, tmp_path / "whole")
+    whole.train()
+    first = make_run(config, tmp_path / "parts")
+    first._loop(first._inputs(), tf.constant(2, tf.int64))
+    first.checkpoints.save(first.step, first._groups(), first._facts())
+    second = make_run(config, tmp_path / "parts")
+    assert second.step == 2
+    second.train()
+    for here, there in zip(tf.nest.flatten(second.variables), tf.nest.flatten(whole.variables), strict=True):
+        np.testing.assert_array_equal(here.numpy(), there.numpy())
