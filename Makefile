@@ -18,7 +18,13 @@ demo: install
 	$(BIN)/python -m dataloaders.synthetic --output data/demo
 	$(BIN)/python train.py --config configs/experiments/demo.yaml --model_dir runs/demo
 	$(BIN)/python export.py --config runs/demo/config.yaml --checkpoint runs/demo --output runs/demo/saved_model
-	$(BIN)/python detect.py --model runs/demo/saved_model --input 'data/demo/val/*0.jpg' --output runs/demo/pictures
+	$(BIN)/python detect.py --model runs/demo/saved_model --input 'data/demo/val/*0.jpg' --output runs/demo/detected
+	@echo
+	@echo 'runs/demo/config.yaml        the experiment, every default written out'
+	@echo 'runs/demo/metrics.json       AP, AP50 and the protocol they were measured by; detections.json beside it'
+	@echo 'runs/demo/checkpoints/       the newest and the best; tensorboard/ has curves and pictures'
+	@echo 'runs/demo/saved_model/       the exported detector; README.md inside describes it'
+	@echo 'runs/demo/detected/pictures/ what the reloaded export sees in validation images'
 
 test: install lint
 	$(BIN)/python -m pytest

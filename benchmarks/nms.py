@@ -15,19 +15,18 @@ from configs.yolo import YoloHead
 from modeling.detector import build_detector, fold_batch_norm
 from modeling.heads.yolo import decode
 from official.core.config_io import load_config
-from official.vision.nms import per_class_nms
+from official.vision.nms import Detections, per_class_nms
 
 SIZE = (416, 416)
 
 
 def trained_like(cells: int, anchors: int, rng: np.random.Generator) -> tf.Tensor:
-    """Logits of one level: objectness around -8 with one in two hundred around +1, classes around -5 with one likely."""
+    """Logits of one level: objectness about -8, one in two hundred about +1; classes about -5, one of them likely."""
     raw = rng.normal(0, 0.5, [1, cells, cells, anchors, 85]).astype(np.float32)
-    raw[..., 4] = np.where(
-        rng.random(raw.shape[:-1]) < 0.005, rng.normal(1, 1.5, raw.shape[:-1]), rng.normal(-8, 2, raw.shape[:-1])
-    )
+    shape = raw.shape[:-1]
+    raw[..., 4] = np.where(rng.random(shape) < 0.005, rng.normal(1, 1.5, shape), rng.normal(-8, 2, shape))
     raw[..., 5:] = rng.normal(-5, 1.5, raw[..., 5:].shape)
-    np.put_along_axis(raw, rng.integers(5, 85, [*raw.shape[:-1], 1]), 2.0, axis=-1)
+    np.put_along_axis(raw, rng.integers(5, 85, [*shape, 1]), 2.0, axis=-1)
     return tf.constant(raw)
 
 
@@ -49,11 +48,11 @@ def main() -> None:
     for name, (head, grids) in heads.items():
         outputs = [trained_like(cells, 3, rng) for cells in grids]
 
-        def detect(outputs: list[tf.Tensor], head: YoloHead = head) -> tf.Tensor:
-            return per_class_nms(*decode(outputs, head, SIZE), config.evaluation).scores
+        def detect(outputs: list[tf.Tensor], head: YoloHead = head) -> Detections:
+            return per_class_nms(*decode(outputs, head, SIZE), config.evaluation)
 
         compiled = tf.function(detect, autograph=False)
-        functions[name] = lambda compiled=compiled, outputs=outputs: compiled(outputs).numpy()
+        functions[name] = lambda compiled=compiled, outputs=outputs: compiled(outputs).scores.numpy()
     seconds = interleaved(functions, options.rounds, warm_up=5)
     rows = [
         {

@@ -26,7 +26,8 @@ def main() -> None:
             for max_boxes in (100, 200):
                 overrides = [
                     f"task.model.input_size=[{size}, {size}]",
-                    f"task.data.train.source={{type: coco, annotations: {data}/instances_train.json, images: {data}/train}}",
+                    f"task.data.train.source.annotations={data}/instances_train.json",
+                    f"task.data.train.source.images={data}/train",
                     f"task.data.train.max_boxes={max_boxes}",
                     "task.data.train.batch_size=4",
                 ]

@@ -41,16 +41,19 @@ class Split(Config):
 
     source: Source
     batch_size: PositiveInt = Field(description="Of the whole step: all replicas and all micro-batches.")
-    max_boxes: PositiveInt = Field(100, description="Boxes are padded to this many; an image with more is reported.")
-    on_bad: Literal["fail", "skip"] = Field("fail", description="What happens to bad annotations and images.")
-    augmentation: Augmentation | None = None
+    on_bad: Literal["fail", "skip"] = Field(
+        "fail",
+        description="What happens to bad boxes and images. A malformed annotation file (XML, JSON) is always fatal.",
+    )
     threads: PositiveInt | None = Field(None, description="Parallel decoders; none: chosen by tf.data.")
+
+
+class TrainSplit(Split):
+    max_boxes: PositiveInt = Field(100, description="Boxes are padded to this many; an image with more is reported.")
+    augmentation: Augmentation | None = None
 
 
 class Data(Config):
     classes: tuple[str, ...] = Field(min_length=1, description="Class names; the position is the contiguous class id.")
-    category_ids: tuple[int, ...] | None = Field(
-        None, description="The data set's own id of each class, for detections of an export; none: 1, 2, …"
-    )
-    train: Split
+    train: TrainSplit
     validation: Split

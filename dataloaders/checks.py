@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
@@ -21,7 +21,7 @@ _LOOKING_THREADS = 8
 # kind -> (what is wrong, what `on_bad: skip` does about it)
 KINDS = {
     "missing_image": ("the image file does not exist", "image dropped"),
-    "unreadable_image": ("the image file is neither a whole JPEG nor PNG header", "image dropped"),
+    "unreadable_image": ("the image file has no whole JPEG or PNG header", "image dropped"),
     "truncated_image": ("the image file ends before its end mark", "image dropped"),
     "wrong_image_size": ("the image file has another size than its annotation states", "image dropped"),
     "duplicate_image": ("the image's id or file came before", "later image dropped"),
@@ -71,14 +71,32 @@ class Report:
         lines += [f"  {finding} -> {KINDS[finding.kind][1]}" for finding in self.findings]
         return "\n".join(lines)
 
+    def as_dict(self) -> dict[str, Any]:
+        """All of it in JSON values: every image id of every kind, so that a metric's data can be told later."""
+        return {
+            "where": self.where,
+            "images": {"found": self.images, "kept": self.kept_images, "dropped": self.images - self.kept_images},
+            "boxes": {"found": self.boxes, "kept": self.kept_boxes, "dropped": self.boxes - self.kept_boxes},
+            "findings": [
+                {
+                    "kind": finding.kind,
+                    "what": KINDS[finding.kind][0] + finding.detail,
+                    "done": KINDS[finding.kind][1],
+                    "count": finding.count,
+                    "image_ids": list(finding.image_ids),
+                }
+                for finding in self.findings
+            ],
+        }
+
 
 def check(
-    found: Annotations, classes: tuple[str, ...], on_bad: Literal["fail", "skip"], max_boxes: int
+    found: Annotations, classes: tuple[str, ...], on_bad: Literal["fail", "skip"], max_boxes: int | None
 ) -> tuple[Annotations, Int32[np.ndarray, " boxes"], Report]:
     """Checks every image file and box.
 
     Args:
-        max_boxes: of one image in training; evaluation uses all of them.
+        max_boxes: of one image in training; none: all of them, as in evaluation.
 
     Returns:
         the images and boxes that are good, boxes sorted by the order of their images and image sizes as in the files;
@@ -91,7 +109,7 @@ def check(
     image_kinds = _image_kinds(found, looks)
     sizes = np.array([look.size for look in looks], np.int32).reshape(-1, 2)
     sizes = np.where(found.image_sizes > 0, found.image_sizes, sizes).astype(np.int32)
-    image_of_box = _image_of_box(found)
+    image_of_box = rows_of_images(found)
     class_of_label = {name: number for number, name in enumerate(classes)}
     box_classes = np.array([class_of_label.get(label, -1) for label in found.labels], np.int32)
     box_kinds = _box_kinds(found, image_of_box, box_classes, sizes)
@@ -99,7 +117,8 @@ def check(
     keep_image = image_kinds == ""
     keep_box = np.isin(box_kinds, ["", "partly_outside_box"])
     keep_box[keep_box] &= keep_image[image_of_box[keep_box]]
-    trained, crowded = _first_of_each_image(found.trained & keep_box, image_of_box, max_boxes)
+    most = len(found.labels) if max_boxes is None else max_boxes
+    trained, crowded = _first_of_each_image(found.trained & keep_box, image_of_box, most)
     report = _report(found, image_kinds, box_kinds, crowded, keep_image, keep_box)
     if report.findings and on_bad == "fail":
         raise DataError(_failure(report))
@@ -135,8 +154,8 @@ def _image_kinds(found: Annotations, looks: list[ImageLook]) -> np.ndarray:
     return kinds
 
 
-def _image_of_box(found: Annotations) -> Int64[np.ndarray, " boxes"]:
-    """Row of the (first) image with the box's image id, or -1."""
+def rows_of_images(found: Annotations) -> Int64[np.ndarray, " boxes"]:
+    """For each box, the row of the (first) image with its image id, or -1."""
     row = {image_id: number for number, image_id in reversed(list(enumerate(found.image_ids.tolist())))}
     return np.array([row.get(image_id, -1) for image_id in found.box_image_ids.tolist()], np.int64)
 

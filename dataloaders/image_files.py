@@ -29,7 +29,7 @@ def look_at_image(path: str) -> ImageLook:
 
     Returns:
         size, or the problem: "missing_image", "unreadable_image" (neither JPEG nor PNG, or a broken header), or
-        "truncated_image" (the end mark is not in the last 4 KiB, where cameras may append a little padding).
+        "truncated_image" (no end mark behind the header; what follows it, such as a camera's own data, is no fault).
     """
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
@@ -38,9 +38,11 @@ def look_at_image(path: str) -> ImageLook:
             file.seek(max(0, length - _TAIL_BYTES))
             tail = file.read()
             look = _look(head, tail, length - len(tail))
-            if look.problem is not None and head[:2] == _JPEG_START and length > len(head):
-                file.seek(0)  # perhaps a JPEG whose metadata fills the head: rare, so the whole file is read
-                look = _look(file.read(), tail, length - len(tail))
+            if look.problem is not None and head.startswith((_JPEG_START, _PNG_START)):
+                # Perhaps metadata fills the head, or a trailer the tail: rare, so the whole file is read.
+                file.seek(0)
+                whole = file.read()
+                look = _look(whole, whole, 0)
             return look
     except tf.errors.NotFoundError:
         return ImageLook((0, 0), "missing_image")

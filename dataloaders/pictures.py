@@ -1,4 +1,4 @@
-"""Pictures of training batches as the network sees them, for TensorBoard and for files."""
+"""Pictures of batches as the network sees them, for TensorBoard and for files."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,15 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Bool, Float32, Int32, UInt8
 
+from dataloaders.batch import PADDING_ID, EvalBatch
+from official.core.config import Protocol
 from official.vision.boxes import cxcywh_to_yxyx
 from official.vision.draw import draw_boxes, grid
+from official.vision.nms import Detections
+from official.vision.resize import boxes_to_input, whole_image
 
 MOST_PICTURES = 16
+SHOWN_SCORE = 0.25
 
 
 def picture_of(
@@ -33,3 +38,25 @@ def picture_of(
             for image, corners, ids, real in rows
         ]
     )
+
+
+def picture_of_detections(
+    batch: EvalBatch, detections: Detections, class_names: Sequence[str], protocol: Protocol
+) -> UInt8[np.ndarray, "height width 3"]:
+    """One picture of the first images of a batch (16 at most), their detections of at least 0.25 drawn in.
+
+    Args:
+        batch: its padding rows are left out; at least one row is none.
+        detections: boxes yxyx relative to the original images, as `detect` makes them with this `protocol`.
+    """
+    input_size = tuple(batch.image.shape[1:3])
+    boxes = boxes_to_input(detections.boxes, batch.image_size, whole_image(batch.image_size), input_size, protocol)
+    shown = (detections.valid & (detections.scores >= SHOWN_SCORE)).numpy()
+    parts = (part.numpy() for part in (batch.image, boxes, detections.scores, detections.classes))
+    rows = zip(batch.example_id.numpy(), shown, *parts, strict=True)
+    pictures = [
+        draw_boxes(image, corners[seen], [class_names[number] for number in ids[seen]], scores[seen], ids[seen])
+        for example_id, seen, image, corners, scores, ids in rows
+        if example_id != PADDING_ID
+    ]
+    return grid(pictures[:MOST_PICTURES])

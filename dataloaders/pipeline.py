@@ -11,15 +11,16 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Bool, Float32, Int32, Int64, UInt8
 
-from configs.data import Augmentation, Split
+from configs.data import Split, TrainSplit
+from dataloaders.annotations import DataError, read_bytes
 from dataloaders.augment.colour import draw_colour
 from dataloaders.augment.geometry import apply_geometry, draw_geometry, large_enough, transform_boxes
 from dataloaders.batch import PADDING_ID, EvalBatch, TrainBatch
-from dataloaders.sources import DetectionDataset
+from dataloaders.sources import DetectionDataset, TruthForm
 from official.core.config import Protocol
-from official.core.errors import UserError
-from official.vision.boxes import BoxForm, convert_boxes
-from official.vision.resize import decode_image, resize_image
+from official.core.errors import UserError, first_line
+from official.vision.boxes import convert_boxes
+from official.vision.resize import Window, decode_image, resize_image, whole_image
 
 
 class _Images(NamedTuple):
@@ -41,10 +42,10 @@ class _Truth(NamedTuple):
 
 def train_dataset(
     dataset: DetectionDataset,
-    split: Split,
+    split: TrainSplit,
     input_size: tuple[int, int],
     protocol: Protocol,
-    box_form: BoxForm,
+    box_form: TruthForm,
     seed: int,
     start_step: int,
     shard: tuple[int, int] = (0, 1),
@@ -59,7 +60,8 @@ def train_dataset(
 
     Raises:
         UserError: the batch size is not a multiple of the number of hosts, or the shard is not one of them.
-        tf.errors.InvalidArgumentError: while iterating, an image file can no longer be read as it was checked; named.
+        tf.errors.OpError: while iterating, an image file cannot be decoded as it was checked; `check_train_files` then
+            names it.
     """
     index, count = shard
     if not 0 <= index < count or split.batch_size % count:
@@ -72,8 +74,7 @@ def train_dataset(
 
     def example(number: Int64[tf.Tensor, ""]) -> TrainBatch:
         position = number // per_host * split.batch_size + index * per_host + number % per_host
-        epoch, place = position // len(dataset), position % len(dataset)
-        return _train_example(images, truth, split, input_size, protocol, box_form, seed, epoch, place)
+        return _train_example(images, truth, split, input_size, protocol, box_form, seed, position)
 
     numbers = tf.data.Dataset.counter(start=np.int64(start_step) * per_host, dtype=tf.int64)
     return _batched(numbers, example, split.threads, per_host)
@@ -87,7 +88,8 @@ def eval_dataset(
     The last batch is filled up with rows of example_id -1.
 
     Raises:
-        tf.errors.InvalidArgumentError: while iterating, an image file can no longer be read as it was checked; named.
+        tf.errors.OpError: while iterating, an image file cannot be decoded as it was checked; `check_eval_files` then
+            names it.
     """
     images = _images(dataset)
 
@@ -99,6 +101,49 @@ def eval_dataset(
     missing = -len(dataset) % split.batch_size
     fill = tf.data.Dataset.from_tensors(padding).repeat(missing)
     return _batched(tf.data.Dataset.range(len(dataset)), example, split.threads, split.batch_size, fill)
+
+
+def check_train_files(dataset: DetectionDataset, split: TrainSplit, seed: int, first_step: int, last_step: int) -> None:
+    """Decodes the images of training steps first_step to last_step - 1, one by one, in the order of the stream.
+
+    The stream itself cannot say which file failed, since a decoder's error carries no name; this finds it.
+
+    Raises:
+        DataError: naming the first file that cannot be decoded as it was checked.
+    """
+    checked = set()
+    for position in range(first_step * split.batch_size, last_step * split.batch_size):
+        row, _ = _order(tf.constant(position, tf.int64), len(dataset), seed)
+        if int(row) not in checked:
+            _check_file(dataset, int(row))
+        checked.add(int(row))
+
+
+def check_eval_files(dataset: DetectionDataset) -> None:
+    """Decodes all images, one by one.
+
+    Raises:
+        DataError: naming the first file that cannot be decoded as it was checked.
+    """
+    for row in range(len(dataset)):
+        _check_file(dataset, row)
+
+
+def _check_file(dataset: DetectionDataset, row: int) -> None:
+    path, image_id = dataset.image_paths[row], dataset.image_ids[row]
+    try:
+        found = decode_image(tf.constant(read_bytes(path, "the image"))).shape
+    except (FileNotFoundError, tf.errors.OpError) as error:
+        raise DataError(
+            f"{path} (image id {image_id}): cannot be decoded, though its header and end mark were there before: "
+            f"{first_line(error)}. Repair the file and start the same command again"
+        ) from None
+    (height, width), (then_height, then_width) = found[:2], dataset.image_sizes[row]
+    if (height, width) != (then_height, then_width):
+        raise DataError(
+            f"{path} (image id {image_id}): is {height} x {width} pixels (height x width), but was "
+            f"{then_height} x {then_width} when it was checked. Put the file back and start the same command again"
+        )
 
 
 def _batched(
@@ -121,29 +166,35 @@ def _batched(
     return examples.batch(batch_size, drop_remainder=True).prefetch(2).with_options(options)
 
 
+def _order(
+    position: Int64[tf.Tensor, ""], examples: int, seed: int
+) -> tuple[Int64[tf.Tensor, ""], Int64[tf.Tensor, "2"]]:
+    """The data set's row at a position of the training stream, and that example's own seed."""
+    epoch, place = position // examples, position % examples
+    epoch_seed = tf.stack([tf.constant(seed, tf.int64), epoch])
+    row = tf.random.experimental.index_shuffle(place, epoch_seed, tf.constant(examples - 1, tf.int64))
+    return row, tf.random.experimental.stateless_fold_in(epoch_seed, place)
+
+
 def _train_example(
     images: _Images,
     truth: _Truth,
-    split: Split,
+    split: TrainSplit,
     input_size: tuple[int, int],
     protocol: Protocol,
-    box_form: BoxForm,
+    box_form: TruthForm,
     seed: int,
-    epoch: Int64[tf.Tensor, ""],
-    place: Int64[tf.Tensor, ""],
+    position: Int64[tf.Tensor, ""],
 ) -> TrainBatch:
     """One row of a TrainBatch (its fields without the first dimension)."""
-    last = images.path.shape[0] - 1
-    epoch_seed = tf.stack([tf.constant(seed, tf.int64), epoch])
-    row = tf.random.experimental.index_shuffle(place, epoch_seed, tf.constant(last, tf.int64))
-    example_seed = tf.random.experimental.stateless_fold_in(epoch_seed, place)
+    row, example_seed = _order(position, images.path.shape[0], seed)
     geometry_seed, colour_seed = tf.unstack(tf.random.experimental.stateless_split(example_seed, 2))
+    jittered = split.augmentation is not None and split.augmentation.jitter > 0
+    window = draw_geometry(split.augmentation, geometry_seed, images.size[row]) if jittered else None
 
     image = _read_image(images.path[row], images.size[row])
     rows = slice(truth.splits[row], truth.splits[row + 1])
-    image, boxes, keep = _place(
-        image, truth.boxes[rows], truth.yxyx[rows], split.augmentation, geometry_seed, input_size, protocol, box_form
-    )
+    image, boxes, keep = _place(image, truth.boxes[rows], truth.yxyx[rows], window, input_size, protocol, box_form)
     return TrainBatch(
         image,
         _pad(boxes[keep], split.max_boxes),
@@ -158,42 +209,36 @@ def _place(
     image: UInt8[tf.Tensor, "h w 3"],
     boxes: Float32[tf.Tensor, "n 4"],
     yxyx: Float32[tf.Tensor, "n 4"],
-    augmentation: Augmentation | None,
-    seed: Int64[tf.Tensor, "2"],
+    window: Window | None,
     input_size: tuple[int, int],
     protocol: Protocol,
-    box_form: BoxForm,
+    box_form: TruthForm,
 ) -> tuple[UInt8[tf.Tensor, "H W 3"], Float32[tf.Tensor, "n 4"], Bool[tf.Tensor, " n"]]:
     """The network's input, all boxes relative to it in the task's form, and which of them to keep.
 
-    Without jitter the pixels are the evaluation's own, and stretching leaves relative boxes as they are: no conversion.
+    Without a window the pixels are the evaluation's own, and stretching leaves relative boxes as they are: no
+    conversion.
     """
-    jittered = augmentation is not None and augmentation.jitter > 0
-    if not jittered and protocol.resize == "stretch":
-        return resize_image(image, input_size, protocol), boxes, large_enough(yxyx, input_size)
     image_size = tf.shape(image)[:2]
-    if jittered:
-        window = draw_geometry(augmentation, seed, image_size)
+    if window is not None:
         pixels = apply_geometry(image, window, input_size, protocol)
     else:
-        window = tf.concat([[0, 0], image_size], axis=0)
-        pixels = resize_image(image, input_size, protocol)
+        pixels, window = resize_image(image, input_size, protocol), whole_image(image_size)
+        if protocol.resize == "stretch":
+            return pixels, boxes, large_enough(yxyx, input_size)
     moved, keep = transform_boxes(yxyx, image_size, window, input_size, protocol)
     return pixels, convert_boxes(moved, "yxyx", box_form), keep
 
 
 def _read_image(path: tf.Tensor, size: Int32[tf.Tensor, "2"]) -> UInt8[tf.Tensor, "h w 3"]:
-    """Decoded pixels; a file that fails in mid run is named by its path.
+    """Decoded pixels, of the size that the door saw.
 
-    A decoder's own error cannot name the file. So it runs as a data set of one element, where an error can be dropped:
-    what is left is empty, and that is reported, as is a size other than the door saw.
+    Nothing here, or beside it in the map, may keep state, but for the assertion: deterministic runs would then read
+    one image after the other.
     """
-    one = tf.data.Dataset.from_tensors(path)
-    decoded = one.map(lambda name: decode_image(tf.io.read_file(name))).ignore_errors()
-    nothing = tf.data.Dataset.from_tensors(tf.zeros([0, 0, 3], tf.uint8))
-    image = tf.ensure_shape(decoded.concatenate(nothing).take(1).get_single_element(), [None, None, 3])
+    image = decode_image(tf.io.read_file(path))
     found = tf.shape(image)[:2]
-    told = ["cannot read image", path, "size found (0: cannot be decoded)", found, "size when the run began", size]
+    told = ["image", path, "has size", found, "and had, when the run began,", size]
     with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(found == size), told)]):
         return tf.identity(image)
 
@@ -209,7 +254,7 @@ def _images(dataset: DetectionDataset) -> _Images:
     return _Images(tf.constant(dataset.image_paths), tf.constant(dataset.image_sizes), tf.constant(dataset.image_ids))
 
 
-def _training_truth(dataset: DetectionDataset, form: BoxForm) -> _Truth:
+def _training_truth(dataset: DetectionDataset, form: TruthForm) -> _Truth:
     trained = dataset.trained
     before = np.concatenate([[0], np.cumsum(trained)]).astype(np.int64)
     return _Truth(

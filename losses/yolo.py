@@ -19,7 +19,7 @@ from jaxtyping import Float32
 
 from configs.yolo import YoloHead, YoloLoss
 from losses.yolo_assignment import Targets, Truth, assign
-from modeling.heads.yolo import DecodedLevel, decode_level, relative_anchors
+from modeling.heads.yolo import decode_level, relative_anchors
 from official.vision import boxes as box_ops
 
 IOU_KINDS = {"iou": box_ops.iou, "giou": box_ops.giou, "diou": box_ops.diou, "ciou": box_ops.ciou}
@@ -44,8 +44,11 @@ def yolo_loss(
         anchors = [head.anchors[index] for index in level.mask]
         decoded = decode_level(raw, anchors, level.scale_x_y, input_size)
         targets = assign(decoded, truth, head.anchors, level.mask, input_size, loss)
-        losses = GRADIENTS[loss.gradient](raw, decoded, targets, relative_anchors(anchors, input_size), loss)
-        levels.append(losses | _diagnostics(decoded, targets))
+        # Where a truth asks nothing of an anchor, its own box stands in: a wild prediction times a share of 0 is NaN.
+        predicted = tf.gather_nd(decoded.boxes, targets.cells, batch_dims=1)  # [batch, truths, anchors, 4]
+        predicted = tf.where(targets.positive[..., tf.newaxis], predicted, targets.boxes[:, :, tf.newaxis])
+        losses = GRADIENTS[loss.gradient](raw, predicted, targets, relative_anchors(anchors, input_size), loss)
+        levels.append(losses | _diagnostics(predicted, targets))
     batch = outputs[0].shape[0]
     means = {name: tf.add_n([level[name] for level in levels]) / batch for name in levels[0]}
     means["iou"] = tf.math.divide_no_nan(means["iou"], means["matches"])
@@ -54,10 +57,10 @@ def yolo_loss(
 
 
 def true_gradient(
-    raw: tf.Tensor, decoded: DecodedLevel, targets: Targets, anchors: tf.Tensor, loss: YoloLoss
+    raw: tf.Tensor, predicted: tf.Tensor, targets: Targets, anchors: tf.Tensor, loss: YoloLoss
 ) -> dict[str, Scalar]:
-    """Box, objectness and class loss of one level, summed over the batch. anchors: [anchors, 2] relative sizes."""
-    box = _box_loss(raw, decoded, targets, anchors, loss.iou_loss)
+    """Losses of one level, summed over the batch. predicted: as made above; anchors: [anchors, 2] relative sizes."""
+    box = _box_loss(raw, predicted, targets, anchors, loss.iou_loss)
     objectness = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(targets.object, tf.float32), raw[..., 4])
     smooth = targets.classes * (1 - loss.label_smoothing) + loss.label_smoothing / 2
     classes = tf.nn.sigmoid_cross_entropy_with_logits(smooth, raw[..., 5:])
@@ -72,10 +75,9 @@ def true_gradient(
 GRADIENTS: dict[str, Callable[..., dict[str, Scalar]]] = {"true": true_gradient}
 
 
-def _box_loss(raw: tf.Tensor, decoded: DecodedLevel, targets: Targets, anchors: tf.Tensor, kind: str) -> tf.Tensor:
+def _box_loss(raw: tf.Tensor, predicted: tf.Tensor, targets: Targets, anchors: tf.Tensor, kind: str) -> tf.Tensor:
     """The loss of each truth's box against each anchor of its cell, [batch, truths, anchors]."""
     true = targets.boxes[:, :, tf.newaxis]  # [batch, truths, 1, 4]
-    predicted = tf.gather_nd(decoded.boxes, targets.cells, batch_dims=1)  # [batch, truths, anchors, 4]
     if kind != "mse":
         return 1 - IOU_KINDS[kind](predicted, true)
     log_sizes = tf.gather_nd(raw[..., 2:4], targets.cells, batch_dims=1)
@@ -83,13 +85,13 @@ def _box_loss(raw: tf.Tensor, decoded: DecodedLevel, targets: Targets, anchors: 
     rows, columns = raw.shape[1:3]
     grid = tf.constant([columns, rows], tf.float32)  # offsets are in cells
     errors = tf.concat([(predicted[..., :2] - true[..., :2]) * grid, log_sizes - true_log_sizes], axis=-1)
+    errors = tf.where(targets.positive[..., tf.newaxis], errors, 0.0)  # [batch, truths, anchors, 4]
     small_counts_more = 2 - true[..., 2] * true[..., 3]  # [batch, truths, 1]
     return small_counts_more * tf.reduce_sum(tf.square(errors), axis=-1) / 2
 
 
-def _diagnostics(decoded: DecodedLevel, targets: Targets) -> dict[str, Scalar]:
-    predicted = tf.stop_gradient(tf.gather_nd(decoded.boxes, targets.cells, batch_dims=1))
-    overlap = box_ops.iou(predicted, targets.boxes[:, :, tf.newaxis])  # [batch, truths, anchors]
+def _diagnostics(predicted: tf.Tensor, targets: Targets) -> dict[str, Scalar]:
+    overlap = box_ops.iou(tf.stop_gradient(predicted), targets.boxes[:, :, tf.newaxis])  # [batch, truths, anchors]
     return {
         "iou": tf.reduce_sum(tf.where(targets.positive, overlap, 0.0)),
         "matches": tf.reduce_sum(tf.cast(targets.positive, tf.float32)),

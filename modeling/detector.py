@@ -31,16 +31,27 @@ def fold_batch_norm(model: YoloModel, num_classes: int, trained: keras.Model) ->
     """The detector `trained` (built from the same `model` and `num_classes`) for inference, without batch-norm layers.
 
     kernel' = kernel * gamma / sqrt(variance + epsilon), bias' = beta - mean * gamma / sqrt(variance + epsilon),
-    from the moving statistics. Raises ValueError where `trained` is another network.
+    from the moving statistics. Raises ValueError where `trained` is another network. To fold again and again, build
+    with `build_folded` once and call `fold_into`.
     """
-    folded = _assemble(model, num_classes, ConvStyle(model.activation, "folded", model.norm_momentum, seed=0))
+    folded = build_folded(model, num_classes)
+    fold_into(folded, trained)
+    return folded
+
+
+def build_folded(model: YoloModel, num_classes: int) -> keras.Model:
+    """The detector without batch-norm layers: each convolution of a block has a bias. Its weights mean nothing yet."""
+    return _assemble(model, num_classes, ConvStyle(model.activation, "folded", model.norm_momentum, seed=0))
+
+
+def fold_into(folded: keras.Model, trained: keras.Model) -> None:
+    """Gives `folded` (from `build_folded`) the weights that make it equal `trained`; see `fold_batch_norm`."""
     source = {variable.path: variable for variable in trained.variables}
     for layer in folded.layers:
         if isinstance(layer, Convolution):
             kernel, bias = _folded_weights(layer, source)
             layer.kernel.assign(kernel)
             layer.bias.assign(bias)
-    return folded
 
 
 def _assemble(model: YoloModel, num_classes: int, style: ConvStyle) -> keras.Model:

@@ -65,9 +65,9 @@ def export_saved_model(
         category_ids: the data set's own id of each class, for COCO results; none: 1, 2, ... in the order of `classes`.
 
     Raises:
-        UserError: `directory` holds something that is not an export.
+        UserError: `directory` is remote, or holds something that is not an export.
     """
-    directory = Path(directory)
+    directory = local_path(directory, "export to a local folder, then copy that")
     category_ids = range(1, len(classes) + 1) if category_ids is None else category_ids
     if len(classes) != len(category_ids):
         raise UserError(f"export: {len(category_ids)} category ids for {len(classes)} classes; expected one per class")
@@ -82,6 +82,13 @@ def export_saved_model(
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return directory
+
+
+def local_path(path: str | os.PathLike, remedy: str) -> Path:
+    """The path, if it is one of this machine; `remedy` says what to do instead (gs://b/x would become gs:/b/x)."""
+    if "://" in os.fspath(path):
+        raise UserError(f"{path}: expected a local path; {remedy}")
+    return Path(path)
 
 
 def _refuse_foreign(directory: Path) -> None:

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -13,11 +13,12 @@ from jaxtyping import Float32, Int32, UInt8
 from PIL import Image
 
 from official.core.config import Protocol
-from official.core.errors import UserError
+from official.core.errors import UserError, first_line
 from official.core.progress import track
+from official.vision.boxes import yxyx_to_xywh
 from official.vision.draw import draw_boxes
 from official.vision.resize import decode_image
-from serving.export import FORMAT, METADATA_FILE
+from serving.export import FORMAT, METADATA_FILE, local_path
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -49,9 +50,9 @@ def load_detector(directory: str | os.PathLike) -> Detector:
     """Loads what serving.export wrote.
 
     Raises:
-        FileNotFoundError: no such folder. ValueError: not a SavedModel, or not one of ours.
+        FileNotFoundError: no such folder. UserError: not a SavedModel, not one of ours, damaged, or remote.
     """
-    directory = Path(directory)
+    directory = local_path(directory, "copy the export to a local folder first")
     if not directory.is_dir():
         raise FileNotFoundError(f"{directory}: no such folder; expected an exported SavedModel, which export.py writes")
     if not (directory / "saved_model.pb").is_file():
@@ -67,18 +68,22 @@ def load_detector(directory: str | os.PathLike) -> Detector:
         protocol = Protocol.model_validate(metadata["protocol"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{metadata_path}: not the description of an export ({error!r}); export again") from error
-    return Detector(tf.saved_model.load(str(directory)), protocol=protocol, **described)
+    try:
+        saved_model = tf.saved_model.load(str(directory))
+    except Exception as error:  # what TensorFlow raises depends on which byte is wrong
+        raise UserError(f"{directory}: a damaged SavedModel ({first_line(error)}); export again") from error
+    return Detector(saved_model, protocol=protocol, **described)
 
 
 def find_images(inputs: Sequence[str]) -> list[Path]:
     """The image files that `inputs` name, each once, in order: files as given, folders (not below) and globs sorted.
 
     Raises:
-        FileNotFoundError: an input names no image at all.
+        FileNotFoundError: an input names no image at all. UserError: it is remote.
     """
     found: dict[Path, None] = {}
     for name in inputs:
-        path = Path(name)
+        path = local_path(name, "copy the images to a local folder first")
         if path.is_file():
             paths = [path]
         else:
@@ -116,7 +121,6 @@ def detect_files(
     inputs: Sequence[str],
     output_dir: str | os.PathLike,
     score_threshold: float,
-    on_bad: Literal["fail", "skip"] = "skip",
 ) -> dict:
     """Detects in all images that `inputs` name; writes `output_dir`/pictures/*.jpg and `output_dir`/detections.json.
 
@@ -128,25 +132,23 @@ def detect_files(
         inputs: files, folders, globs.
         output_dir: made if missing; files of the same name are replaced.
         score_threshold: detections below it are neither drawn nor written.
-        on_bad: what an image does that cannot be decoded: ends the work, or is left out and listed.
 
     Returns:
-        {"images": number of images done, "detections": number of detections, "skipped": messages of images left out,
-        "pictures": folder, "json": file}.
+        {"images": number of images done, "detections": number of detections, "skipped": messages of images that cannot
+        be decoded and were left out, "pictures": folder, "json": file}.
     """
     if not 0 <= score_threshold <= 1:
         raise UserError(f"score threshold {score_threshold}: expected a number from 0 to 1")
+    output = local_path(output_dir, "write to a local folder, then copy that")
     paths = find_images(inputs)
     detector = load_detector(saved_model_dir)
-    pictures = Path(output_dir) / "pictures"
+    pictures = output / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
     images, annotations, skipped, taken = [], [], [], set()
     for path in track(paths, "detect", len(paths)):
         try:
             found = detect_image(detector, path, score_threshold)
         except BadImageError as error:
-            if on_bad == "fail":
-                raise
             skipped.append(str(error))
             continue
         height, width = found.image.shape[:2]
@@ -154,7 +156,7 @@ def detect_files(
         annotations += _annotations(found, detector.category_ids, images[-1]["id"], len(annotations) + 1)
         _write_picture(found, detector.classes, pictures / _free_name(path.stem, taken))
     categories = [{"id": id_, "name": name} for id_, name in zip(detector.category_ids, detector.classes, strict=True)]
-    json_path = Path(output_dir) / "detections.json"
+    json_path = output / "detections.json"
     text = json.dumps({"images": images, "categories": categories, "annotations": annotations})
     json_path.write_text(text + "\n", encoding="utf-8")
     return {
@@ -167,8 +169,7 @@ def detect_files(
 
 
 def _annotations(found: ImageDetections, category_ids: Sequence[int], image_id: int, first_id: int) -> list[dict]:
-    boxes = found.boxes.astype(np.float64)
-    bboxes = np.concatenate([boxes[:, 1::-1], boxes[:, 3:1:-1] - boxes[:, 1::-1]], axis=-1)  # yxyx -> xywh, [n, 4]
+    bboxes = yxyx_to_xywh(tf.constant(found.boxes, tf.float64)).numpy()  # [n, 4]
     return [
         {
             "id": first_id + row,

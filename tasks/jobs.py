@@ -1,38 +1,44 @@
 """What the doors do: train, evaluate, watch. Each is one call with an experiment and a run folder."""
 
-import logging
 import sys
 from typing import Any
 
+import absl.logging
 import keras
 import tensorflow as tf
 
 from configs.experiment import Experiment
-from official.core.checkpoint import CheckpointError, find_checkpoint
+from official.core.checkpoint import (
+    CheckpointError,
+    CheckpointFolder,
+    find_checkpoint,
+    is_complete,
+    write_json,
+    write_text,
+)
 from official.core.config import Runtime
 from official.core.config_io import dump_config
-from official.core.distribution import Placement, place
+from official.core.distribution import Placement, place, place_locally
 from official.core.evaluation import Evaluation, new_checkpoints
 from official.core.task import Task
 from official.core.trainer import Run
 from tasks import TASKS
 
-log = logging.getLogger(__name__)
-
 
 def train(experiment: Experiment, directory: str, evaluate: bool) -> dict[str, Any] | None:
     """Trains (resuming by default); with `evaluate` also scores as `trainer.evaluate_every` says. Returns metrics."""
-    placement = start(experiment.runtime)
+    placement = place(experiment.runtime)
+    set_up(experiment.runtime, placement)
     task = build_task(experiment)
-    save_config(experiment, directory)
     run = Run(task, experiment.trainer, experiment.runtime, placement, directory)
-    say(f"on {placement}")
+    evaluation = Evaluation(task, directory, placement.strategy) if evaluate else None
     say(run.resume_or_initialise())
-    if not evaluate:
-        run.train()
-        return None
-    evaluation = Evaluation(task, directory)
+    save_config(experiment, directory)
+    for split, found in task.data_reports().items():
+        write_json(f"{directory}/data_report_{split}.json", found)
     run.train(evaluation)
+    if evaluation is None:
+        return None
     best = find_checkpoint(directory)
     metrics = evaluation.last if evaluation.last and evaluation.last["checkpoint"] == best else evaluation(best)
     report(metrics, experiment)
@@ -41,46 +47,65 @@ def train(experiment: Experiment, directory: str, evaluate: bool) -> dict[str, A
 
 def evaluate(experiment: Experiment, checkpoint: str, directory: str) -> dict[str, Any]:
     """Scores one checkpoint (or the best of a run folder); writes metrics.json and detections.json into `directory`."""
-    start(experiment.runtime)
-    metrics = Evaluation(build_task(experiment), directory)(find_checkpoint(checkpoint))
+    path = find_checkpoint(checkpoint)
+    metrics = local_evaluation(experiment, directory)(path)
     report(metrics, experiment)
     return metrics
 
 
 def watch(experiment: Experiment, run_directory: str, directory: str, timeout: float) -> int:
-    """Scores each new checkpoint of a training job beside this one until none came for `timeout` s; returns the count."""
-    start(experiment.runtime)
-    evaluation = Evaluation(build_task(experiment), directory)
-    count = 0
-    for checkpoint in new_checkpoints(run_directory, timeout):
+    """Scores each checkpoint of a training job beside this one until none came for `timeout` s; returns how many.
+
+    The best so far is recorded in the run's folder, where the training job keeps it.
+    """
+    evaluation = local_evaluation(experiment, directory)
+    folder, metric, count = (
+        CheckpointFolder(f"{run_directory}/checkpoints"),
+        experiment.trainer.checkpoint.best_metric,
+        0,
+    )
+    say(f"waiting for checkpoints in {folder.directory}")
+    for checkpoint in new_checkpoints(folder, timeout):
         try:
-            report(evaluation(checkpoint), experiment)
-        except CheckpointError as error:  # the training job may have removed it in the meantime
-            say(f"skipped: {error}")
+            metrics = evaluation(checkpoint)
+        except CheckpointError:
+            if is_complete(checkpoint):
+                raise
+            say(f"skipped {checkpoint}: the training job has removed it in the meantime")
             continue
+        folder.record_score(checkpoint, metric, metrics[metric])
+        report(metrics, experiment)
         count += 1
     say(f"no new checkpoint for {timeout:.0f} s; {count} evaluated")
     return count
 
 
-def start(runtime: Runtime) -> Placement:
-    """Seeds, determinism, precision, device: all that is global in TensorFlow and Keras."""
+def local_evaluation(experiment: Experiment, directory: str) -> Evaluation:
+    """Evaluation on this machine's GPU or CPU: a TPU belongs to the training job."""
+    placement = place_locally(experiment.runtime)
+    set_up(experiment.runtime, placement)
+    return Evaluation(build_task(experiment), directory, placement.strategy)
+
+
+def set_up(runtime: Runtime, placement: Placement) -> None:
+    """Says where the run computes, and sets what is global: seeds, determinism, precision, silence."""
+    say(f"on {placement}")
+    absl.logging.set_verbosity(absl.logging.WARNING)
     keras.utils.set_random_seed(runtime.seed)
-    if runtime.deterministic:
+    if runtime.deterministic and placement.device != "tpu":  # XLA is deterministic there, and refuses the switch
         tf.config.experimental.enable_op_determinism()
     keras.config.set_dtype_policy({"float32": "float32", "bfloat16": "mixed_bfloat16"}[runtime.precision])
-    return place(runtime)
 
 
 def build_task(experiment: Experiment) -> Task:
+    """The detector family that `task.type` names."""
     return TASKS[experiment.task.type](experiment.task, experiment.runtime.seed)
 
 
 def save_config(experiment: Experiment, directory: str) -> None:
     """The fully resolved configuration, beside what it produces."""
     tf.io.gfile.makedirs(directory)
-    with tf.io.gfile.GFile(f"{directory}/config.yaml", "w") as file:
-        file.write(dump_config(experiment))
+    write_text(f"{directory}/config.yaml", dump_config(experiment))
 
 
 def report(metrics: dict[str, Any], experiment: Experiment) -> None:

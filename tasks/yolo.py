@@ -11,12 +11,12 @@ import tensorflow as tf
 from configs.yolo import YoloTask
 from dataloaders.augment.colour import apply_colour
 from dataloaders.batch import EvalBatch, TrainBatch
-from dataloaders.pictures import picture_of
-from dataloaders.pipeline import eval_dataset, train_dataset
+from dataloaders.pictures import picture_of, picture_of_detections
+from dataloaders.pipeline import check_eval_files, check_train_files, eval_dataset, train_dataset
 from dataloaders.sources import DetectionDataset, open_source
 from losses.yolo import yolo_loss
 from losses.yolo_assignment import Truth
-from modeling.detector import build_detector, fold_batch_norm
+from modeling.detector import build_detector, build_folded, fold_into
 from modeling.heads.yolo import decode
 from official.core.task import Scalars, Shard
 from official.vision.detect import detect
@@ -37,11 +37,26 @@ class Yolo:
 
     @cached_property
     def train_data(self) -> DetectionDataset:
-        return self._open(self.config.data.train)
+        split = self.config.data.train
+        return open_source(split.source, self.config.data.classes, split.on_bad, split.max_boxes)
 
     @cached_property
     def validation_data(self) -> DetectionDataset:
-        return self._open(self.config.data.validation)
+        split = self.config.data.validation
+        return open_source(split.source, self.config.data.classes, split.on_bad, max_boxes=None)
+
+    def data_reports(self) -> dict[str, dict[str, Any]]:
+        opened = {"train": "train_data", "validation": "validation_data"}
+        return {split: self.__dict__[name].report.as_dict() for split, name in opened.items() if name in self.__dict__}
+
+    def facts(self) -> dict[str, Any]:
+        data = self.train_data
+        return {
+            "examples_per_epoch": len(data),
+            "category_ids": list(data.category_ids),
+            "classes": list(data.class_names),
+            "model": self.config.model.model_dump(mode="json"),
+        }
 
     def build_model(self) -> keras.Model:
         return build_detector(self.config.model, len(self.config.data.classes), self.seed)
@@ -57,6 +72,12 @@ class Yolo:
             self.validation_data, self.config.data.validation, self.config.model.input_size, self.config.evaluation
         )
 
+    def check_train_inputs(self, first_step: int, last_step: int) -> None:
+        check_train_files(self.train_data, self.config.data.train, self.seed, first_step, last_step)
+
+    def check_eval_inputs(self) -> None:
+        check_eval_files(self.validation_data)
+
     def prepare(self, batch: TrainBatch) -> tuple[tf.Tensor, Truth]:
         images, boxes = apply_colour(batch)
         return images, Truth(boxes, tf.cast(batch.classes, tf.int32), batch.valid)
@@ -69,13 +90,18 @@ class Yolo:
         """Network outputs to (boxes yxyx relative to the network input [b, n, 4], scores [b, n, classes])."""
         return decode(outputs, self.config.model.head, self.config.model.input_size)
 
-    def fold(self, model: keras.Model) -> keras.Model:
-        """The same network for inference, its batch-norm folded into the convolutions."""
-        return fold_batch_norm(self.config.model, len(self.config.data.classes), model)
+    def build_inference_model(self) -> keras.Model:
+        return build_folded(self.config.model, len(self.config.data.classes))
+
+    def fold(self, trained: keras.Model, inference: keras.Model) -> None:
+        fold_into(inference, trained)
 
     def detect(self, model: keras.Model, batch: EvalBatch) -> Detections:
         size, protocol = self.config.model.input_size, self.config.evaluation
         return detect(model, self.decode, batch.image, batch.image_size, protocol, size)
+
+    def draw(self, batch: EvalBatch, detections: Detections) -> np.ndarray:
+        return picture_of_detections(batch, detections, self.config.data.classes, self.config.evaluation)
 
     def evaluator(self) -> CocoEvaluator:
         data, split = self.validation_data, self.config.data.validation.source.model_dump(mode="json")
@@ -84,6 +110,3 @@ class Yolo:
     def pictures(self, batch: TrainBatch) -> np.ndarray:
         images, labels = self.prepare(batch)
         return picture_of(images, labels.boxes, labels.classes, labels.valid, self.config.data.classes)
-
-    def _open(self, split: Any) -> DetectionDataset:
-        return open_source(split.source, self.config.data.classes, split.on_bad, split.max_boxes)

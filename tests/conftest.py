@@ -1,6 +1,7 @@
 """Shared by all tests: CPU only, shape checks on every annotated function, and the optional recorded material."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
@@ -13,6 +14,7 @@ install_import_hook(CHECKED_PACKAGES, "beartype.beartype")
 
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import config as tf_config
 
 # Two logical devices, so that MirroredStrategy can be tested; must happen before TensorFlow starts.
 tf.config.set_logical_device_configuration(
@@ -22,6 +24,7 @@ tf.config.set_logical_device_configuration(
 tf.config.experimental.enable_op_determinism()  # as every run does by default
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+SUBSET = Path(__file__).parent / "golden"  # of SHARED/golden, in the repository
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +36,30 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
+def golden() -> Callable[[str], Path]:
+    """`golden("misc/iou.npz")` -> the path of one file recorded from Darknet; skips where it is not at hand.
+
+    All of them lie in ../shared/golden; without that folder there is the subset in tests/golden.
+    """
+
+    def find(name: str) -> Path:
+        path = (SHARED / "golden" if (SHARED / "golden").is_dir() else SUBSET) / name
+        if not path.is_file():
+            pytest.skip(f"{name} is not in {path.parents[name.count('/')]}")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
 def two_replicas() -> tf.distribute.Strategy:
     """Two replicas on the two logical CPUs; one strategy a process, since a second one reuses its collectives' keys."""
     return tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+
+
+@pytest.fixture
+def not_deterministic():
+    """XLA refuses the gradient of max-pooling in deterministic mode, for GPUs' sake but on every device."""
+    tf_config.disable_op_determinism()
+    yield
+    tf.config.experimental.enable_op_determinism()

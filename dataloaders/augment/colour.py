@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 
 from configs.data import Augmentation
 from dataloaders.batch import ColourDraws, TrainBatch
+from official.vision.resize import normalise
 
 
 def draw_colour(config: Augmentation | None, seed: Int64[tf.Tensor, "2"]) -> ColourDraws:
@@ -37,7 +38,7 @@ def distort(images: UInt8[tf.Tensor, "b H W 3"], draws: ColourDraws) -> Float32[
     through exactly, not by way of HSV. One difference is kept: a hue that lands on exactly one full turn is red here;
     Darknet's wrap (beyond 1 only) and its six cases make it magenta.
     """
-    plain = tf.cast(images, tf.float32) / 255.0
+    plain = normalise(images)
     turn, more_saturation, more_value = (draw[:, tf.newaxis, tf.newaxis] for draw in draws[1:])  # [b, 1, 1]
     hue, chroma, value = _hexagon(plain)  # [b, H, W] each
     hue = tf.math.floormod(hue + 6.0 * turn, 6.0)

@@ -1,8 +1,8 @@
 """Jitter crop: a window of the source image becomes the network's input. Drawn, then applied, on the host.
 
 A window is a rectangle in pixels of the source image; it may reach beyond it. The network sees it as it would see an
-image of that size: the protocol's own placement (official/vision/resize.py) maps it into the input. So the whole image
-as window is the evaluation's geometry, and pixels and boxes follow one scale and one offset. Where the input shows no
+image of that size: official/vision/resize.py maps it into the input, so the whole image as window is the evaluation's
+geometry, and pixels and boxes follow one scale and one shift. Where the input shows no
 source pixel (window beyond the image, letterbox), it is the protocol's `padding_value`. With `letterbox` a window keeps
 its own shape; Darknet's letter_box=1 keeps the whole image's, so that its jitter also changes the aspect (data.c).
 """
@@ -12,9 +12,7 @@ from jaxtyping import Bool, Float32, Int32, Int64, UInt8
 
 from configs.data import Augmentation
 from official.core.config import Protocol
-from official.vision.resize import placement
-
-Window = Int32[tf.Tensor, "4"]  # top, left, height, width
+from official.vision.resize import Window, boxes_to_input, image_to_input
 
 
 def draw_geometry(config: Augmentation, seed: Int64[tf.Tensor, "2"], image_size: Int32[tf.Tensor, "2"]) -> Window:
@@ -40,7 +38,10 @@ def apply_geometry(
     image's outermost pixels count on (no blending with the padding). Darknet instead repeats the rim over all that lies
     outside (image.c crop_image), its OpenCV build fills in the image's mean.
     """
-    scale, offset = _scale_and_offset(window, input_size, protocol)
+    image_size, whole = tf.shape(image)[:2], tf.constant(input_size, tf.float32)
+    sides = tf.cast(image_size, tf.float32)
+    scale, shift = image_to_input(image_size, window, input_size, protocol)
+    scale, offset = scale * whole / sides, shift * whole  # [2], pixels -> pixels
     resized = tf.raw_ops.ScaleAndTranslate(
         images=image[tf.newaxis],  # [1, h, w, 3]
         size=input_size,
@@ -49,9 +50,8 @@ def apply_geometry(
         kernel_type="triangle",
         antialias=False,
     )[0]  # float32 [H, W, 3]
-    image_size = tf.cast(tf.shape(image)[:2], tf.float32)
     inside_y, inside_x = (
-        _inside(length, scale[axis], offset[axis], image_size[axis]) for axis, length in enumerate(input_size)
+        _inside(length, scale[axis], offset[axis], sides[axis]) for axis, length in enumerate(input_size)
     )
     inside = (inside_y[:, tf.newaxis] & inside_x)[..., tf.newaxis]  # [H, W, 1]
     pixels = tf.cast(tf.round(resized), tf.uint8)
@@ -69,11 +69,7 @@ def transform_boxes(
 
     See `large_enough` for which.
     """
-    scale, offset = _scale_and_offset(window, input_size, protocol)
-    whole = tf.constant(input_size, tf.float32)
-    scale, offset = tf.cast(image_size, tf.float32) * scale / whole, offset / whole  # [2], relative -> relative
-    moved = boxes * tf.tile(scale, [2]) + tf.tile(offset, [2])
-    clipped = tf.clip_by_value(moved, 0.0, 1.0)
+    clipped = tf.clip_by_value(boxes_to_input(boxes, image_size, window, input_size, protocol), 0.0, 1.0)
     return clipped, large_enough(clipped, input_size)
 
 
@@ -84,15 +80,6 @@ def large_enough(boxes: Float32[tf.Tensor, "n 4"], input_size: tuple[int, int]) 
     """
     sides = (boxes[:, 2:] - boxes[:, :2]) * tf.constant(input_size, tf.float32)  # [n, 2]
     return tf.reduce_all(sides >= 1.0, axis=1)
-
-
-def _scale_and_offset(
-    window: Window, input_size: tuple[int, int], protocol: Protocol
-) -> tuple[Float32[tf.Tensor, "2"], Float32[tf.Tensor, "2"]]:
-    """input pixel = source pixel * scale + offset, for (y, x)."""
-    placed = placement(window[2:], input_size, protocol)
-    scale = tf.cast(placed.size, tf.float32) / tf.cast(window[2:], tf.float32)
-    return scale, tf.cast(placed.offset, tf.float32) - tf.cast(window[:2], tf.float32) * scale
 
 
 def _inside(length: int, scale: tf.Tensor, offset: tf.Tensor, side: tf.Tensor) -> Bool[tf.Tensor, " length"]:

@@ -8,12 +8,13 @@ from jaxtyping import Bool, Float32, Float64, Int32, Int64
 
 from configs.data import Source
 from dataloaders.annotations import DataError, clip_boxes
-from dataloaders.checks import Report, check
+from dataloaders.checks import Report, check, rows_of_images
 from dataloaders.sources.coco import read_coco
 from dataloaders.sources.voc import read_voc
-from official.vision.boxes import BoxForm
 
-__all__ = ["DetectionDataset", "open_source"]
+__all__ = ["DetectionDataset", "TruthForm", "open_source"]
+
+TruthForm = Literal["yxyx", "cxcywh"]
 
 READERS = {"coco": read_coco, "voc": read_voc}
 
@@ -50,20 +51,15 @@ class DetectionDataset:
     def __len__(self) -> int:
         return len(self.image_ids)
 
-    def relative_boxes(self, form: BoxForm) -> Float32[np.ndarray, "boxes 4"]:
+    def relative_boxes(self, form: TruthForm) -> Float32[np.ndarray, "boxes 4"]:
         """All boxes relative to their image, clipped to it (0..1); from the pixels in float64, rounded once.
 
         So each form is as exact as float32 can be: cxcywh is what Darknet reads from its own label files.
         """
         sizes = np.repeat(self.image_sizes, np.diff(self.splits), axis=0)  # [boxes, 2]
         x, y, width, height = (clip_boxes(self.pixel_boxes, sizes) / np.tile(sizes[:, ::-1], 2)).T
-        columns = {
-            "yxyx": (y, x, y + height, x + width),
-            "xyxy": (x, y, x + width, y + height),
-            "cxcywh": (x + width / 2, y + height / 2, width, height),
-            "xywh": (x, y, width, height),
-        }
-        return np.stack(columns[form], axis=1).astype(np.float32)
+        corners, centred = (y, x, y + height, x + width), (x + width / 2, y + height / 2, width, height)
+        return np.stack(corners if form == "yxyx" else centred, axis=1).astype(np.float32)
 
     def example_name(self, example_id: int) -> str:
         """The image file of an example id, for messages and pictures."""
@@ -98,14 +94,14 @@ class DetectionDataset:
 
 
 def open_source(
-    config: Source, classes: tuple[str, ...], on_bad: Literal["fail", "skip"], max_boxes: int
+    config: Source, classes: tuple[str, ...], on_bad: Literal["fail", "skip"], max_boxes: int | None
 ) -> DetectionDataset:
     """Reads and checks one split's annotations.
 
     Args:
         classes: names of the classes, in the order of the contiguous class ids.
         on_bad: whether anything wrong in the data is an error, or dropped and reported; see dataloaders/checks.py.
-        max_boxes: boxes of one image that training can hold.
+        max_boxes: boxes of one image that training can hold; none: no limit, for evaluation.
 
     Raises:
         FileNotFoundError: an annotation file is missing.
@@ -114,15 +110,13 @@ def open_source(
     if len(set(classes)) != len(classes):
         raise DataError(f"data.classes names a class twice: {', '.join(classes)}")
     found, box_classes, report = check(READERS[config.type](config, classes), classes, on_bad, max_boxes)
-    row_of_id = {image_id: row for row, image_id in enumerate(found.image_ids.tolist())}
-    image_of_box = np.array([row_of_id[image_id] for image_id in found.box_image_ids.tolist()], np.int64)
     return DetectionDataset(
         class_names=classes,
         category_ids=found.category_ids,
         image_ids=found.image_ids,
         image_paths=found.image_paths,
         image_sizes=found.image_sizes,
-        splits=np.searchsorted(image_of_box, np.arange(len(found.image_ids) + 1)).astype(np.int64),
+        splits=np.searchsorted(rows_of_images(found), np.arange(len(found.image_ids) + 1)).astype(np.int64),
         pixel_boxes=found.boxes,
         areas=found.areas,
         classes=box_classes,

@@ -25,7 +25,8 @@ def read_voc(source: VocSource, classes: tuple[str, ...]) -> Annotations:
 
     Raises:
         FileNotFoundError: no such split or annotation file.
-        DataError: an XML file is malformed, lacks an object's name or box, or declares a document type.
+        DataError: an XML file is malformed, lacks an object's name or box, or declares a document type; the split file
+            is not UTF-8.
     """
     names = _split_names(source)
     files = _image_files(os.path.join(source.root, "JPEGImages"))
@@ -62,7 +63,12 @@ def _split_names(source: VocSource) -> dict[int, str]:
         there = sorted(tf.io.gfile.listdir(folder)) if tf.io.gfile.isdir(folder) else []
         splits = ", ".join(name[:-4] for name in there if name.endswith(".txt")) or f"none in {folder}"
         raise FileNotFoundError(f"no VOC split {source.split!r}: {path} does not exist; splits there: {splits}")
-    lines = read_bytes(path, "the VOC split file").decode().splitlines()
+    text = read_bytes(path, "the VOC split file")
+    try:
+        lines = text.decode().splitlines()
+    except UnicodeDecodeError as error:
+        line = text.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}, line {line}: not UTF-8 text ({error.reason}); save the file as UTF-8") from None
     return {number: line.strip() for number, line in enumerate(lines, start=1) if line.strip()}
 
 

@@ -9,6 +9,10 @@ from jaxtyping import Float32
 from configs.yolo import YoloHead
 from official.vision.boxes import cxcywh_to_yxyx
 
+# The logit of a width or height is not followed beyond this: e^30 times the anchor overlaps nothing any more, so IoU's
+# gradient is nil there anyway (mse's comes from the logit itself), while an infinite side would turn its 0 into NaN.
+LARGEST_SIZE_LOGIT = 30.0
+
 
 class DecodedLevel(NamedTuple):
     """The predictions of one head level, per cell (row, column) and anchor of the level."""
@@ -37,7 +41,8 @@ def decode_level(
     raw: x, y, width, height, objectness, classes; rows and columns are static.
     anchors: (width, height) in pixels of the network input, those of this level, in the order of its mask.
     scale_x_y: the offset in the cell is sigmoid(x) * s - (s - 1) / 2, so that s > 1 reaches the cell's border.
-    input_size: (height, width) in pixels. The boxes are neither clipped to the image nor bounded in size.
+    input_size: (height, width) in pixels. The boxes are not clipped to the image, but finite for finite logits: a side
+    is at most e^30 times its anchor's (Darknet: unbounded).
     """
     rows, columns, slots, channels = raw.shape[1:]
     if slots != len(anchors) or channels < 6:
@@ -50,7 +55,7 @@ def decode_level(
     offset = tf.sigmoid(raw[..., 0:2]) * scale_x_y - (scale_x_y - 1) / 2
     x = (column + offset[..., 0]) / columns  # [batch, rows, columns, anchors]
     y = (row + offset[..., 1]) / rows
-    size = tf.exp(raw[..., 2:4]) * relative_anchors(anchors, input_size)
+    size = tf.exp(tf.minimum(raw[..., 2:4], LARGEST_SIZE_LOGIT)) * relative_anchors(anchors, input_size)
     probabilities = tf.sigmoid(raw[..., 4:])
     boxes = tf.concat([tf.stack([x, y], axis=-1), size], axis=-1)  # [batch, rows, columns, anchors, 4]
     return DecodedLevel(boxes, probabilities[..., 0], probabilities[..., 1:])

@@ -1,6 +1,6 @@
 """Checkpoints of a run: a folder each, complete only when its manifest is there; the newest N and the best are kept.
 
-A write that is killed leaves a folder without a manifest, which is ignored and later removed. The manifest is written
+A write that is killed leaves a folder without a manifest, which is ignored and removed later. The manifest is written
 last, so this holds on any file system, object stores included, where a rename is not atomic.
 """
 
@@ -11,10 +11,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from official.core.errors import UserError
+from official.core.errors import UserError, first_line
 
 MANIFEST = "manifest.json"
-BEST = "best.json"
+SCORES = "scores.json"  # which checkpoint is the best, and which was scored last
+MODEL_GROUPS = ("progress", "weights", "average")  # the other groups are the optimiser's slots
 Variables = Mapping[str, tf.Variable]
 
 
@@ -43,7 +44,7 @@ class CheckpointFolder:
         }
         manifest = {"step": step, "tensorflow": tf.__version__, **facts, "variables": described}
         write_json(f"{path}/{MANIFEST}", manifest)
-        self._remove_old()
+        self.remove_old()
         return path
 
     def restore(self, path: str, groups: Mapping[str, Variables]) -> dict[str, Any]:
@@ -60,50 +61,63 @@ class CheckpointFolder:
 
     def latest(self) -> str | None:
         """The newest complete checkpoint."""
-        steps = self._steps()
-        return self._path(steps[-1]) if steps else None
+        complete = self.complete()
+        return complete[-1] if complete else None
 
     def best(self) -> str | None:
-        """The checkpoint with the best evaluation so far, if any evaluation was recorded."""
-        record = self._best_record()
-        return f"{self.directory}/{record['checkpoint']}" if record else None
+        """The checkpoint with the highest score, if it is still there."""
+        best = self._record()["best"]
+        path = f"{self.directory}/{best['checkpoint']}" if best else ""
+        return path if best and is_complete(path) else None
 
-    def offer_best(self, path: str, metric: str, value: float) -> bool:
-        """Keeps `path` as the best if its metric is higher than the best one's so far; says whether it is."""
-        record = self._best_record()
-        if record is not None and record["metric"] == metric and record["value"] >= value:
-            return False
-        write_json(
-            f"{self.directory}/{BEST}", {"checkpoint": path.rpartition("/")[2], "metric": metric, "value": value}
-        )
-        self._remove_old()
-        return True
+    def record_score(self, path: str, metric: str, value: float) -> None:
+        """Notes that `path` was scored; the highest score of the run's metric so far makes it the best."""
+        record, name = self._record(), path.rpartition("/")[2]
+        best = record["best"]
+        if self.best() is None or best["metric"] != metric or value > best["value"]:
+            best = {"checkpoint": name, "metric": metric, "value": value}
+        write_json(f"{self.directory}/{SCORES}", {"best": best, "last_scored": name})
 
-    def _best_record(self) -> dict[str, Any] | None:
-        path = f"{self.directory}/{BEST}"
+    def is_scored(self, path: str) -> bool:
+        """Whether `path` is the checkpoint that was scored last."""
+        return self._record()["last_scored"] == path.rpartition("/")[2]
+
+    def complete(self) -> list[str]:
+        """All complete checkpoints, oldest first."""
+        return [path for path in self._folders() if is_complete(path)]
+
+    def remove_old(self) -> None:
+        """Removes all but the newest and the best, and what killed writes left. Only the training job calls it."""
+        complete = self.complete()
+        kept = {*complete[-self.keep :], self.best()}
+        for path in self._folders():
+            if path in kept or (complete and path > complete[-1]):
+                continue
+            if is_complete(path):
+                # The manifest goes first: a removal that is killed leaves an unfinished folder, not a damaged one.
+                tf.io.gfile.remove(f"{path}/{MANIFEST}")
+            tf.io.gfile.rmtree(path)
+
+    def _record(self) -> dict[str, Any]:
+        path = f"{self.directory}/{SCORES}"
         if not tf.io.gfile.exists(path):
-            return None
+            return {"best": None, "last_scored": None}
         with tf.io.gfile.GFile(path) as file:
-            return json.load(file)
+            try:
+                return json.load(file)
+            except ValueError as error:
+                raise CheckpointError(
+                    f"{path}: not valid JSON ({first_line(error)}); delete it to score anew"
+                ) from None
 
     def _path(self, step: int) -> str:
         return f"{self.directory}/step-{step:08d}"
 
-    def _steps(self) -> list[int]:
+    def _folders(self) -> list[str]:
         if not tf.io.gfile.isdir(self.directory):
             return []
-        names = [name.rstrip("/") for name in tf.io.gfile.listdir(self.directory)]
-        steps = [int(name[5:]) for name in names if name.startswith("step-") and name[5:].isdigit()]
-        return sorted(step for step in steps if is_complete(self._path(step)))
-
-    def _remove_old(self) -> None:
-        best = self.best()
-        for step in self._steps()[: -self.keep]:
-            path = self._path(step)
-            if path != best:
-                # The manifest goes first: a removal that is killed leaves an unfinished folder, not a damaged one.
-                tf.io.gfile.remove(f"{path}/{MANIFEST}")
-                tf.io.gfile.rmtree(path)
+        names = sorted(name.rstrip("/") for name in tf.io.gfile.listdir(self.directory))
+        return [f"{self.directory}/{name}" for name in names if name.startswith("step-") and name[5:].isdigit()]
 
 
 def is_complete(path: str) -> bool:
@@ -138,15 +152,20 @@ def read_manifest(path: str) -> dict[str, Any]:
     """The manifest of a checkpoint."""
     try:
         with tf.io.gfile.GFile(f"{path}/{MANIFEST}") as file:
-            return json.load(file)
+            manifest = json.load(file)
     except (tf.errors.OpError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: not a complete checkpoint ({MANIFEST}: {_first_line(error)}); use another one"
+            f"{path}: not a complete checkpoint ({MANIFEST}: {first_line(error)}); use another"
         ) from None
+    if not isinstance(manifest, dict) or not {"step", "variables"} <= manifest.keys():
+        raise CheckpointError(f"{path}/{MANIFEST}: not written by this program; expected keys step and variables")
+    return manifest
 
 
-def load_for_inference(path: str, variables: Variables) -> None:
-    """Fills a model's variables from a checkpoint: the moving average where the run kept one, else the weights.
+def load_for_inference(path: str, variables: Variables) -> dict[str, Any]:
+    """Fills a model's variables from a checkpoint and returns its manifest.
+
+    The moving average is taken where the run kept one, else the weights.
 
     Args:
         path: one checkpoint's folder.
@@ -155,9 +174,11 @@ def load_for_inference(path: str, variables: Variables) -> None:
     Raises:
         CheckpointError: incomplete, corrupt, or of another model.
     """
-    group = _inference_group(read_manifest(path))
-    _check_same(path, group, read_manifest(path)["variables"][group], variables)
+    manifest = read_manifest(path)
+    group = _inference_group(manifest)
+    _check_same(path, group, manifest["variables"][group], variables)
     _read(path, {group: variables})
+    return manifest
 
 
 def load_matching(path: str, variables: Variables, prefer_moving_average: bool) -> tuple[list[str], list[str]]:
@@ -195,7 +216,7 @@ def _read(path: str, groups: Mapping[str, Variables]) -> None:
         checkpoint.read(f"{path}/state").assert_existing_objects_matched().expect_partial()
     except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:
         raise CheckpointError(
-            f"{path}: damaged or incomplete data ({_first_line(error)}); "
+            f"{path}: damaged or incomplete data ({first_line(error)}); "
             "delete this folder to go on from the checkpoint before it"
         ) from None
 
@@ -214,17 +235,19 @@ def _check_same(path: str, group: str, there: Mapping[str, Any], here: Variables
             f"{what}: {', '.join(names[:3])}{' …' if len(names) > 3 else ''}" for what, names in lists.items() if names
         )
         raise CheckpointError(
-            f"{path}: made by another model ({group}: {detail}). Use the configuration it was made with, "
-            "another --model_dir, or trainer.initialise to start from those of its weights that agree."
+            f"{path}: made by another {'model' if group in MODEL_GROUPS else 'optimiser'} ({group}: {detail}). "
+            "Use the configuration it was made with, another --model_dir, or trainer.initialise to start from those of "
+            "its weights that agree."
         )
 
 
 def write_json(path: str, content: Mapping[str, Any]) -> None:
-    """Writes JSON atomically: the old file or the new one, never half of it."""
+    """Writes JSON atomically."""
+    write_text(path, json.dumps(content, indent=1))
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes a file atomically: the old one or the new one, never half of it."""
     with tf.io.gfile.GFile(f"{path}.tmp", "w") as file:
-        json.dump(content, file, indent=1)
+        file.write(text)
     tf.io.gfile.rename(f"{path}.tmp", path, overwrite=True)
-
-
-def _first_line(error: Exception) -> str:
-    return str(getattr(error, "message", error)).strip().split("\n")[0][:200]

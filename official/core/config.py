@@ -116,10 +116,13 @@ class MovingAverage(Config):
     warm_up: bool = True
 
 
+Metric = Literal["AP", "AP50", "AP75", "APs", "APm", "APl"]
+
+
 class Checkpoint(Config):
     every: Duration
     keep: PositiveInt = Field(3, description="The newest N are kept, and the best one beside them.")
-    best_metric: str = "AP"
+    best_metric: Metric = "AP"
 
 
 class Initialise(Config):
@@ -149,7 +152,7 @@ class Trainer(Config):
 
 
 class Expected(Config):
-    metric: str
+    metric: Metric
     value: float
     tolerance: NonNegativeFloat = Field(description="Absolute, in the metric's own unit (0..1).")
 

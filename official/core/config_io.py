@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 import re
 import typing
 from collections.abc import Sequence
@@ -11,12 +12,13 @@ import pydantic
 import tensorflow as tf
 import yaml
 
-from official.core.config import Config
-from official.core.errors import UserError
+from official.core.config import Config, Duration
+from official.core.errors import UserError, first_line
 
 ConfigType = TypeVar("ConfigType", bound=Config)
 KeyPath = tuple[str | int, ...]
 Origins = dict[KeyPath, str]
+DURATION_UNITS = frozenset(Duration.model_fields)
 
 
 class ConfigError(UserError):
@@ -42,7 +44,7 @@ def load_config(path: str, model: type[ConfigType], overrides: Sequence[str] = (
     Raises:
         ConfigError: one message that lists every problem with file, line, path, expectation and nearest known key.
     """
-    data, origins = _read(path, including=())
+    data, origins = _read(_normal(path), including=())
     for override in overrides:
         _apply_override(data, origins, override)
     try:
@@ -62,14 +64,7 @@ def _read(path: str, including: tuple[str, ...]) -> tuple[dict[str, Any], Origin
     """One file and all that it includes, as plain data, with the origin (file:line) of every key path."""
     if path in including:
         raise ConfigError(f"{path}: includes itself through {' -> '.join((*including, path))}; remove one include")
-    text = _read_text(path, including)
-    try:
-        node = yaml.compose(text, Loader=_Loader)
-        own, own_origins = ({}, {}) if node is None else _to_data(node, path, ())
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    own, own_origins = _parse(_read_text(path, including), path)
     if not isinstance(own, dict):
         raise ConfigError(
             f"{path}: an experiment is a mapping of keys (runtime, task, trainer); got {type(own).__name__}"
@@ -81,16 +76,39 @@ def _read(path: str, including: tuple[str, ...]) -> tuple[dict[str, Any], Origin
     data, origins = {}, {}
     folder = path.rpartition("/")[0]
     for include in includes:
-        target = include if include.startswith("/") or not folder else f"{folder}/{include}"
+        absolute = include.startswith("/") or "://" in include or not folder
+        target = _normal(include if absolute else f"{folder}/{include}")
         _merge(data, origins, *_read(target, (*including, path)))
     _merge(data, origins, own, own_origins)
     return data, origins
 
 
+def _normal(path: str) -> str:
+    """One spelling of each path, so that a cycle of includes is seen."""
+    return path if "://" in path else os.path.normpath(path)
+
+
+def _parse(text: str, where: str) -> tuple[Any, Origins]:
+    """YAML text as plain data with the origin of every key path; `where` is the file or option it stands in."""
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        return ({}, {}) if node is None else _to_data(node, where, ())
+    except ConfigError:
+        raise
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or first_line(error)
+        raise ConfigError(f"{where}{line}: not valid YAML: {reason}") from None
+
+
 def _read_text(path: str, including: tuple[str, ...]) -> str:
     if tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path):
-        with tf.io.gfile.GFile(path) as file:
-            return file.read()
+        with tf.io.gfile.GFile(path, "rb") as file:
+            try:
+                return file.read().decode()
+            except UnicodeDecodeError as error:
+                raise ConfigError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     folder, _, name = path.rpartition("/")
     siblings = tf.io.gfile.listdir(folder or ".") if tf.io.gfile.isdir(folder or ".") else []
     hint = _did_you_mean(name, siblings)
@@ -104,6 +122,8 @@ def _to_data(node: yaml.Node, path: str, where: KeyPath) -> tuple[Any, Origins]:
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = key_node.value
+            if not isinstance(key, str):
+                raise ConfigError(f"{path}:{key_node.start_mark.line + 1}: a key is a word, not a list or mapping")
             if key in mapping:
                 raise ConfigError(
                     f"{path}:{key_node.start_mark.line + 1}: {_dotted((*where, key))}: given twice; keep one"
@@ -119,17 +139,19 @@ def _to_data(node: yaml.Node, path: str, where: KeyPath) -> tuple[Any, Origins]:
             items.append(item)
             origins |= inner
         return items, origins
-    return _Loader("").construct_object(node), origins
+    value = _Loader("").construct_object(node)
+    if not isinstance(value, str | int | float | bool | None):
+        raise ConfigError(f"{origins[where]}: {_dotted(where)}: {type(value).__name__} values are not used here")
+    return value, origins
 
 
 def _merge(into: dict[str, Any], origins: Origins, data: dict[str, Any], data_origins: Origins) -> None:
-    """`data` wins. Mappings merge key by key, but one with another `type` replaces the whole mapping."""
+    """`data` wins. Mappings merge key by key; one with another `type`, and a duration, replaces the whole mapping."""
     for key, value in data.items():
         old = into.get(key)
-        same_type = (
-            isinstance(old, dict) and isinstance(value, dict) and value.get("type", old.get("type")) == old.get("type")
-        )
-        if same_type:
+        mappings = isinstance(old, dict) and isinstance(value, dict)
+        is_duration = mappings and bool(value) and value.keys() <= DURATION_UNITS
+        if mappings and value.get("type", old.get("type")) == old.get("type") and not is_duration:
             _merge(old, origins, value, {})
         else:
             into[key] = value
@@ -147,7 +169,7 @@ def _apply_override(data: dict[str, Any], origins: Origins, override: str) -> No
         target = _child(target, key, override, where)
     if isinstance(target, list):
         last = _index(target, last, override)
-    target[last] = yaml.load(text, Loader=_Loader)  # _Loader is a SafeLoader
+    target[last], _ = _parse(text, f"--set {override}") if text.strip() else (None, {})
     origins[(*where, last)] = f"--set {override}"
 
 

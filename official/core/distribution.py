@@ -1,13 +1,14 @@
 """Where a run computes: TPU, GPU or CPU, chosen by `runtime.device`, and the strategy that goes with it."""
 
 import os
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from official.core.config import Runtime
-from official.core.errors import UserError
+from official.core.errors import UserError, first_line
 
 
 class DeviceError(UserError):
@@ -25,12 +26,12 @@ class Placement(NamedTuple):
 
 
 def place(runtime: Runtime) -> Placement:
-    """Chooses the device: TPU, else GPU, else CPU for `auto`; what is named otherwise.
+    """Chooses the device of a training job: TPU, else GPU, else CPU for `auto`; what is named otherwise.
 
     Raises:
         DeviceError: the named device is not there.
     """
-    gpus = tf.config.list_physical_devices("GPU")
+    gpus = _gpus()
     match runtime.device:
         case "tpu":
             return Placement(_tpu_strategy(runtime), "tpu", "runtime.device: tpu")
@@ -51,6 +52,22 @@ def place(runtime: Runtime) -> Placement:
     return Placement(_local_strategy(0), "cpu", "runtime.device: auto, no TPU named or attached, no GPU found")
 
 
+def place_locally(runtime: Runtime) -> Placement:
+    """The device of a job beside a training job (evaluation, export): this machine's GPU or CPU, never its TPU."""
+    if runtime.device == "cpu" or not _gpus():
+        tf.config.set_visible_devices([], "GPU")
+        return Placement(_local_strategy(0), "cpu", "evaluation and export leave the TPU alone; no GPU found or wanted")
+    return Placement(_local_strategy(1), "gpu", "evaluation and export leave the TPU alone; GPU found")
+
+
+def _gpus() -> list[Any]:
+    """The GPUs, set to take memory as they need it, so that jobs can share one."""
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    return gpus
+
+
 def _local_strategy(gpus: int) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy() if gpus > 1 else tf.distribute.get_strategy()
 
@@ -68,7 +85,7 @@ def _tpu_strategy(runtime: Runtime) -> tf.distribute.Strategy:
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
         raise DeviceError(
-            f"the TPU {name or 'local'!r} does not start: {str(error).splitlines()[0]}. On a TPU VM install with "
+            f"the TPU {name or 'local'!r} does not start: {first_line(error)}. On a TPU VM install with "
             "`pip install -e .[tpu]` and use runtime.tpu=local; elsewhere set runtime.tpu to the TPU's name"
         ) from None
     return tf.distribute.TPUStrategy(resolver)
@@ -90,13 +107,14 @@ def check_cloud_tpu(runtime: Runtime, name: str, make_client: Callable[..., Any]
     except Exception as error:  # the client raises whatever its HTTP stack does
         raise DeviceError(
             f"TPU {name!r} is not found (zone {runtime.tpu_zone or 'of this machine'!r}, project "
-            f"{runtime.tpu_project or 'of this machine'!r}): {str(error).splitlines()[0]}. "
-            "Check runtime.tpu, tpu_zone and tpu_project"
+            f"{runtime.tpu_project or 'of this machine'!r}): {first_line(error)}. "
+            "Check runtime.tpu, tpu_zone, tpu_project and your credentials"
         ) from None
     if state != "READY" or health not in (None, "HEALTHY"):
         raise DeviceError(f"TPU {name!r} is {state}, health {health}; expected READY and HEALTHY: start or recreate it")
-    ours = ".".join(tf.__version__.split(".")[:2])
-    if version and ".".join(version.removeprefix("tpu-vm-tf-").removesuffix("-pjrt").split(".")[:2]) != ours:
+    # A runtime's name states TensorFlow's version ("2.20.0", "tpu-vm-tf-2.20.0-pjrt") or none ("tpu-ubuntu2204-base").
+    theirs = re.fullmatch(r"(?:tpu-vm-tf-)?(\d+\.\d+)\S*", version or "")
+    if theirs and theirs[1] != ".".join(tf.__version__.split(".")[:2]):
         raise DeviceError(
             f"TPU {name!r} runs TensorFlow {version}, this program {tf.__version__}; use the same version on both"
         )

@@ -8,15 +8,43 @@ from collections.abc import Callable
 class UserError(ValueError):
     """Something the user gave cannot be used. The commands print its message without a traceback."""
 
+    exit_code = 1
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, at most 300 characters; its type where there is no message."""
+    lines = str(getattr(error, "message", None) or error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
+
 
 def one_line_errors(main: Callable[..., None]) -> Callable[..., None]:
-    """Decorates a command's `main`: an error made for the user ends it with the message alone and exit code 1."""
+    """Decorates a command's `main`: an error made for the user ends it with the message alone and its exit code.
+
+    So does a file that cannot be read or written, locally or remotely.
+    """
 
     @functools.wraps(main)
     def wrapped(*arguments: list[str]) -> None:
         try:
             main(*arguments)
-        except (UserError, FileNotFoundError) as error:
-            sys.exit(f"error: {error}")
+        except (UserError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(getattr(error, "exit_code", 1))
+        except Exception as error:
+            if not _is_file_system_error(error):
+                raise
+            sys.exit(f"error: {first_line(error)}")
 
     return wrapped
+
+
+def _is_file_system_error(error: Exception) -> bool:
+    """TensorFlow reports files, local and remote, by these; told by name, so that no command waits for its import."""
+    names = {
+        "NotFoundError",
+        "FailedPreconditionError",
+        "PermissionDeniedError",
+        "UnavailableError",
+        "AlreadyExistsError",
+    }
+    return type(error).__module__ == "tensorflow.python.framework.errors_impl" and type(error).__name__ in names

@@ -20,7 +20,8 @@ def initialise(model: keras.Model, config: Initialise) -> str:
     """Loads what agrees in name and shape from another run; returns a report of what was and was not loaded."""
     path = find_checkpoint(config.checkpoint)
     loaded, skipped = load_matching(path, variables_by_path(model), config.prefer_moving_average)
-    lines = [f"initialised {len(loaded)} of {len(loaded) + len(skipped)} variables from {path}"]
+    layers = ", ".join(sorted({name.partition("/")[0] for name in loaded}))
+    lines = [f"initialised {len(loaded)} of {len(loaded) + len(skipped)} variables from {path}", f"  loaded: {layers}"]
     return "\n".join(lines + [f"  not loaded: {reason}" for reason in skipped])
 
 
@@ -38,3 +39,5 @@ def freeze(model: keras.Model, patterns: Sequence[str]) -> None:
             raise ConfigError(f"trainer.freeze: {pattern!r} matches no layer; layers are named {names}, …")
         for layer in matching:
             layer.trainable = False
+    if not model.trainable_variables:
+        raise ConfigError(f"trainer.freeze: {', '.join(patterns)} leave nothing to train")

@@ -40,13 +40,30 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
             advance(1, "")
 
 
+_shown: list[Progress] = []  # the bars on the terminal; work inside other work gets a line below it
+
+
 @contextmanager
-def _terminal_bar(description: str, total: int | None, start: int) -> Iterator[Advance]:
+def _bars() -> Iterator[Progress]:
+    if _shown:
+        yield _shown[0]
+        return
     columns = [
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
     ]  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        _shown.append(bars)
+        try:
+            yield bars
+        finally:
+            _shown.clear()
+
+
+@contextmanager
+def _terminal_bar(description: str, total: int | None, start: int) -> Iterator[Advance]:
+    inside_other_work = bool(_shown)
+    with _bars() as bar:
         task = bar.add_task(description, total=total, completed=start, rate="", note="")
         began, done = time.monotonic(), 0
 
@@ -56,6 +73,8 @@ def _terminal_bar(description: str, total: int | None, start: int) -> Iterator[A
             bar.update(task, advance=units, note=note, rate=f"{done / (time.monotonic() - began + 1e-9):.1f}/s")
 
         yield advance
+        if inside_other_work:
+            bar.remove_task(task)
 
 
 def _log_lines(description: str, total: int | None, start: int) -> Advance:

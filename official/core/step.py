@@ -67,7 +67,10 @@ class TrainStep:
 
         new_state = State(step, update.weights, statistics, update.slots, average)
         scalars = scalars | {"learning_rate": rate, "gradient_norm": norm}
-        return new_state, Metrics(scalars, self._agree(context, part.finite) | finite_gradients)
+        finite = self._agree(context, part.finite) | finite_gradients
+        finite["batch-norm's moving statistics"] = tf.reduce_all([_is_finite(value) for value in statistics])
+        finite["weights after the update"] = tf.reduce_all([_is_finite(weight) for weight in update.weights])
+        return new_state, Metrics(scalars, finite)
 
     def _differentiate(self, state: State, batch: Batch) -> Gradients:
         images, labels = self.task.prepare(batch)
@@ -106,8 +109,17 @@ class TrainStep:
         start = first._replace(
             **tf.nest.map_structure(lambda x: x / count, {"gradients": first.gradients, "scalars": first.scalars})
         )
-        # A loop, one part after the other: unrolled, the runtime would hold the activations of all parts at once.
+        if isinstance(tf.distribute.get_strategy(), tf.distribute.MirroredStrategy):  # no reduction inside its loops
+            return self._unrolled(body, start, count)
+        # A loop, one part after the other: at once, the activations of all parts would be held.
         return tf.while_loop(lambda index, _: index < count, body, (tf.constant(1), start), parallel_iterations=1)[1]
+
+    @staticmethod
+    def _unrolled(body: Callable[..., tuple[tf.Tensor, Gradients]], total: Gradients, count: int) -> Gradients:
+        for index in range(1, count):
+            with tf.control_dependencies(total.gradients):
+                _, total = body(tf.constant(index), total)
+        return total
 
     def _clip(self, gradients: Tensors) -> tuple[Tensors, tf.Tensor, dict[str, tf.Tensor]]:
         """Global norm, gradients clipped to it if asked, and which gradients are finite."""

@@ -36,11 +36,29 @@ class Task(Protocol):
     """Examples of one optimiser step: all replicas, all micro-batches."""
     examples_per_epoch: int
 
+    def data_reports(self) -> dict[str, dict[str, Any]]:
+        """What the checks at the door found in each split that is open (JSON values)."""
+
+    def facts(self) -> dict[str, Any]:
+        """What must not change in a run (JSON values): network, classes, category ids, number of examples."""
+
     def build_model(self) -> keras.Model:
         """The network with fresh weights from the run's seed."""
 
+    def build_inference_model(self) -> keras.Model:
+        """The same network for inference (batch-norm folded), for evaluation and export; weights come by `fold`."""
+
+    def fold(self, trained: keras.Model, inference: keras.Model) -> None:
+        """Copies a trained network's weights into one of `build_inference_model`."""
+
     def train_inputs(self, start_step: int, shard: Shard) -> tf.data.Dataset:
         """Endless batches from the one that step `start_step` (0-based) sees."""
+
+    def check_train_inputs(self, first_step: int, last_step: int) -> None:
+        """Reads the examples of these steps one by one; raises a UserError that names a file that cannot be read."""
+
+    def check_eval_inputs(self) -> None:
+        """The same for the validation split."""
 
     def eval_inputs(self) -> tf.data.Dataset:
         """The validation split once, in order."""
@@ -53,6 +71,9 @@ class Task(Protocol):
 
     def detect(self, model: keras.Model, batch: Batch) -> Any:
         """Detections of an evaluation batch, in static shapes."""
+
+    def draw(self, batch: Batch, detections: Any) -> Any:
+        """uint8 [height, width, 3] picture of an evaluation batch with its detections."""
 
     def evaluator(self) -> Evaluator:
         """A fresh evaluator of the validation split."""

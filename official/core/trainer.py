@@ -1,7 +1,9 @@
 """The trainer: holds the variables around the pure step, feeds it, saves, evaluates, reports, and stops at a NaN."""
 
-import math
+import signal
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
@@ -19,11 +21,32 @@ from official.core.task import Shard, Task
 from official.optimization.optimizers import slot_names
 from official.optimization.schedules import build_schedule
 
+READ_AHEAD = 4  # batches that the pipeline may have begun beyond the step that failed
 Evaluate = Callable[[str], dict[str, Any]]
 
 
 class NotFiniteError(UserError):
     """A loss, gradient or network output became NaN or infinite."""
+
+
+class PreemptedError(UserError):
+    """The machine is wanted back; the run was saved."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again
+
+
+@contextmanager
+def notice_of_preemption() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, instead of ending the process in the middle of a step."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # only there can a handler be set
+        yield event
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Run:
@@ -66,59 +89,71 @@ class Run:
         if latest is not None:
             manifest = self.checkpoints.restore(latest, self._groups())
             for name, here in self._facts().items():
-                if manifest[name] != here:
+                there = manifest.get(name)
+                if there != here:
+                    what = f"was {there}, now it is {here}" if len(f"{there}{here}") < 200 else "has changed"
                     raise CheckpointError(
-                        f"{latest}: {name} was {manifest[name]}, now it is {here}; the position in the data would "
-                        "be lost. Set it back, or start a new --model_dir (trainer.initialise takes the weights along)."
+                        f"{latest}: {name} {what}; this would not be the same run. Set it back, or start a new "
+                        "--model_dir (trainer.initialise takes the weights along)."
                     )
             return f"resumed from {latest} at step {self.step}"
         report = f"fresh weights from seed {self.runtime.seed}"
         if self.config.initialise is not None:
             report = initialise(self.model, self.config.initialise)
-        for average, value in zip(
-            self.variables.average, self.variables.weights + self.variables.statistics, strict=False
-        ):
+        for average, value in zip(self.variables.average, self._averaged(), strict=True):
             average.assign(value)
         return report
 
     def train(self, evaluate: Evaluate | None = None) -> None:
-        """Trains to the end of the duration. `evaluate` scores a checkpoint, as often as `evaluate_every` says."""
-        summaries = Summaries(f"{self.directory}/tensorboard")
-        summaries.picture(
-            "train/batch", self.task.pictures(next(iter(self.task.train_inputs(self.step, Shard())))), self.step
-        )
+        """Trains to the end of the duration. `evaluate` scores a checkpoint, as often as `evaluate_every` says.
+
+        Raises:
+            NotFiniteError: a number became NaN or infinite.
+            PreemptedError: the process was asked to end (SIGTERM); everything is saved.
+        """
+        summaries = Summaries(f"{self.directory}/tensorboard/train")
+        first = next(iter(self.task.train_inputs(self.step, Shard())))
+        summaries.picture("train/batch", self.task.pictures(first), self.step)
         save, summarise, score = self._intervals()
         iterator = self._inputs()
-        with progress("training", self.total_steps, start=self.step) as advance:
+        latest = self.checkpoints.latest()
+        with notice_of_preemption() as preempted, progress("training", self.total_steps, start=self.step) as advance:
+            if evaluate is not None and latest and self._is_due(score) and not self.checkpoints.is_scored(latest):
+                self._score(evaluate, latest)  # the run before this one ended between saving and scoring
             while self.step < self.total_steps:
                 begin = self.step
-                end = min(
-                    [
-                        begin + self.config.steps_per_loop,
-                        *(n - begin % n + begin for n in (save, summarise, score)),
-                        self.total_steps,
-                    ]
-                )
-                result = self._loop(iterator, tf.constant(end - begin, tf.int64))
+                boundaries = [begin + n - begin % n for n in (save, summarise, score)]
+                end = min(begin + self.config.steps_per_loop, self.total_steps, *boundaries)
+                result = self._run_loop(iterator, begin, end)
                 self._stop_if_not_finite(begin, result)
                 scalars = {name: float(value) for name, value in result["scalars"].items()}
                 advance(end - begin, f"loss {scalars['loss']:.4g}")
-                finished = end == self.total_steps
-                scoring = evaluate is not None and (end % score == 0 or finished)
-                if end % summarise == 0 or finished:
-                    summaries.scalars(scalars, end)
-                if end % save == 0 or finished or scoring:
+                if self._is_due(summarise):
+                    summaries.scalars(scalars, end, "train")
+                scoring = evaluate is not None and self._is_due(score)
+                if self._is_due(save) or scoring or preempted.is_set():
                     path = self.checkpoints.save(end, self._groups(), self._facts())
+                if preempted.is_set():
+                    raise PreemptedError(
+                        f"asked to end at step {end}; saved as {path}. Start the same command to go on"
+                    )
                 if scoring:
-                    self._score(evaluate, path, summaries)
+                    self._score(evaluate, path)
 
-    def _score(self, evaluate: Evaluate, path: str, summaries: Summaries) -> None:
-        metrics = evaluate(path)
-        summaries.scalars(metrics, self.step, group="evaluation")
+    def _run_loop(self, iterator: Iterator[Any], begin: int, end: int) -> dict[str, Any]:
+        try:
+            return self._loop(iterator, tf.constant(end - begin, tf.int64))
+        except tf.errors.OpError:
+            # The pipeline reads ahead, and TensorFlow does not say which file it was: read them again, one by one.
+            self.task.check_train_inputs(begin, end + READ_AHEAD)
+            raise
+
+    def _is_due(self, interval: int) -> bool:
+        return self.step > 0 and (self.step % interval == 0 or self.step == self.total_steps)
+
+    def _score(self, evaluate: Evaluate, path: str) -> None:
         metric = self.config.checkpoint.best_metric
-        if metric not in metrics:
-            raise ConfigError(f"trainer.checkpoint.best_metric: no metric {metric!r}; there are {', '.join(metrics)}")
-        self.checkpoints.offer_best(path, metric, metrics[metric])
+        self.checkpoints.record_score(path, metric, evaluate(path)[metric])
 
     def _intervals(self) -> tuple[int, int, int]:
         """Steps between checkpoints, between summaries, between evaluations."""
@@ -195,7 +230,7 @@ class Run:
         if self.task.batch_size % (replicas * parts):
             raise ConfigError(
                 f"batch_size {self.task.batch_size} does not divide by {replicas} replicas x {parts} micro_batches; "
-                f"use a multiple of {math.lcm(replicas * parts)}"
+                f"use a multiple of {replicas * parts}"
             )
 
     def _make_variables(self) -> State:
@@ -205,18 +240,22 @@ class Run:
             name: [tf.Variable(tf.zeros_like(weight), trainable=False) for weight in weights]
             for name in slot_names(self.config.optimizer)
         }
-        averaged = weights + statistics if self.config.moving_average else []
-        average = [tf.Variable(tf.convert_to_tensor(value), trainable=False) for value in averaged]
+        average = [tf.Variable(tf.convert_to_tensor(value), trainable=False) for value in self._averaged()]
         return State(tf.Variable(0, dtype=tf.int64, trainable=False), weights, statistics, slots, average)
+
+    def _averaged(self) -> list[tf.Variable]:
+        """The variables that the moving average follows, if the run keeps one."""
+        variables = [*self.model.trainable_variables, *self.model.non_trainable_variables]
+        return [variable.value for variable in variables] if self.config.moving_average else []
 
     def _groups(self) -> dict[str, dict[str, tf.Variable]]:
         """The state as named groups of named variables, as it is saved."""
         weights = [variable.path for variable in self.model.trainable_variables]
-        names = weights + [variable.path for variable in self.model.non_trainable_variables]
         groups = {"progress": {"step": self.variables.step}, "weights": variables_by_path(self.model)}
         groups |= {name: dict(zip(weights, slot, strict=True)) for name, slot in self.variables.slots.items()}
-        return groups | {"average": dict(zip(names, self.variables.average, strict=False))}
+        names = weights + [variable.path for variable in self.model.non_trainable_variables]
+        return groups | {"average": dict(zip(names, self.variables.average, strict=True)) if self._averaged() else {}}
 
     def _facts(self) -> dict[str, Any]:
-        """What together with the step fixes the position in the data."""
-        return {"seed": self.runtime.seed, "batch_size": self.task.batch_size}
+        """What makes another run of it: the data's order and position, the network, the classes."""
+        return {"seed": self.runtime.seed, "batch_size": self.task.batch_size, **self.task.facts()}

@@ -1,6 +1,7 @@
 """Boxes: the forms they come in, conversions, and the IoU family. The one place that knows either.
 
-A box is the last axis of a float32 tensor. All four forms work in any unit, as long as both boxes of a pair share it:
+A box is the last axis of a float32 tensor (conversions also take float64, for files). All four forms work in any
+unit, as long as both boxes of a pair share it:
 
     yxyx    top, left, bottom, right       the canonical form inside, relative to the image (0..1)
     xyxy    left, top, right, bottom
@@ -15,13 +16,13 @@ import math
 from typing import Literal
 
 import tensorflow as tf
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
-Yxyx = Float32[tf.Tensor, "*batch 4"]
-Xyxy = Float32[tf.Tensor, "*batch 4"]
-Cxcywh = Float32[tf.Tensor, "*batch 4"]
-Xywh = Float32[tf.Tensor, "*batch 4"]
-Boxes = Float32[tf.Tensor, "*batch 4"]  # of a form named beside it
+Yxyx = Float[tf.Tensor, "*batch 4"]
+Xyxy = Float[tf.Tensor, "*batch 4"]
+Cxcywh = Float[tf.Tensor, "*batch 4"]
+Xywh = Float[tf.Tensor, "*batch 4"]
+Boxes = Float[tf.Tensor, "*batch 4"]  # of a form named beside it
 BoxForm = Literal["yxyx", "xyxy", "cxcywh", "xywh"]
 
 MIN_SIDE = 1e-6
@@ -29,31 +30,31 @@ MIN_AREA = MIN_SIDE**2
 
 
 def cxcywh_to_yxyx(boxes: Cxcywh) -> Yxyx:
-    """Centre and size to corners: [..., 4] float32 to the same shape, any unit. Padding zeros stay zeros."""
+    """Centre and size to corners: [..., 4] to the same shape and dtype, any unit. Padding zeros stay zeros."""
     x, y, width, height = tf.unstack(boxes, axis=-1)
     return tf.stack([y - height / 2, x - width / 2, y + height / 2, x + width / 2], axis=-1)
 
 
 def yxyx_to_cxcywh(boxes: Yxyx) -> Cxcywh:
-    """Corners to centre and size: [..., 4] float32 to the same shape, any unit. Padding zeros stay zeros."""
+    """Corners to centre and size: [..., 4] to the same shape and dtype, any unit. Padding zeros stay zeros."""
     top, left, bottom, right = tf.unstack(boxes, axis=-1)
     return tf.stack([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top], axis=-1)
 
 
 def xywh_to_yxyx(boxes: Xywh) -> Yxyx:
-    """Left top corner and size to corners: [..., 4] float32 to the same shape, any unit. Padding zeros stay zeros."""
+    """Left top corner and size to corners: [..., 4] to the same shape and dtype, any unit. Padding zeros stay zeros."""
     left, top, width, height = tf.unstack(boxes, axis=-1)
     return tf.stack([top, left, top + height, left + width], axis=-1)
 
 
 def yxyx_to_xywh(boxes: Yxyx) -> Xywh:
-    """Corners to left top corner and size: [..., 4] float32 to the same shape, any unit. Padding zeros stay zeros."""
+    """Corners to left top corner and size: [..., 4] to the same shape and dtype, any unit. Padding zeros stay zeros."""
     top, left, bottom, right = tf.unstack(boxes, axis=-1)
     return tf.stack([left, top, right - left, bottom - top], axis=-1)
 
 
 def swap_xy(boxes: Boxes) -> Boxes:
-    """xyxy to yxyx and back: [..., 4] float32 to the same shape, any unit."""
+    """xyxy to yxyx and back: [..., 4] to the same shape and dtype, any unit."""
     return tf.gather(boxes, [1, 0, 3, 2], axis=-1)
 
 
@@ -62,7 +63,7 @@ _FROM_YXYX = {"yxyx": tf.identity, "xyxy": swap_xy, "cxcywh": yxyx_to_cxcywh, "x
 
 
 def convert_boxes(boxes: Boxes, from_form: BoxForm, to_form: BoxForm) -> Boxes:
-    """[..., 4] float32 boxes in another form, same unit. Equal forms return the very same values: no round trip."""
+    """[..., 4] boxes in another form, same unit. Equal forms return the very same values: no round trip."""
     unknown = [form for form in (from_form, to_form) if form not in _TO_YXYX]
     if unknown:
         raise ValueError(f"convert_boxes: unknown box form {unknown[0]!r}; expected one of {', '.join(_TO_YXYX)}")
@@ -99,13 +100,6 @@ def ciou(a: Float32[tf.Tensor, "*a 4"], b: Float32[tf.Tensor, "*b 4"]) -> Float3
     aspect = (4 / math.pi**2) * tf.square(_angle(b) - _angle(a))
     weight = tf.stop_gradient(aspect / (1 - pair.iou + aspect + 1e-6))
     return pair.iou - pair.distance - weight * aspect
-
-
-def pairwise_iou(
-    a: Float32[tf.Tensor, "*batch n 4"], b: Float32[tf.Tensor, "*batch m 4"]
-) -> Float32[tf.Tensor, "*batch n m"]:
-    """IoU of every yxyx box of `a` with every one of `b`, 0..1; rows of padding zeros give 0."""
-    return iou(yxyx_to_cxcywh(a)[..., :, tf.newaxis, :], yxyx_to_cxcywh(b)[..., tf.newaxis, :, :])
 
 
 def _angle(boxes: tf.Tensor) -> tf.Tensor:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 import numpy as np
+import tensorflow as tf
 from jaxtyping import Integer
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from official.vision.boxes import yxyx_to_xywh
 from official.vision.nms import Detections
 
 METRIC = f"pycocotools {version('pycocotools')} bbox"
@@ -33,8 +35,7 @@ def coco_results(
     boxes, scores, classes, valid = (np.asarray(part) for part in detections)
     height, width = np.asarray(image_sizes, np.float64).T  # [b] each
     pixels = boxes.astype(np.float64) * np.stack([height, width, height, width], axis=-1)[:, np.newaxis]  # [b, n, 4]
-    top, left, bottom, right = np.moveaxis(pixels, -1, 0)  # [b, n] each
-    bbox = np.stack([left, top, right - left, bottom - top], axis=-1)  # [b, n, 4]
+    bbox = yxyx_to_xywh(tf.constant(pixels)).numpy()
     return [
         {
             "image_id": int(image_ids[image]),

@@ -7,15 +7,10 @@ from jaxtyping import Float32, Int32, UInt8
 
 from official.core.config import Protocol
 from official.vision.nms import Detections, per_class_nms
-from official.vision.resize import boxes_to_original
+from official.vision.resize import boxes_to_original, normalise
 
 # The network's outputs -> boxes yxyx relative to its input [b, n, 4], scores [b, n, c].
 Decode = Callable[[Sequence[tf.Tensor]], tuple[Float32[tf.Tensor, "b n 4"], Float32[tf.Tensor, "b n c"]]]
-
-
-def normalise(images: UInt8[tf.Tensor, "b H W 3"]) -> Float32[tf.Tensor, "b H W 3"]:
-    """Pixels 0..255 -> the network's input 0..1."""
-    return tf.cast(images, tf.float32) / 255.0
 
 
 def detect(
@@ -32,7 +27,7 @@ def detect(
         model: the network, called with float32 images 0..1 and training=False.
         decode: turns its outputs into boxes and scores.
         images: at `input_size`, RGB.
-        image_sizes: (height, width) of the originals in pixels; 0 in a padding row.
+        image_sizes: (height, width) of the originals in pixels; 1 by 1 in a padding row.
         protocol: as given to `resize_image`.
         input_size: (height, width).
 

@@ -117,7 +117,7 @@ def _greedy(ranked: Detections, threshold: float) -> Bool[tf.Tensor, "b n"]:
 def _overlap_above(boxes: Float32[tf.Tensor, "b n 4"], threshold: float) -> Bool[tf.Tensor, "b n n"]:
     """Whether the IoU of each pair is above the threshold.
 
-    As intersection > threshold * union, from the corners themselves: boxes.pairwise_iou, made for gradients, rounds
+    As intersection > threshold * union, from the corners themselves: boxes.iou, made for gradients, rounds
     through centres and sizes, and would divide for each pair.
     """
     top, left, bottom, right = tf.unstack(boxes, axis=-1)  # [b, n] each

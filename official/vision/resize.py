@@ -3,6 +3,7 @@
 The placement says which rectangle of the network input, in whole pixels, the image fills. `stretch`: all of it.
 `letterbox`: the largest rectangle of the image's shape, centred, with the integer divisions of Darknet's image.c
 letterbox_image; Darknet's correct_yolo_boxes uses the same integers, so pixels and boxes agree exactly.
+Training may show a window of the image instead of the whole: it is placed as an image of its size would be.
 Sizes are (height, width).
 """
 
@@ -12,6 +13,8 @@ import tensorflow as tf
 from jaxtyping import Float32, Int32, UInt8
 
 from official.core.config import Protocol
+
+Window = Int32[tf.Tensor, "*batch 4"]  # top, left, height, width in pixels of the image; may reach beyond it
 
 
 class Placement(NamedTuple):
@@ -75,14 +78,42 @@ def resize_image(
     return tf.ensure_shape(resized, [*input_size, 3])
 
 
+def normalise(images: UInt8[tf.Tensor, "b H W 3"]) -> Float32[tf.Tensor, "b H W 3"]:
+    """Pixels 0..255 -> the network's input 0..1."""
+    return tf.cast(images, tf.float32) / 255.0
+
+
+def whole_image(image_size: Int32[tf.Tensor, "*batch 2"]) -> Window:
+    """The window that evaluation shows."""
+    return tf.concat([tf.zeros_like(image_size), image_size], axis=-1)
+
+
+def image_to_input(
+    image_size: Int32[tf.Tensor, "*batch 2"], window: Window, input_size: tuple[int, int], protocol: Protocol
+) -> tuple[Float32[tf.Tensor, "*batch 2"], Float32[tf.Tensor, "*batch 2"]]:
+    """The one geometry: (scale, shift) of (y, x), input = image * scale + shift, both sides relative (0..1)."""
+    placed = placement(window[..., 2:], input_size, protocol)
+    whole = tf.constant(input_size, tf.float32)
+    share = tf.cast(placed.size, tf.float32) / whole  # [*batch, 2], of the input, that the window fills
+    sides = tf.cast(tf.maximum(window[..., 2:], 1), tf.float32)
+    # Exact for the whole image: 1 and 0 are what `share` and the offset are multiplied by.
+    scale = share * (tf.cast(tf.maximum(image_size, 1), tf.float32) / sides)
+    shift = tf.cast(placed.offset, tf.float32) / whole - share * (tf.cast(window[..., :2], tf.float32) / sides)
+    return scale, shift
+
+
 def boxes_to_input(
     boxes: Float32[tf.Tensor, "*batch n 4"],
     image_size: Int32[tf.Tensor, "*batch 2"],
+    window: Window,
     input_size: tuple[int, int],
     protocol: Protocol,
 ) -> Float32[tf.Tensor, "*batch n 4"]:
-    """Boxes yxyx relative to the image -> yxyx relative to the network input. Padding rows do not stay zero."""
-    scale, shift = _scale_and_shift(image_size, input_size, protocol)
+    """Boxes yxyx relative to the image -> yxyx relative to the network input that shows `window`; not clipped.
+
+    Padding rows do not stay zero.
+    """
+    scale, shift = (_of_corners(part) for part in image_to_input(image_size, window, input_size, protocol))
     return boxes * scale + shift
 
 
@@ -94,22 +125,13 @@ def boxes_to_original(
 ) -> Float32[tf.Tensor, "*batch n 4"]:
     """Boxes yxyx relative to the network input -> yxyx relative to the original image, clipped to it (0..1).
 
-    The inverse of `boxes_to_input`, as Darknet's yolo_layer.c correct_yolo_boxes (which does not clip).
+    The inverse of `boxes_to_input` of the whole image, as Darknet's yolo_layer.c correct_yolo_boxes (it does not clip).
     """
-    scale, shift = _scale_and_shift(image_size, input_size, protocol)
+    geometry = image_to_input(image_size, whole_image(image_size), input_size, protocol)
+    scale, shift = (_of_corners(part) for part in geometry)
     return tf.clip_by_value((boxes - shift) / scale, 0.0, 1.0)
 
 
-def _scale_and_shift(
-    image_size: Int32[tf.Tensor, "*batch 2"], input_size: tuple[int, int], protocol: Protocol
-) -> tuple[Float32[tf.Tensor, "*batch 1 4"], Float32[tf.Tensor, "*batch 1 4"]]:
-    """(image -> input) per box coordinate: input = image * scale + shift, both sides relative."""
-    offset, size = placement(image_size, input_size, protocol)
-    whole = tf.constant(input_size, tf.float32)
-    scale = tf.cast(size, tf.float32) / whole
-    shift = tf.cast(offset, tf.float32) / whole
-    # [*batch, 2] -> [*batch, 1, 4]: (y, x) for both corners, the same for all boxes of an image
-    return (
-        tf.concat([scale, scale], axis=-1)[..., tf.newaxis, :],
-        tf.concat([shift, shift], axis=-1)[..., tf.newaxis, :],
-    )
+def _of_corners(of_axes: Float32[tf.Tensor, "*batch 2"]) -> Float32[tf.Tensor, "*batch 1 4"]:
+    """(y, x) for both corners of a box, the same for all boxes of an image."""
+    return tf.concat([of_axes, of_axes], axis=-1)[..., tf.newaxis, :]  # [*batch, 1, 4]

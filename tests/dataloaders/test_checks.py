@@ -1,5 +1,6 @@
 """The door: every kind of fault by name, fatal or skipped."""
 
+import json
 import logging
 import re
 
@@ -134,6 +135,24 @@ def test_more_boxes_than_max_boxes(folder):
     assert dataset.trained.tolist() == [True] + [True] * 5 + [False]
     assert len(dataset.ground_truth()["annotations"]) == 7
     assert open_source(folder.source, CLASSES, "fail", 6).trained.all()
+    unlimited = open_source(folder.source, CLASSES, "fail", None)
+    assert unlimited.trained.all() and unlimited.report.findings == ()
+
+
+def test_the_report_as_json_names_every_image_of_every_kind(folder):
+    for image_id in range(1, 10):
+        folder.image(image_id)
+        folder.box(image_id, [1, 2, 3, 4])
+        folder.box(image_id, [0, 0, 0, 5])
+    folder.box(3, [0, 0, 5, 0])
+    (folder.root / "images" / "image_9.jpg").unlink()
+    report = json.loads(json.dumps(open_source(folder.source, CLASSES, "skip", 5).report.as_dict()))
+    assert report["images"] == {"found": 9, "kept": 8, "dropped": 1}
+    assert report["boxes"] == {"found": 19, "kept": 8, "dropped": 11}
+    missing, empty = report["findings"]
+    assert (missing["kind"], missing["count"], missing["image_ids"]) == ("missing_image", 1, [9])
+    assert (empty["kind"], empty["count"], empty["image_ids"]) == ("zero_area_box", 10, list(range(1, 10)))
+    assert empty["what"] == "the box has no width or no height" and empty["done"] == "box dropped"
 
 
 def test_faults_are_counted_by_kind_with_the_first_ids_and_how_many_more(folder):
@@ -158,6 +177,16 @@ def test_look_at_image_finds_the_size_behind_long_metadata_and_the_end_before_pa
     path.write_bytes(plain[:2] + comment * 3 + plain[2:] + bytes(100))
     assert look_at_image(str(path)) == ((24, 40), None)
     path.write_bytes(plain[:2] + comment * 3 + plain[2:-300])
+    assert look_at_image(str(path)).problem == "truncated_image"
+
+
+@pytest.mark.parametrize(("ending", "trailer"), [("jpg", 5_000), ("jpg", 100_000), ("png", 5_000)])
+def test_look_at_image_finds_the_end_before_a_long_trailer(folder, ending, trailer):
+    path = folder.image(1, 24, 40, ending)
+    whole = path.read_bytes()
+    path.write_bytes(whole + bytes(trailer))
+    assert look_at_image(str(path)) == ((24, 40), None)
+    path.write_bytes(whole[:-20] + bytes(trailer))
     assert look_at_image(str(path)).problem == "truncated_image"
 
 

@@ -55,8 +55,8 @@ RECORDED = [
 
 
 @pytest.mark.parametrize(("hue", "saturation", "exposure"), RECORDED)
-def test_distort_equals_darknet(shared, hue, saturation, exposure):
-    recorded = np.load(shared / "golden" / "misc" / "image_ops.npz")
+def test_distort_equals_darknet(golden, hue, saturation, exposure):
+    recorded = np.load(golden("misc/image_ops.npz"))
     image = recorded["image_u8_chw"].transpose(1, 2, 0)
     draws = _draws([False] * 2, [float(hue)] * 2, [float(saturation)] * 2, [float(exposure)] * 2)
     ours = distort(tf.constant(np.stack([image, image])), draws).numpy()
@@ -70,8 +70,8 @@ def test_distort_equals_darknet(shared, hue, saturation, exposure):
     np.testing.assert_array_equal(ours[0], ours[1])
 
 
-def test_flip_equals_darknet(shared):
-    recorded = np.load(shared / "golden" / "misc" / "image_ops.npz")
+def test_flip_equals_darknet(golden):
+    recorded = np.load(golden("misc/image_ops.npz"))
     images = np.stack([recorded["image_u8_chw"].transpose(1, 2, 0)] * 2)
     draws = _draws([True, False], [0.0] * 2, [1.0] * 2, [1.0] * 2)
     ours, _ = apply_colour(_batch(images, draws, tf.zeros([2, 1, 4]), tf.zeros([2, 1], tf.bool)))

@@ -7,7 +7,7 @@ import tensorflow as tf
 from configs.data import Augmentation
 from dataloaders.augment.geometry import apply_geometry, draw_geometry, large_enough, transform_boxes
 from official.core.config import Protocol
-from official.vision.resize import boxes_to_input, placement, resize_image
+from official.vision.resize import boxes_to_original, placement, resize_image
 
 STRETCH, LETTERBOX = Protocol(resize="stretch", padding_value=99), Protocol(resize="letterbox", padding_value=99)
 IMAGE = np.random.default_rng(1).integers(0, 256, (30, 47, 3), np.uint8)
@@ -51,7 +51,7 @@ def test_the_whole_image_as_window_is_the_evaluations_geometry(protocol):
     assert np.abs(ours - evaluation).max() <= 1 and (ours != evaluation).mean() < 0.01
     boxes = tf.constant([[0.1, 0.2, 0.6, 0.9], [0.0, 0.0, 1.0, 1.0]])
     moved, keep = transform_boxes(boxes, IMAGE_SIZE, window, INPUT, protocol)
-    np.testing.assert_allclose(moved, boxes_to_input(boxes, IMAGE_SIZE, INPUT, protocol), atol=2e-7)
+    np.testing.assert_allclose(boxes_to_original(moved, IMAGE_SIZE, INPUT, protocol), boxes, atol=2e-7)
     assert keep.numpy().all()
 
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from configs.data import Augmentation, CocoSource, Split
-from dataloaders.pipeline import eval_dataset, train_dataset
+from configs.data import Augmentation, CocoSource, Split, TrainSplit
+from dataloaders import pipeline
+from dataloaders.annotations import DataError
+from dataloaders.pipeline import check_eval_files, check_train_files, eval_dataset, train_dataset
 from dataloaders.sources import open_source
 from official.core.config import Protocol
 from official.vision.resize import decode_image, resize_image
@@ -20,7 +22,11 @@ AUGMENTATION = Augmentation(jitter=0.3, hue=0.1, saturation=1.5, exposure=1.5)
 
 
 def _split(folder, **more):
-    return Split(source=folder.source, **({"batch_size": 2, "max_boxes": 5, "threads": 2} | more))
+    return TrainSplit(source=folder.source, **({"batch_size": 2, "max_boxes": 5, "threads": 2} | more))
+
+
+def _eval_split(folder, batch_size):
+    return Split(source=folder.source, batch_size=batch_size, threads=2)
 
 
 def _open(folder, max_boxes=5, on_bad="fail"):
@@ -154,21 +160,21 @@ def test_more_than_max_boxes_trains_on_the_first(folder, caplog):
         folder.box(1, [number, 2, 10, 10])
     with caplog.at_level(logging.WARNING):
         dataset = _open(folder, on_bad="skip")
-    batch = next(iter(train_dataset(dataset, _split(folder), INPUT, STRETCH, "xywh", 1, 0)))
-    np.testing.assert_allclose(batch.boxes[1, :, 0] * 40, [0, 1, 2, 3, 4], atol=1e-5)
+    batch = next(iter(train_dataset(dataset, _split(folder), INPUT, STRETCH, "yxyx", 1, 0)))
+    np.testing.assert_allclose(batch.boxes[1, :, 1] * 40, [0, 1, 2, 3, 4], atol=1e-5)
     assert batch.valid.numpy().all()
 
 
 def test_evaluation_reads_every_image_once_and_fills_the_last_batch(seven):
     dataset = _open(seven)
-    batches = list(eval_dataset(dataset, _split(seven, batch_size=3), INPUT, LETTERBOX))
+    batches = list(eval_dataset(dataset, _eval_split(seven, 3), INPUT, LETTERBOX))
     assert [batch.example_id.numpy().tolist() for batch in batches] == [[10, 11, 12], [13, 14, 15], [16, -1, -1]]
     sizes = np.concatenate([batch.image_size for batch in batches])
     np.testing.assert_array_equal(sizes[:7], dataset.image_sizes)
     assert (sizes[7:] == 1).all() and not batches[-1].image[1:].numpy().any()
     stored = decode_image(tf.io.read_file(dataset.image_paths[4]))
     np.testing.assert_array_equal(batches[1].image[1], resize_image(stored, INPUT, LETTERBOX))
-    assert len(list(eval_dataset(dataset, _split(seven, batch_size=7), INPUT, LETTERBOX))) == 1
+    assert len(list(eval_dataset(dataset, _eval_split(seven, 7), INPUT, LETTERBOX))) == 1
 
 
 @pytest.mark.parametrize("size", [(416, 416), (640, 640), (416, 608)])
@@ -182,13 +188,15 @@ def test_bytes_to_the_device_are_at_most_1_02_times_the_pixels(folder, size):
 
 @pytest.mark.parametrize("damage", ["truncated", "gone", "other size"])
 @pytest.mark.parametrize("training", [True, False])
-def test_a_file_that_fails_in_mid_run_is_named(seven, damage, training):
+def test_a_file_that_fails_in_mid_run_stops_the_stream_and_is_named(seven, damage, training):
     dataset, split = _open(seven), _split(seven)
     stream = (
         train_dataset(dataset, split, INPUT, STRETCH, "cxcywh", 1, 0)
         if training
-        else eval_dataset(dataset, split, INPUT, STRETCH)
+        else eval_dataset(dataset, _eval_split(seven, 2), INPUT, STRETCH)
     )
+    check_train_files(dataset, split, 1, 0, 4)
+    check_eval_files(dataset)
     path = seven.root / "images" / "image_13.jpg"
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:400])
@@ -196,15 +204,47 @@ def test_a_file_that_fails_in_mid_run_is_named(seven, damage, training):
         path.unlink()
     else:
         seven.image(13, 64, 8)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"cannot read image.*image_13\.jpg"):
+    with pytest.raises(tf.errors.OpError):
         list(itertools.islice(stream, 4))
+    because = "is 64 x 8 pixels .* but was 24 x 44" if damage == "other size" else "cannot be decoded"
+    with pytest.raises(DataError, match=rf"image_13\.jpg \(image id 13\): {because}.* start the same command again"):
+        check_train_files(dataset, split, 1, 0, 4) if training else check_eval_files(dataset)
+
+
+def test_the_check_of_files_reads_the_images_of_the_steps_in_the_streams_order(seven, monkeypatch):
+    dataset, split, read = _open(seven), _split(seven), []
+    monkeypatch.setattr(pipeline, "_check_file", lambda data, row: read.append(int(data.image_ids[row])))
+    check_train_files(dataset, split, 11, 2, 9)
+    expected = np.concatenate([batch.example_id for batch in _stream(seven, 7, start=2)]).tolist()
+    assert read == list(dict.fromkeys(expected))
+    dataset.image_paths[dataset.image_ids.tolist().index(expected[0])] = "gone.jpg"
+    monkeypatch.undo()
+    check_train_files(dataset, split, 11, 3, 3)
+    with pytest.raises(DataError, match=f"gone.jpg .image id {expected[0]}"):
+        check_train_files(dataset, split, 11, 2, 3)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_nothing_but_the_assertion_keeps_state_so_that_deterministic_runs_stay_parallel(seven, training, monkeypatch):
+    """A stateful op in the map makes tf.data's determinism read serially, and without prefetching."""
+    functions, batched = [], pipeline._batched
+    monkeypatch.setattr(pipeline, "_batched", lambda *given: functions.append(given[1]) or batched(*given))
+    if training:
+        split = _split(seven, augmentation=AUGMENTATION)
+        train_dataset(_open(seven), split, INPUT, LETTERBOX, "cxcywh", 1, 0)
+    else:
+        eval_dataset(_open(seven), _eval_split(seven, 2), INPUT, LETTERBOX)
+    untraced = tf.autograph.experimental.do_not_convert(functions[0])
+    graph = tf.function(untraced, autograph=False).get_concrete_function(tf.TensorSpec([], tf.int64)).graph
+    assert {op.type for op in graph.get_operations() if op.op_def.is_stateful} == {"Assert"}
+    assert not graph.as_graph_def().library.function  # a nested function could hide some
 
 
 def test_real_images_letterboxed_and_jittered_keep_their_boxes_inside_and_visible(shared):
     path = shared / "assets" / "coco_val" / "instances_val2017_80.json"
     source = CocoSource(annotations=str(path), images=str(path.parent / "images"))
     dataset = open_source(source, ("person", "dog"), "skip", 100)
-    split = Split(source=source, batch_size=4, on_bad="skip", augmentation=AUGMENTATION)
+    split = TrainSplit(source=source, batch_size=4, on_bad="skip", augmentation=AUGMENTATION)
     for batch in itertools.islice(train_dataset(dataset, split, (96, 64), LETTERBOX, "cxcywh", 5, 0), 20):
         boxes = batch.boxes.numpy()[batch.valid.numpy()]
         assert (boxes[:, 2:] * [64, 96] >= 1 - 1e-4).all() and (boxes[:, :2] - boxes[:, 2:] / 2 >= -1e-6).all()

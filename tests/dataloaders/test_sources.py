@@ -59,8 +59,6 @@ def test_relative_boxes_are_rounded_once(folder):
     x, y, width, height = 10.1 / 40, 3.7 / 24, 4.3 / 40, 5.9 / 24
     expected = {
         "cxcywh": (x + width / 2, y + height / 2, width, height),
-        "xywh": (x, y, width, height),
-        "xyxy": (x, y, x + width, y + height),
         "yxyx": (y, x, y + height, x + width),
     }
     for form, box in expected.items():
@@ -151,6 +149,13 @@ def test_malformed_xml(tmp_path, text, message, encoding):
     source = _voc(tmp_path, {"a": ""})
     (tmp_path / "Annotations" / "a.xml").write_bytes(text.encode(encoding))
     with pytest.raises(DataError, match=message):
+        open_source(source, CLASSES, "skip", 5)
+
+
+def test_a_voc_split_file_that_is_not_utf_8(tmp_path):
+    source = _voc(tmp_path, {"a": ""})
+    (tmp_path / "ImageSets" / "Main" / "train.txt").write_bytes(b"a\nb\xfcrste\n")
+    with pytest.raises(DataError, match=r"train\.txt, line 2: not UTF-8 text .*save the file as UTF-8"):
         open_source(source, CLASSES, "skip", 5)
 
 

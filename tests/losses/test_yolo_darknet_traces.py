@@ -1,7 +1,5 @@
 """Assignment and gradient against what Darknet itself computed (recorded traces; see their README)."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -28,9 +26,9 @@ EXACT_OBJECTNESS_AND_CLASSES = [
 EXACT_BOXES = ["mse_v3", "mse_v3_iounorm1", "mse_v3_show_details0", "mse_multianchor", "iou_plain", "giou_plain"]
 
 
-def load(shared: Path, name: str):
+def load(golden, name: str):
     """(trace, options of each [yolo] section)."""
-    trace = np.load(shared / "golden" / "loss" / f"{name}.npz")
+    trace = np.load(golden(f"loss/{name}.npz"))
     sections = str(trace["meta/cfg"]).split("[yolo]")[1:]
     lines = [[line.split("=", 1) for line in section.split("[")[0].splitlines() if "=" in line] for section in sections]
     return trace, [{key.strip(): value.strip() for key, value in section} for section in lines]
@@ -78,8 +76,8 @@ def decoded_by_darknet(output: np.ndarray, anchors, new_coords: bool) -> Decoded
 
 
 @pytest.mark.parametrize("name", IGNORING + SMOOTH_OBJECTNESS)
-def test_assignment(shared, name):
-    trace, options = load(shared, name)
+def test_assignment(golden, name):
+    trace, options = load(golden, name)
     head, rules = configs_of(options)
     ignored = 0
     for (layer, _), level, option in zip(LAYERS, head.levels, options, strict=True):
@@ -99,30 +97,30 @@ def test_assignment(shared, name):
     assert ignored > 0 or name in SMOOTH_OBJECTNESS
 
 
-def gradients_and_deltas(shared, name):
+def gradients_and_deltas(golden, name):
     """(head, loss config, raw outputs, our gradients of the sum over the batch, Darknet's deltas), lists by level."""
-    trace, options = load(shared, name)
+    trace, options = load(golden, name)
     head, rules = configs_of(options)
     outputs = [tf.constant(channels_last(trace[f"train/{before}_output"])) for _, before in LAYERS]
     with tf.GradientTape() as tape:
         tape.watch(outputs)
         total, _ = yolo_loss(outputs, truth_of(trace), head, rules, SIZE)
-    gradients = [len(trace["X"]) * gradient.numpy() for gradient in tape.gradient(total, outputs)]
+    gradients = [len(trace["truth"]) * gradient.numpy() for gradient in tape.gradient(total, outputs)]
     deltas = [channels_last(trace[f"train/{layer}_loss_delta"]) for layer, _ in LAYERS]
     return head, rules, outputs, gradients, deltas
 
 
 @pytest.mark.parametrize("name", EXACT_OBJECTNESS_AND_CLASSES)
-def test_gradient_of_objectness_and_classes_is_darknets(shared, name):
-    _, _, _, gradients, deltas = gradients_and_deltas(shared, name)
+def test_gradient_of_objectness_and_classes_is_darknets(golden, name):
+    _, _, _, gradients, deltas = gradients_and_deltas(golden, name)
     for gradient, delta in zip(gradients, deltas, strict=True):
         np.testing.assert_allclose(gradient[..., 4:], -delta[..., 4:], atol=2e-6)
 
 
 @pytest.mark.parametrize("name", EXACT_BOXES)
-def test_gradient_of_boxes_is_darknets_with_the_chain_rule_completed(shared, name):
+def test_gradient_of_boxes_is_darknets_with_the_chain_rule_completed(golden, name):
     """`true` against Darknet, where Darknet's own derivative is right but for the factors it leaves out."""
-    head, rules, outputs, gradients, deltas = gradients_and_deltas(shared, name)
+    head, rules, outputs, gradients, deltas = gradients_and_deltas(golden, name)
     for raw, gradient, delta, level in zip(outputs, gradients, deltas, head.levels, strict=True):
         _, rows, columns = raw.shape[:3]
         probability = tf.sigmoid(raw[..., :2]).numpy()
@@ -139,8 +137,8 @@ def test_gradient_of_boxes_is_darknets_with_the_chain_rule_completed(shared, nam
 
 
 @pytest.mark.parametrize("name", ["mse_v3", "ciou_v4tiny", "ciou_v4_heads_differ_scale"])
-def test_decoding_is_darknets(shared, name):
-    trace, options = load(shared, name)
+def test_decoding_is_darknets(golden, name):
+    trace, options = load(golden, name)
     head, _ = configs_of(options)
     for (layer, before), level in zip(LAYERS, head.levels, strict=True):
         anchors = [head.anchors[index] for index in level.mask]

@@ -82,6 +82,23 @@ def test_gradient_is_finite_for_extreme_predictions(kind):
         assert np.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_wild_size_anywhere_leaves_loss_and_gradient_finite(kind, case):
+    """Cell (0, 0) is where padding rows point: its prediction answers for no truth there, and must not matter."""
+    for level, cell, logit in ((0, (0, 0), 100.0), (1, (0, 0), 1e30), (0, (1, 1), 100.0)):
+        outputs = random_outputs(6)
+        outputs[level][0, *cell, :, 2:4] = logit
+        total, parts = loss_of(outputs, as_truth(CASES[case]), rules_of(kind, iou_thresh=0.213))
+        if kind == "mse" and logit == 1e30 and case != "none":
+            continue  # may be some truth's own prediction: squared, it is infinite
+        assert np.isfinite(total) and all(np.isfinite(value) for value in parts.values())
+        for gradient in gradients_of(outputs, as_truth(CASES[case]), rules_of(kind, iou_thresh=0.213)):
+            assert np.isfinite(gradient).all()
+            if case == "none":
+                assert not gradient[..., 2:4].any()
+
+
 @pytest.mark.parametrize("kind", ["iou", "giou", "diou", "ciou"])
 def test_a_perfect_box_has_no_loss_and_no_gradient(kind):
     level = HEAD.levels[0]

@@ -22,17 +22,3 @@ def yolo_model():
         )
 
     return make
-
-
-@pytest.fixture(scope="session")
-def darknet_order():
-    """`darknet_order(model, levels)` -> the convolutions' names in the cfg's order: backbone, then level by level."""
-
-    def order(model, levels):
-        backbone = sorted(layer.name for layer in model.layers if layer.name.startswith("backbone_conv"))
-        names = [name for name in backbone if not name.endswith(("_norm", "_activation"))]
-        for level in range(levels):
-            names += [f"decoder_{level}_reduce", f"decoder_{level}_fuse", f"head_{level}"]
-        return names
-
-    return order

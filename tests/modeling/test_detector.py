@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from modeling.detector import build_detector, fold_batch_norm
+from modeling.detector import build_detector, build_folded, fold_batch_norm, fold_into
 from modeling.layers.batch_norm import BatchNorm
 from modeling.layers.convolution import Convolution
+from tests.darknet_weights import convolution_names
 
 SIZE = (96, 160)  # (height, width)
 # cfg -> backbone, levels, lateral, classes
@@ -29,8 +30,8 @@ def bfloat16():
 
 
 @pytest.mark.parametrize("cfg", CFGS)
-def test_shapes_and_number_of_weights_are_the_cfgs(shared, yolo_model, darknet_order, cfg):
-    path = shared / "golden/misc/layer_shapes_all_detector_cfgs.json"
+def test_shapes_and_number_of_weights_are_the_cfgs(golden, yolo_model, cfg):
+    path = golden("misc/layer_shapes_all_detector_cfgs.json")
     recorded = json.loads(path.read_text())["cfgs"][f"cfg/{cfg}"]
     backbone, levels, lateral, classes = CFGS[cfg]
     model = build_detector(yolo_model(backbone, levels, SIZE, lateral=lateral), classes, seed=0)
@@ -42,7 +43,7 @@ def test_shapes_and_number_of_weights_are_the_cfgs(shared, yolo_model, darknet_o
     ]
     weights = {variable.path: int(np.prod(variable.shape)) for variable in model.variables}
     actual = []
-    for name in darknet_order(model, levels):
+    for name in convolution_names(model):
         _, height, width, channels = model.get_layer(name).output.shape
         own = [count for path, count in weights.items() if path.split("/")[0] in (name, f"{name}_norm")]
         actual.append((channels, height, width, sum(own)))
@@ -142,6 +143,18 @@ def test_folding_keeps_the_outputs_and_leaves_no_batch_norm(yolo_model, backbone
         assert np.abs(actual - expected).max() < 1e-4 * max(1.0, np.abs(expected).max())
 
 
+def test_one_folded_model_takes_the_weights_of_one_trained_model_after_another(yolo_model):
+    config = yolo_model("yolov4_tiny", width=0.25)
+    model, folded = build_detector(config, num_classes=4, seed=0), build_folded(config, 4)
+    images = np.random.default_rng(3).uniform(size=(2, 64, 96, 3)).astype(np.float32)
+    compiled = tf.function(lambda images: folded(images), autograph=False)
+    for seed in (1, 2):
+        trained_like(model, seed)
+        fold_into(folded, model)
+        for expected, actual in zip(model(images, training=False), compiled(images), strict=True):
+            assert np.abs(actual - expected).max() < 1e-4 * max(1.0, np.abs(expected).max())
+
+
 def test_folding_another_network_is_an_error(yolo_model):
     model = build_detector(yolo_model("yolov4_tiny", width=0.25), num_classes=4, seed=0)
     with pytest.raises(ValueError, match=r"head_0/kernel is .* class count"):
@@ -164,7 +177,7 @@ def test_no_class_is_an_error(yolo_model):
 
 
 @pytest.mark.parametrize("backbone", ["yolov3_tiny", "yolov4_tiny"])
-def test_train_step_graph_compiles(yolo_model, backbone):
+def test_train_step_graph_compiles(yolo_model, not_deterministic, backbone):
     """Forward and backward under XLA: the cheap proof that every shape is static."""
     model = build_detector(yolo_model(backbone, 3, width=0.25, norm="sync"), num_classes=4, seed=0)
     weights = [variable.value for variable in model.trainable_variables]

@@ -4,38 +4,14 @@ import numpy as np
 import pytest
 
 from modeling.detector import build_detector, fold_batch_norm
-
-
-def load_darknet(model, names, path):
-    """Reads a .weights file (int32 major, minor, revision; uint64 seen; float32 ...) in the cfg's order."""
-    values = np.fromfile(path, np.float32, offset=20)
-    position = 0
-
-    def take(variable, shape=None):
-        nonlocal position
-        shape = shape or tuple(variable.shape)
-        part = values[position : position + np.prod(shape)].reshape(shape)
-        position += part.size
-        variable.assign(np.transpose(part, (2, 3, 1, 0)) if part.ndim == 4 else part)
-
-    for name in names:
-        layer = model.get_layer(name)
-        if layer.bias is not None:
-            take(layer.bias)
-        else:
-            norm = model.get_layer(f"{name}_norm")
-            for variable in (norm.beta, norm.gamma, norm.moving_mean, norm.moving_variance):
-                take(variable)
-        height, width, channels, filters = layer.kernel.shape
-        take(layer.kernel, (filters, channels, height, width))
-    assert position == values.size
+from tests.darknet_weights import load_darknet
 
 
 @pytest.fixture(scope="module")
-def original(shared, yolo_model, darknet_order):
+def original(shared, yolo_model):
     config = yolo_model("yolov4_tiny", size=(416, 416))
     model = build_detector(config, num_classes=80, seed=0)
-    load_darknet(model, darknet_order(model, 2), shared / "assets/darknet/yolov4-tiny/yolov4-tiny.weights")
+    load_darknet(model, shared / "assets/darknet/yolov4-tiny/yolov4-tiny.weights")
     return config, model, np.load(shared / "golden/infer/yolov4-tiny__000000006040.npz")
 
 

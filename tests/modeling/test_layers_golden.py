@@ -46,9 +46,9 @@ def assert_close(actual, expected, what):
 
 
 @pytest.fixture
-def golden(shared):
-    """`golden(case)` -> the trace; parameter gradients and batch statistics follow cuDNN."""
-    return lambda case: np.load(shared / "golden" / "layers_cudnn_emulated" / f"{case}.npz")
+def recorded(golden):
+    """`recorded(case)` -> the trace; parameter gradients and batch statistics follow cuDNN."""
+    return lambda case: np.load(golden(f"layers_cudnn_emulated/{case}.npz"))
 
 
 def block(trace, stride, activation):
@@ -77,15 +77,15 @@ def load_norm(norm, trace, layer):
 
 
 @pytest.mark.parametrize("case", CONVOLUTIONS)
-def test_convolution_evaluates_as_recorded(golden, case):
-    trace = golden(case)
+def test_convolution_evaluates_as_recorded(recorded, case):
+    trace = recorded(case)
     model, _ = block(trace, *CONVOLUTIONS[case])
     assert_close(model(nhwc(trace["X"]), training=False), nhwc(trace["eval/L000_output"]), "output")
 
 
 @pytest.mark.parametrize("case", CONVOLUTIONS)
-def test_convolution_trains_as_recorded(golden, case):
-    trace = golden(case)
+def test_convolution_trains_as_recorded(recorded, case):
+    trace = recorded(case)
     model, norm = block(trace, *CONVOLUTIONS[case])
     inputs = nhwc(trace["X"])
     with tf.GradientTape() as tape:
@@ -104,8 +104,8 @@ def test_convolution_trains_as_recorded(golden, case):
         assert_close(norm.moving_variance, trace["after_train_forward/L000_rolling_variance"], "moving variance")
 
 
-def test_batch_norm_alone_as_recorded(golden):
-    trace = golden("batchnorm")
+def test_batch_norm_alone_as_recorded(recorded):
+    trace = recorded("batchnorm")
     inputs = nhwc(trace["train/L000_output"])
     norm = BatchNorm(momentum=0.99)
     norm.build(inputs.shape)
@@ -117,8 +117,8 @@ def test_batch_norm_alone_as_recorded(golden):
 
 
 @pytest.mark.parametrize("case", POOLS)
-def test_max_pool_as_recorded(golden, case):
-    trace = golden(case)
+def test_max_pool_as_recorded(recorded, case):
+    trace = recorded(case)
     inputs = nhwc(trace["train/L000_output"])
     layer = MaxPool(*POOLS[case])
     with tf.GradientTape() as tape:
@@ -131,8 +131,8 @@ def test_max_pool_as_recorded(golden, case):
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_route_groups_as_recorded(golden, index):
-    trace = golden(f"route_groups2_{index}")
+def test_route_groups_as_recorded(recorded, index):
+    trace = recorded(f"route_groups2_{index}")
     inputs = nhwc(trace["train/L002_output"])
     layer = ChannelSlice(2, index)
     with tf.GradientTape() as tape:
@@ -144,8 +144,8 @@ def test_route_groups_as_recorded(golden, index):
     assert_close(gradient, nhwc(trace["delta_after_backward/L002"]), "gradient of the input")
 
 
-def test_upsample_as_recorded(golden):
-    trace = golden("upsample2")
+def test_upsample_as_recorded(recorded):
+    trace = recorded("upsample2")
     layer = keras.layers.UpSampling2D(2, interpolation="nearest")  # the decoder's
     assert_close(layer(nhwc(trace["train/L000_output"])), nhwc(trace["train/L001_output"]), "output")
 

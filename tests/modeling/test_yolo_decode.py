@@ -68,11 +68,29 @@ def test_compiles_and_takes_a_batch_of_unknown_size():
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-def test_nan_stays_where_it_is():
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("channel", range(4))
+def test_nan_stays_where_it_is(channel, compiled):
     raw = raw_output(3, 3, 4, 2)
-    raw[0, 1, 2, 0, 0] = np.nan
-    boxes = decode_level(tf.constant(raw), ANCHORS[1:], 1.0, SIZE).boxes.numpy()
-    assert np.argwhere(np.isnan(boxes)).tolist() == [[0, 1, 2, 0, 0]]
+    raw[0, 1, 2, 0, channel] = np.nan
+    decode_boxes = tf.function(
+        lambda raw: decode_level(raw, ANCHORS[1:], 1.0, SIZE).boxes, autograph=False, jit_compile=compiled
+    )
+    boxes = decode_boxes(tf.constant(raw)).numpy()
+    assert np.argwhere(np.isnan(boxes)).tolist() == [[0, 1, 2, 0, channel]]
+
+
+def test_wild_sizes_are_finite_and_sane_ones_as_they_are():
+    raw = np.zeros((2, 3, 4, 1, 6), np.float32)
+    raw[0, 0, 0, 0, 2:4] = 1e30, 29
+    with tf.GradientTape() as tape:
+        logits = tf.constant(raw)
+        tape.watch(logits)
+        boxes = decode_level(logits, ANCHORS[:1], 1.0, SIZE).boxes
+    gradient = tape.gradient(boxes, logits).numpy()[0, 0, 0, 0, 2:4]
+    expected = np.exp([30, 29]) * np.array(ANCHORS[0]) / [128, 96]
+    np.testing.assert_allclose(boxes[0, 0, 0, 0, 2:], expected, rtol=1e-6)
+    np.testing.assert_allclose(gradient, [0, expected[1]], rtol=1e-6)
 
 
 def test_wrong_number_of_anchors_is_one_clear_error():
@@ -80,12 +98,12 @@ def test_wrong_number_of_anchors_is_one_clear_error():
         decode_level(tf.constant(raw_output(0, 3, 4, 2)), ANCHORS, 1.0, SIZE)
 
 
-def test_boxes_are_darknets_on_a_real_image(shared):
+def test_boxes_are_darknets_on_a_real_image(golden):
     """yolov4-tiny with its published weights: every box that Darknet kept at 0.005 is decoded alike.
 
     Darknet's boxes were mapped back to an image that was stretched to the input: relative, they are the same.
     """
-    trace = np.load(shared / "golden" / "infer" / "yolov4-tiny__000000006040.npz")
+    trace = np.load(golden("infer/yolov4-tiny__000000006040.npz"))
     anchors = trace["anchors/L030"].reshape(-1, 2).astype(float).tolist()
     head = YoloHead(
         anchors=anchors,

@@ -131,3 +131,10 @@ def test_category_ids_that_do_not_fit_the_classes(tmp_path):
     with pytest.raises(ValueError, match="2 category ids for 3 classes"):
         export_small(tmp_path / "model", category_ids=(1, 2))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_remote_folder_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^gs://b/x: expected a local path; export to a local folder, then copy that$"):
+        export_small("gs://b/x")
+    assert not list(tmp_path.iterdir())

@@ -1,10 +1,12 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
+from official.core.errors import UserError
 from serving.predict import BadImageError, detect_files, detect_image, find_images, load_detector
 
 
@@ -71,7 +73,7 @@ def test_images_of_the_same_name_do_not_overwrite_each_other(exported, photos, t
     assert sorted(path.name for path in (tmp_path / "out" / "pictures").iterdir()) == ["a.jpg", "a_2.jpg"]
 
 
-def test_corrupt_image_is_skipped_and_listed_or_fatal(exported, photos, tmp_path):
+def test_corrupt_image_is_skipped_and_listed(exported, photos, tmp_path):
     whole = (photos / "a.jpg").read_bytes()
     (photos / "a2.jpg").write_bytes(whole[:60])
     (photos / "empty.png").touch()
@@ -81,7 +83,7 @@ def test_corrupt_image_is_skipped_and_listed_or_fatal(exported, photos, tmp_path
     written = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert [entry["id"] for entry in written["images"]] == [1, 2, 3]
     with pytest.raises(BadImageError, match=r"a2\.jpg"):
-        detect_files(exported.directory, [str(photos)], tmp_path / "out", 0.5, on_bad="fail")
+        detect_image(load_detector(exported.directory), photos / "a2.jpg", 0.5)
 
 
 def test_folders_that_are_no_export(exported, photos, tmp_path):
@@ -97,3 +99,22 @@ def test_folders_that_are_no_export(exported, photos, tmp_path):
         load_detector(photos)
     with pytest.raises(ValueError, match=r"threshold 1\.5"):
         detect_files(exported.directory, [str(photos)], tmp_path / "out", 1.5)
+
+
+@pytest.mark.parametrize("part", ["saved_model.pb", "variables/variables.index"])
+@pytest.mark.parametrize("kept", [0, 100])
+def test_a_damaged_export_is_one_clear_error(exported, tmp_path, part, kept):
+    copy = tmp_path / "copy"
+    shutil.copytree(exported.directory, copy)
+    (copy / part).write_bytes((copy / part).read_bytes()[:kept])
+    with pytest.raises(UserError, match=r"copy: a damaged SavedModel .*; export again"):
+        load_detector(copy)
+
+
+def test_remote_paths_are_refused_by_what_they_say(exported, photos, tmp_path):
+    with pytest.raises(UserError, match=r"^gs://b/model: expected a local path; copy the export to a local"):
+        load_detector("gs://b/model")
+    with pytest.raises(UserError, match=r"^gs://b/a.jpg: .*copy the images"):
+        detect_files(exported.directory, ["gs://b/a.jpg"], tmp_path / "out", 0.5)
+    with pytest.raises(UserError, match=r"^gs://b/out: .*write to a local folder, then copy"):
+        detect_files(exported.directory, [str(photos)], "gs://b/out", 0.5)

@@ -32,7 +32,6 @@ def experiment(name: str, data: Path, *overrides: str) -> Experiment:
         f"task.data.train.source={source.format(data, 'train')}",
         f"task.data.validation.source={source.format(data, 'val')}",
         "task.data.classes=[target, flag, tent, cross, star, moon]",
-        "task.data.category_ids=",
         "task.data.train.batch_size=4",
         "task.data.train.max_boxes=12",
         "task.model.input_size=[64, 96]",
@@ -56,7 +55,7 @@ def first_batch(run: Run):
 
 
 @pytest.mark.parametrize("name", ["yolov3_tiny_coco", "yolov4_tiny_coco", "demo", "bccd"])
-def test_one_step_of_every_shipped_model_compiles_under_xla(name, data, tmp_path):
+def test_one_step_of_every_shipped_model_compiles_under_xla(name, data, tmp_path, not_deterministic):
     """The everyday check that all shapes of the step are static and that nothing in it needs the host."""
     run = make_run(experiment(name, data, "task.model.backbone.width=0.25"), tmp_path)
     state = tf.nest.map_structure(tf.convert_to_tensor, run.variables)
@@ -70,19 +69,28 @@ def test_one_step_of_every_shipped_model_compiles_under_xla(name, data, tmp_path
 
 
 def test_two_replicas_equal_two_micro_batches_and_with_sync_norm_the_whole_batch(data, tmp_path, two_replicas):
-    narrow = "task.model.backbone.width=0.25"
+    overrides = [
+        "task.model.backbone.width=0.25",
+        "task.model.activation=mish",  # smooth, unlike leaky
+        "trainer.schedule={type: constant, learning_rate: 1e-4}",
+    ]
 
-    def weights(folder: str, strategy=None, *overrides: str) -> np.ndarray:
-        run = make_run(experiment("yolov4_tiny_coco", data, narrow, *overrides), tmp_path / folder, strategy)
-        result = run._loop(run._inputs(), tf.constant(2, tf.int64))
-        assert int(result["bad"]) == -1
-        return np.concatenate([value.numpy().ravel() for value in run.variables.weights])
+    def change(folder: str, strategy=None, *more: str) -> np.ndarray:
+        """All weights after one step, minus those before it."""
+        run = make_run(experiment("yolov4_tiny_coco", data, *overrides, *more), tmp_path / folder, strategy)
+        flat = lambda: np.concatenate([value.numpy().ravel() for value in run.variables.weights])  # noqa: E731
+        before = flat()
+        assert int(run._loop(run._inputs(), tf.constant(1, tf.int64))["bad"]) == -1
+        return flat() - before
 
-    sync = "task.model.norm=sync"
-    local = weights("replicas", two_replicas)
-    np.testing.assert_allclose(local, weights("parts", None, "trainer.micro_batches=2"), atol=1e-6)
-    np.testing.assert_allclose(weights("sync", two_replicas, sync), weights("whole"), atol=2e-6)
-    assert np.abs(local - weights("whole again")).max() > 1e-5
+    def apart(first: np.ndarray, second: np.ndarray) -> float:
+        return np.linalg.norm(first - second) / np.linalg.norm(second)
+
+    local, whole = change("replicas", two_replicas), change("whole")
+    assert apart(local, change("parts", None, "trainer.micro_batches=2")) < 1e-5
+    # Sums over replicas round differently, and at 1e-7 a max-pool may already choose another pixel: hence no closer.
+    assert apart(change("sync", two_replicas, "task.model.norm=sync"), whole) < 1e-2
+    assert apart(local, whole) > 0.3
 
 
 def test_bfloat16_keeps_weights_statistics_and_loss_in_float32(data, tmp_path):

@@ -66,6 +66,12 @@ def test_include_merges_and_the_including_file_wins(tmp_path, good):
     assert experiment.task.data.classes == ("cat", "dog")
 
 
+def test_an_including_file_may_change_the_unit_of_a_duration(tmp_path, good):
+    write(tmp_path, "base.yaml", yaml.safe_dump(good))
+    path = write(tmp_path, "top.yaml", "include: base.yaml\ntrainer: {duration: {epochs: 3}}\n")
+    assert load_config(path, Experiment).trainer.duration.epochs == 3
+
+
 def test_another_type_replaces_the_included_part_whole(tmp_path, good):
     good["trainer"]["optimizer"] = {"type": "sgd", "momentum": 0.5}
     write(tmp_path, "base.yaml", yaml.safe_dump(good))
@@ -99,6 +105,11 @@ def test_overrides_reach_lists_and_keep_types(tmp_path, good):
         ("trainer.duration.steps.deep=1", r"trainer\.duration\.steps is the value 5"),
         ("task.model.head.levels.5.mask=[0]", r"'5' is not an index into a list of 2 items"),
         ("nonsense", r"expected key\.path=value"),
+        ("runtime.seed=[1", r"--set runtime\.seed=\[1:1: not valid YAML"),
+        ("runtime.seed=!!python/name:os.system", "not valid YAML"),
+        ("runtime.seed=!!int abc", "not valid YAML"),
+        ("runtime.tpu=!!binary aGk=", "bytes values are not used here"),
+        ("trainer.checkpoint.best_metric=AP05", r"best_metric: .*'AP50'"),
     ],
 )
 def test_a_wrong_override_is_one_clear_error(tmp_path, good, override, message):
@@ -128,13 +139,21 @@ def test_an_error_in_an_included_file_names_that_file(tmp_path, good):
         ("- 1\n- 2\n", "mapping of keys"),
         ("include: nowhere.yaml", r"nowhere\.yaml: no such configuration file \(included by"),
         ("include: top.yaml", "includes itself"),
+        ("include: ./../{folder}/top.yaml", "includes itself"),
+        ("? [a]\n: 1\n", "a key is a word"),
         ("include: {a: 1}", "include: expected a file name"),
         ("", "trainer: required, but not given"),
     ],
 )
 def test_broken_files_are_one_clear_error(tmp_path, text, message):
     with pytest.raises(ConfigError, match=message):
-        load_config(write(tmp_path, "top.yaml", text), Experiment)
+        load_config(write(tmp_path, "top.yaml", text.replace("{folder}", tmp_path.name)), Experiment)
+
+
+def test_a_file_that_is_not_text_is_one_clear_error(tmp_path):
+    (tmp_path / "top.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="not UTF-8 text"):
+        load_config(str(tmp_path / "top.yaml"), Experiment)
 
 
 def test_a_missing_file_names_the_nearest_one(tmp_path, good):

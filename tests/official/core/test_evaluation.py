@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -33,26 +32,26 @@ def test_the_moving_average_is_what_is_scored(tmp_path):
     assert not np.array_equal(average["body_conv/kernel"].numpy(), run.variables.weights[0].numpy())
 
 
-def test_watching_yields_each_new_checkpoint_and_ends_after_the_timeout(tmp_path):
+def test_watching_yields_every_new_checkpoint_in_order_and_ends_after_the_timeout(tmp_path):
     run = make_run(tmp_path)
     run.resume_or_initialise()
-
-    def write() -> None:
-        for step in (2, 4):
-            time.sleep(0.3)
-            run.checkpoints.save(step, run._groups(), run._facts())
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    seen = [path[-8:] for path in new_checkpoints(str(tmp_path), timeout=1.5, poll_seconds=0.05)]
-    writer.join()
-    assert seen == ["00000002", "00000004"]
+    save = lambda step: run.checkpoints.save(step, run._groups(), run._facts())  # noqa: E731
+    save(1)
+    seen = []
+    for path in new_checkpoints(run.checkpoints, timeout=0.6, poll_seconds=0.05):
+        seen.append(path[-8:])
+        if len(seen) == 1:  # two appear while the first is evaluated
+            save(2)
+            save(3)
+        if len(seen) == 3:  # one appears later
+            threading.Timer(0.3, save, [4]).start()
+    assert seen == ["00000001", "00000002", "00000003", "00000004"]
 
 
 def test_a_run_is_found_by_its_best_checkpoint_and_nothing_is_a_clear_error(tmp_path):
     run = trained(tmp_path / "run")
     assert find_checkpoint(str(tmp_path / "run")).endswith("step-00000006")
-    run.checkpoints.offer_best(run.checkpoints.directory + "/step-00000004", "AP", 0.5)
+    run.checkpoints.record_score(run.checkpoints.directory + "/step-00000004", "AP", 0.5)
     assert find_checkpoint(str(tmp_path / "run") + "/").endswith("step-00000004")
     assert find_checkpoint(run.checkpoints.latest()).endswith("step-00000006")
     with pytest.raises(CheckpointError, match="nowhere: holds no complete checkpoint; expected a run folder"):

@@ -1,6 +1,7 @@
 """The trainer around the step: replicas, micro-batches, resuming, NaN, freezing, fine-tuning."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from official.core.config import Runtime
 from official.core.config_io import ConfigError
 from official.core.distribution import Placement
 from official.core.task import Shard
-from official.core.trainer import NotFiniteError, Run
+from official.core.trainer import NotFiniteError, PreemptedError, Run
 from tests.official.core.toy_task import ToyTask, toy_trainer
 
 ONE = tf.distribute.get_strategy
@@ -109,9 +110,13 @@ sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from tests.official.core.test_trainer import trained
 tf.config.experimental.enable_op_determinism()
-run = trained(Path(sys.argv[2]), duration={"steps": 400}, checkpoint={"every": {"steps": 3}}, steps_per_loop=3)
+run = trained(Path(sys.argv[2]), duration={"steps": 900}, checkpoint={"every": {"steps": 3}}, steps_per_loop=3)
 np.savez(sys.argv[2] + "/final.npz", *[value.numpy() for value in tf.nest.flatten(run.variables)])
 """
+
+
+def newest(directory: Path) -> str:
+    return max((path.name for path in directory.glob("checkpoints/step-*")), default="")
 
 
 def test_kill_9_at_any_moment_and_restart_gives_the_same_weights(tmp_path):
@@ -120,18 +125,14 @@ def test_kill_9_at_any_moment_and_restart_gives_the_same_weights(tmp_path):
         [sys.executable, "-c", KILLED, root, str(tmp_path / name)], stderr=subprocess.DEVNULL
     )
     assert start("whole").wait() == 0
-    kills = 0
-    for extra in (0.0, 0.37):
-        process = start("killed")
-        seen = len(list((tmp_path / "killed").glob("checkpoints/step-*")))
-        while process.poll() is None and len(list((tmp_path / "killed").glob("checkpoints/step-*"))) <= min(seen, 2):
-            time.sleep(0.02)
+    for extra in (0.0, 0.37):  # two kills, at different moments after progress was made
+        process, before = start("killed"), newest(tmp_path / "killed")
+        while newest(tmp_path / "killed") <= before:
+            assert process.poll() is None, "the run ended before it could be killed"
+            time.sleep(0.01)
         time.sleep(extra)
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-            kills += 1
-        process.wait()
-    assert kills, "the run ended before it could be killed"
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
     assert start("killed").wait() == 0
     whole, killed = (np.load(tmp_path / name / "final.npz") for name in ("whole", "killed"))
     for name in whole.files:
@@ -140,14 +141,68 @@ def test_kill_9_at_any_moment_and_restart_gives_the_same_weights(tmp_path):
 
 def test_the_newest_checkpoints_and_the_best_are_kept(tmp_path):
     run = make_run(
-        tmp_path, checkpoint={"every": {"steps": 1}, "keep": 2, "best_metric": "score"}, evaluate_every={"steps": 1}
+        tmp_path, checkpoint={"every": {"steps": 1}, "keep": 2, "best_metric": "AP50"}, evaluate_every={"steps": 1}
     )
     run.resume_or_initialise()
     scores = iter([0.1, 0.9, 0.2, 0.3, 0.4, 0.5])
-    run.train(lambda path: {"score": next(scores)})
+    run.train(lambda path: {"AP50": next(scores)})
     names = sorted(path.name for path in (tmp_path / "checkpoints").glob("step-*"))
     assert names == ["step-00000002", "step-00000005", "step-00000006"]
     assert run.checkpoints.best().endswith("step-00000002")
+
+
+def test_sync_norm_with_micro_batches_on_two_replicas_is_one_device_with_the_same_parts(tmp_path, two_replicas):
+    """Part i of both replicas is normalised together: one device sees those halves as its parts."""
+    task = ToyTask(batch_size=8, sync=True)
+    replicas = trained(tmp_path / "replicas", task=task, strategy=two_replicas, micro_batches=2)
+
+    class Interleaved(ToyTask):
+        def train_inputs(self, start_step, shard):
+            order = [0, 1, 4, 5, 2, 3, 6, 7]  # replica 0 has rows 0-3, replica 1 rows 4-7, in parts of two
+            return (
+                super()
+                .train_inputs(start_step, shard)
+                .map(lambda batch: tf.nest.map_structure(lambda x: tf.gather(x, order), batch))
+            )
+
+    whole = trained(tmp_path / "whole", task=Interleaved(batch_size=8), micro_batches=2)
+    assert_close(weights(replicas), weights(whole), 1e-5)
+
+
+def test_a_notice_of_preemption_saves_and_ends_with_its_own_exit_code(tmp_path):
+    run = make_run(tmp_path / "stopped")
+    run.resume_or_initialise()
+
+    def notice_at_step_3(*arguments):
+        result = loop(*arguments)
+        if run.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return result
+
+    loop, run._loop = run._loop, notice_at_step_3
+    with pytest.raises(PreemptedError, match=r"asked to end at step 2; saved as .*step-00000002") as stopped:
+        run.train()
+    assert stopped.value.exit_code == 75
+    again = make_run(tmp_path / "stopped")
+    assert again.resume_or_initialise().endswith("step 2")
+    again.train()
+    assert_close(weights(again), weights(trained(tmp_path / "whole")), 0)
+
+
+def test_a_checkpoint_that_was_saved_but_not_scored_is_scored_at_the_restart(tmp_path):
+    options = {"evaluate_every": {"steps": 2}, "checkpoint": {"every": {"steps": 2}, "best_metric": "AP"}}
+    first = make_run(tmp_path, **options)
+    first.resume_or_initialise()
+
+    def killed(path: str) -> dict:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        first.train(killed)
+    again, scored = make_run(tmp_path, **options), []
+    again.resume_or_initialise()
+    again.train(lambda path: scored.append(path[-1]) or {"AP": 0.5})
+    assert scored == ["2", "4", "6"]
 
 
 def test_nan_stops_naming_step_examples_and_quantity_and_keeps_the_last_good_checkpoint(tmp_path):
@@ -221,9 +276,44 @@ def test_fine_tuning_lists_what_was_not_loaded_and_averages_from_there(tmp_path)
     np.testing.assert_array_equal(second.variables.average[0].numpy(), weights(first)["body_conv/kernel"])
 
 
+def test_freezing_everything_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match="leave nothing to train"):
+        make_run(tmp_path, freeze=["*"])
+
+
+def test_what_killed_writes_leave_behind_is_removed_and_a_lost_best_forgotten(tmp_path):
+    run = trained(tmp_path, duration={"steps": 2})
+    left = tmp_path / "checkpoints" / "step-00000001"
+    left.mkdir()
+    (left / "state.index").touch()
+    run.checkpoints.record_score(run.checkpoints.latest(), "AP", 0.9)
+    longer = make_run(tmp_path, duration={"steps": 4})
+    longer.resume_or_initialise()
+    longer.train()
+    assert not left.exists()
+    shutil.rmtree(tmp_path / "checkpoints" / "step-00000002")
+    assert longer.checkpoints.best() is None
+    longer.checkpoints.record_score(longer.checkpoints.latest(), "AP", 0.1)
+    assert longer.checkpoints.best().endswith("4")
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", "not json"])
+def test_a_foreign_manifest_is_a_clear_error(tmp_path, text):
+    run = trained(tmp_path)
+    (Path(run.checkpoints.latest()) / "manifest.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"manifest\.json"):
+        make_run(tmp_path).resume_or_initialise()
+
+
+def test_another_optimiser_is_said_so(tmp_path):
+    trained(tmp_path)
+    with pytest.raises(CheckpointError, match="made by another optimiser"):
+        make_run(tmp_path, optimizer={"type": "adamw"}).resume_or_initialise()
+
+
 def test_a_foreign_checkpoint_is_an_error_that_lists_the_differences(tmp_path):
     trained(tmp_path)
-    with pytest.raises(CheckpointError, match="made by another model .*other shape: head_conv/"):
+    with pytest.raises(CheckpointError, match=r"made by another model .*other shape: head_conv/"):
         make_run(tmp_path, OtherClasses()).resume_or_initialise()
 
 

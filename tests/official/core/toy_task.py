@@ -35,6 +35,27 @@ class ToyTask:
         x = keras.layers.Conv2D(1, 1, name="head_conv", kernel_initializer=kernel)(keras.layers.ReLU()(x))
         return keras.Model(image, [keras.layers.GlobalAveragePooling2D(name="mean")(x)])
 
+    def build_inference_model(self) -> keras.Model:
+        return self.build_model()
+
+    def fold(self, trained: keras.Model, inference: keras.Model) -> None:
+        inference.set_weights(trained.get_weights())
+
+    def facts(self) -> dict:
+        return {"classes": ["colour"]}
+
+    def data_reports(self) -> dict:
+        return {}
+
+    def check_train_inputs(self, first_step: int, last_step: int) -> None:
+        pass
+
+    def check_eval_inputs(self) -> None:
+        pass
+
+    def draw(self, batch: ToyBatch, detections: tf.Tensor) -> np.ndarray:
+        return self.pictures(batch)
+
     def train_inputs(self, start_step: int, shard: Shard) -> tf.data.Dataset:
         share = self.batch_size // shard.count
 
@@ -68,7 +89,7 @@ class ToyTask:
 
 
 class MeanError:
-    """Scores the mean absolute error, as `score` = 1 - error."""
+    """Scores 1 - mean absolute error, under a name that experiments may choose the best by."""
 
     def __init__(self) -> None:
         self.errors: list[float] = []
@@ -77,7 +98,7 @@ class MeanError:
         self.errors += detections.numpy().ravel().tolist()
 
     def result(self) -> dict:
-        return {"score": 1 - float(np.mean(self.errors)), "images": len(self.errors)}
+        return {"AP": 1 - float(np.mean(self.errors)), "images": len(self.errors)}
 
     def save_detections(self, path: str) -> None:
         with open(path, "w") as file:

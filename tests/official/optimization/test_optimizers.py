@@ -67,9 +67,9 @@ def test_adamw_equals_the_paper_in_float64(problem):
 
 
 @pytest.mark.parametrize("trace", ["sgd_v4tiny_cudnn_emulated", "sgd_v3_cudnn_emulated"])
-def test_sgd_equals_darknets_recorded_updates(shared, trace):
-    """Each step from the recorded state: Darknet's buffer before the update is momentum * v + sum of gradients, negated."""
-    recorded = np.load(shared / f"golden/optim/{trace}.npz")
+def test_sgd_equals_darknets_recorded_updates(golden, trace):
+    """Each step from the recorded state: its buffer before the update is -(momentum * v + sum of gradients)."""
+    recorded = np.load(golden(f"optim/{trace}.npz"))
     decay = float(re.search(r"decay=(\S+)", str(recorded["meta/cfg"]))[1])
     batch, checked = 4, 0
     for key in [key for key in recorded.files if "/before_update/" in key]:

@@ -22,15 +22,15 @@ def rates(config, numbers, total: int = 1000) -> np.ndarray:
         ("steps_burnin_power1", {"burn_in": BURN_IN | {"power": 1.0}}),
     ],
 )
-def test_steps_and_burn_in_are_darknets(shared, name, config):
-    recorded = np.load(shared / "golden/misc/learning_rate.npz")
+def test_steps_and_burn_in_are_darknets(golden, name, config):
+    recorded = np.load(golden("misc/learning_rate.npz"))
     drops = [{"at": {"steps": 400}, "scale": 0.1}, {"at": {"steps": 450}, "scale": 0.1}]
     steps = Steps(learning_rate=0.001, drops=drops, **config)
     np.testing.assert_allclose(rates(steps, recorded["batch_num"]), recorded[name], rtol=1e-6)
 
 
-def test_constant_with_burn_in_is_darknets(shared):
-    recorded = np.load(shared / "golden/misc/learning_rate.npz")
+def test_constant_with_burn_in_is_darknets(golden):
+    recorded = np.load(golden("misc/learning_rate.npz"))
     constant = Constant(learning_rate=0.001, burn_in={"length": {"steps": 20}})
     np.testing.assert_allclose(rates(constant, recorded["batch_num"]), recorded["constant"], rtol=1e-6)
 

@@ -28,6 +28,13 @@ def test_conversion(source, target, shape):
     np.testing.assert_allclose(converted, np.broadcast_to(SAME[target], [*shape, 4]), atol=1e-6)
 
 
+def test_conversion_keeps_float64():
+    boxes = np.random.default_rng(0).random((2, 3, 4))
+    converted = box_ops.yxyx_to_xywh(tf.constant(boxes)).numpy()
+    top, left, bottom, right = np.moveaxis(boxes, -1, 0)
+    np.testing.assert_array_equal(converted, np.stack([left, top, right - left, bottom - top], axis=-1))
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_equal_forms_change_no_bit_and_zeros_stay_zeros(form):
     boxes = tf.random.stateless_uniform([2, 5, 4], [1, 2])
@@ -36,9 +43,7 @@ def test_equal_forms_change_no_bit_and_zeros_stay_zeros(form):
         np.testing.assert_array_equal(box_ops.convert_boxes(tf.zeros([2, 3, 4]), form, target), np.zeros([2, 3, 4]))
 
 
-def test_unknown_form_names_itself_and_the_known_ones(monkeypatch):
-    with pytest.raises(Exception, match="yolo"):  # the type check of the tests, or the ValueError
-        box_ops.convert_boxes(tf.zeros([2, 4]), "yolo", "yxyx")
+def test_unknown_form_names_itself_and_the_known_ones():
     with pytest.raises(ValueError, match="unknown box form 'yolo'; expected one of yxyx, xyxy, cxcywh, xywh"):
         unchecked(box_ops.convert_boxes)(tf.zeros([2, 4]), "yxyx", "yolo")
 
@@ -50,8 +55,8 @@ def unchecked(function):
     return function
 
 
-def test_values_are_darknets(shared):
-    recorded = np.load(shared / "golden" / "misc" / "iou.npz")
+def test_values_are_darknets(golden):
+    recorded = np.load(golden("misc/iou.npz"))
     predicted, truth = tf.constant(recorded["pred"]), tf.constant(recorded["truth"])
     expected = dict(zip(KINDS, recorded["iou_giou_diou_ciou"].T, strict=True))
     # Darknet's box_diou, made for NMS, raises the distance term to 0.6.
@@ -154,13 +159,6 @@ def test_broadcasting():
     value = box_ops.iou(a, b)
     assert value.shape == (2, 7, 3)
     np.testing.assert_array_equal(value[1, 5, 2], box_ops.iou(a[1, 5, 0], b[1, 0, 2]))
-
-
-def test_pairwise_iou_takes_corners():
-    a = tf.constant([[[0.0, 0.0, 0.2, 0.4], [0, 0, 0, 0]]] * 2)
-    b = tf.constant([[[0.0, 0.0, 0.2, 0.4], [0.0, 0.2, 0.2, 0.6], [0.0, 0.0, 0.4, 0.2]]] * 2)
-    np.testing.assert_allclose(box_ops.pairwise_iou(a, b), [[[1, 1 / 3, 1 / 3], [0, 0, 0]]] * 2, atol=1e-6)
-    assert box_ops.pairwise_iou(a[:, :0], b).shape == (2, 0, 3)
 
 
 def test_compiles_with_a_batch_of_unknown_size():

@@ -6,7 +6,15 @@ import tensorflow as tf
 from PIL import Image
 
 from official.core.config import Protocol
-from official.vision.resize import boxes_to_input, boxes_to_original, decode_image, placement, resize_image
+from official.vision.resize import (
+    boxes_to_input,
+    boxes_to_original,
+    decode_image,
+    normalise,
+    placement,
+    resize_image,
+    whole_image,
+)
 
 LETTERBOX, STRETCH = Protocol(resize="letterbox"), Protocol(resize="stretch")
 
@@ -67,12 +75,12 @@ def test_placement_is_darknets():
         np.testing.assert_array_equal(placed.size, [size for _, size in expected])
 
 
-def test_letterbox_lies_where_darknets_does(shared):
-    golden = np.load(shared / "golden" / "misc" / "image_ops.npz")
-    image = golden["image_u8_chw"].transpose(1, 2, 0)
+def test_letterbox_lies_where_darknets_does(golden):
+    recorded = np.load(golden("misc/image_ops.npz"))
+    image = recorded["image_u8_chw"].transpose(1, 2, 0)
     sizes = {"letterbox_32x24": (24, 32), "letterbox_64x64": (64, 64), "letterbox_20x60": (60, 20)}
     for name, input_size in sizes.items():
-        grey = (golden[name] == 0.5).all(axis=0)
+        grey = (recorded[name] == 0.5).all(axis=0)
         ours = resize_image(tf.constant(image), input_size, LETTERBOX).numpy()
         np.testing.assert_array_equal((ours == 128).all(axis=-1), grey, err_msg=name)
 
@@ -109,15 +117,36 @@ def test_boxes_there_and_back(protocol):
     boxes[:, 0] = [0, 0, 1, 1]  # on the border
     boxes[:, 1] = [0.3, 0.4, 0.3, 0.4]  # degenerate
     boxes[:, 2] = 0  # padding
-    there = boxes_to_input(tf.constant(boxes), sizes, (64, 96), protocol)
+    there = boxes_to_input(tf.constant(boxes), sizes, whole_image(sizes), (64, 96), protocol)
     assert np.isfinite(there).all()
     np.testing.assert_allclose(boxes_to_original(there, sizes, (64, 96), protocol), boxes, atol=2e-6)
 
 
 def test_no_boxes():
     empty, sizes = tf.zeros([2, 0, 4]), tf.constant([[30, 50], [50, 30]], tf.int32)
-    assert boxes_to_input(empty, sizes, (64, 96), LETTERBOX).shape == (2, 0, 4)
+    assert boxes_to_input(empty, sizes, whole_image(sizes), (64, 96), LETTERBOX).shape == (2, 0, 4)
     assert boxes_to_original(empty, sizes, (64, 96), LETTERBOX).shape == (2, 0, 4)
+
+
+def test_a_window_is_placed_as_an_image_of_its_size():
+    """Boxes of a part of the image, relative to that part, are where boxes of that part as an image are."""
+    sizes = tf.constant([[40, 80], [100, 50]], tf.int32)
+    windows = tf.constant([[10, 20, 30, 50], [-5, -10, 120, 70]], tf.int32)
+    inside = np.random.default_rng(0).random((2, 5, 4), np.float32)
+    top_left, sides = np.tile(windows[:, :2], 2)[:, None], np.tile(windows[:, 2:], 2)[:, None]
+    boxes = (inside * sides + top_left) / np.tile(sizes, 2)[:, None]
+    for protocol in (LETTERBOX, STRETCH):
+        ours = boxes_to_input(tf.constant(boxes, tf.float32), sizes, windows, (64, 96), protocol)
+        parts = boxes_to_input(tf.constant(inside), windows[:, 2:], whole_image(windows[:, 2:]), (64, 96), protocol)
+        np.testing.assert_allclose(ours, parts, atol=2e-6)
+    # Stretching changes no bit of a relative box.
+    stretched = boxes_to_input(tf.constant(inside), sizes, whole_image(sizes), (64, 96), STRETCH)
+    np.testing.assert_array_equal(stretched, inside)
+
+
+def test_normalise():
+    images = np.arange(2 * 3 * 5 * 3, dtype=np.uint8).reshape(2, 3, 5, 3)
+    np.testing.assert_array_equal(normalise(tf.constant(images)), images.astype(np.float32) / np.float32(255))
 
 
 def test_boxes_in_the_padding_are_clipped_to_the_image():
@@ -134,7 +163,8 @@ def test_boxes_follow_their_pixels(protocol):
     image = np.zeros((height, width, 3), np.uint8)
     image[top:bottom, left:right] = 255
     box = tf.constant([[top / height, left / width, bottom / height, right / width]], tf.float32)
-    mapped = boxes_to_input(box, tf.constant([height, width]), input_size, protocol).numpy()[0] * np.tile(input_size, 2)
+    image_size = tf.constant([height, width])
+    mapped = boxes_to_input(box, image_size, whole_image(image_size), input_size, protocol)[0] * np.tile(input_size, 2)
     white = resize_image(tf.constant(image), input_size, protocol).numpy()[..., 0] > 200
     rows, columns = np.nonzero(white.any(axis=1))[0], np.nonzero(white.any(axis=0))[0]
     np.testing.assert_allclose(mapped, [rows[0], columns[0], rows[-1] + 1, columns[-1] + 1], atol=0.8)
