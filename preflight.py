@@ -1,14 +1,14 @@
-"""What must hold before TensorFlow is imported: it is there, `official` is ours, and it does not chatter."""
+"""What must hold before a command starts: TensorFlow is there, `official` is ours, and it starts in silence."""
 
 import importlib.util
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 
 def check() -> None:
     """Ends the program with one line that says what to do, if it could not run anyway."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # warnings about its own build are nothing a user can act on
     here = Path(__file__).resolve().parent
     if importlib.util.find_spec("tensorflow") is None:
         sys.exit(
@@ -21,3 +21,22 @@ def check() -> None:
             f"The package `official` comes from {origin}, not from {here}: another distribution owns the name "
             "(tf-models-official?). Run `pip uninstall tf-models-official`, or use a fresh virtual environment."
         )
+    _import_tensorflow_quietly()
+
+
+def _import_tensorflow_quietly() -> None:
+    """TensorFlow writes about its own build while it is imported, whatever its log level: nothing a user can act on."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    shown = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            importlib.import_module("keras")  # which imports TensorFlow
+        except BaseException:
+            said.seek(0)
+            os.write(shown, said.read())
+            raise
+        finally:
+            os.dup2(shown, 2)
+            os.close(shown)

@@ -67,6 +67,9 @@ class Yolo:
             self.train_data, split, model.input_size, self.config.evaluation, "cxcywh", self.seed, start_step, shard
         )
 
+    def example_name(self, example_id: int) -> str:
+        return self.train_data.example_name(example_id)
+
     def eval_inputs(self) -> tf.data.Dataset:
         return eval_dataset(
             self.validation_data, self.config.data.validation, self.config.model.input_size, self.config.evaluation

@@ -60,6 +60,9 @@ class Task(Protocol):
     def check_eval_inputs(self) -> None:
         """The same for the validation split."""
 
+    def example_name(self, example_id: int) -> str:
+        """What a user knows a training example by, such as its file."""
+
     def eval_inputs(self) -> tf.data.Dataset:
         """The validation split once, in order."""
 

@@ -53,13 +53,8 @@ class Run:
     """One training run: the model, the variables of its state, and the compiled loop around the step."""
 
     def __init__(self, task: Task, config: Trainer, runtime: Runtime, placement: Placement, directory: str) -> None:
-        self.task, self.config, self.runtime, self.placement, self.directory = (
-            task,
-            config,
-            runtime,
-            placement,
-            directory,
-        )
+        self.task, self.config, self.runtime = task, config, runtime
+        self.placement, self.directory = placement, directory
         self._check_batch()
         with placement.strategy.scope():
             self.model = task.build_model()
@@ -112,7 +107,8 @@ class Run:
             PreemptedError: the process was asked to end (SIGTERM); everything is saved.
         """
         summaries = Summaries(f"{self.directory}/tensorboard/train")
-        first = next(iter(self.task.train_inputs(self.step, Shard())))
+        with self._naming_files(self.step, self.step):
+            first = next(iter(self.task.train_inputs(self.step, Shard())))
         summaries.picture("train/batch", self.task.pictures(first), self.step)
         save, summarise, score = self._intervals()
         iterator = self._inputs()
@@ -124,7 +120,8 @@ class Run:
                 begin = self.step
                 boundaries = [begin + n - begin % n for n in (save, summarise, score)]
                 end = min(begin + self.config.steps_per_loop, self.total_steps, *boundaries)
-                result = self._run_loop(iterator, begin, end)
+                with self._naming_files(begin, end):
+                    result = self._loop(iterator, tf.constant(end - begin, tf.int64))
                 self._stop_if_not_finite(begin, result)
                 scalars = {name: float(value) for name, value in result["scalars"].items()}
                 advance(end - begin, f"loss {scalars['loss']:.4g}")
@@ -140,11 +137,12 @@ class Run:
                 if scoring:
                     self._score(evaluate, path)
 
-    def _run_loop(self, iterator: Iterator[Any], begin: int, end: int) -> dict[str, Any]:
+    @contextmanager
+    def _naming_files(self, begin: int, end: int) -> Iterator[None]:
+        """TensorFlow does not say which file it could not read: on an error they are read again, one by one."""
         try:
-            return self._loop(iterator, tf.constant(end - begin, tf.int64))
+            yield
         except tf.errors.OpError:
-            # The pipeline reads ahead, and TensorFlow does not say which file it was: read them again, one by one.
             self.task.check_train_inputs(begin, end + READ_AHEAD)
             raise
 
@@ -218,9 +216,11 @@ class Run:
         quantity = next(name for name, finite in result["finite"].items() if not finite)
         # Every batch is a function of seed and step, so the one that broke can simply be read again.
         batch = next(iter(self.task.train_inputs(step, Shard())))
+        examples = ", ".join(
+            f"{number} ({self.task.example_name(number)})" for number in batch.example_id.numpy().tolist()
+        )
         raise NotFiniteError(
-            f"step {step + 1}: {quantity} is NaN or infinite; example ids of the batch: "
-            f"{batch.example_id.numpy().tolist()}. "
+            f"step {step + 1}: {quantity} is NaN or infinite; example ids of the batch: {examples}. "
             f"Nothing was saved since; the last good checkpoint is {self.checkpoints.latest() or 'none yet'}. "
             "Look at these examples; lower the learning rate, lengthen burn_in or set trainer.clip_global_norm."
         )

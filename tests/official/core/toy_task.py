@@ -75,6 +75,9 @@ class ToyTask:
         loss = tf.reduce_mean(tf.square(outputs[0] - labels))
         return loss, {"square": loss}
 
+    def example_name(self, example_id: int) -> str:
+        return f"picture {example_id}"
+
     def eval_inputs(self) -> tf.data.Dataset:
         return self.train_inputs(0, Shard()).take(2)
 
