@@ -4,12 +4,10 @@
 Random weights give scores like none a trained network makes, so the heads are drawn: most scores tiny, a few objects.
 """
 
-import statistics
-
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.report import arguments, interleaved, median_ratio, publish
+from benchmarks.report import arguments, interleaved, publish, timing_rows
 from configs.experiment import Experiment
 from configs.yolo import YoloHead
 from modeling.detector import build_detector, fold_batch_norm
@@ -54,16 +52,11 @@ def main() -> None:
         compiled = tf.function(detect, autograph=False)
         functions[name] = lambda compiled=compiled, outputs=outputs: compiled(outputs).scores.numpy()
     seconds = interleaved(functions, options.rounds, warm_up=5)
-    rows = [
-        {
-            "part": name,
-            "median ms": 1000 * statistics.median(values),
-            "min ms": 1000 * min(values),
-            "share of forward": median_ratio(values, seconds["forward"]),
-        }
-        for name, values in seconds.items()
-    ]
-    publish("Decode + NMS against the forward pass of YOLOv4-tiny at 416, CPU, batch 1", rows, options.json)
+    publish(
+        "Decode + NMS against the forward pass of YOLOv4-tiny at 416, CPU, batch 1",
+        timing_rows(seconds, "forward"),
+        options.json,
+    )
 
 
 if __name__ == "__main__":

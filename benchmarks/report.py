@@ -24,9 +24,17 @@ def interleaved(functions: dict[str, Callable[[], Any]], rounds: int, warm_up: i
     return seconds
 
 
-def median_ratio(first: Sequence[float], second: Sequence[float]) -> float:
-    """Median over the rounds of first / second."""
-    return statistics.median(a / b for a, b in zip(first, second, strict=True))
+def timing_rows(seconds: dict[str, list[float]], base: str) -> list[dict[str, Any]]:
+    """A row per function: median and least milliseconds, and the median over the rounds of its ratio to `base`."""
+    return [
+        {
+            "what": name,
+            "median ms": 1000 * statistics.median(values),
+            "min ms": 1000 * min(values),
+            f"ratio to {base}": statistics.median(a / b for a, b in zip(values, seconds[base], strict=True)),
+        }
+        for name, values in seconds.items()
+    ]
 
 
 def arguments(description: str) -> argparse.ArgumentParser:

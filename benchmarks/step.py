@@ -3,14 +3,13 @@
 `python -m benchmarks.step [--json FILE]`: YOLOv4-tiny, one process, one batch, steps of the two in turn. At most 1.05.
 """
 
-import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
 
-from benchmarks.report import arguments, interleaved, median_ratio, publish
+from benchmarks.report import arguments, interleaved, publish, timing_rows
 from benchmarks.synthetic_batch import random_batch
 from configs.experiment import Experiment
 from official.core.config_io import load_config
@@ -77,16 +76,11 @@ def main() -> None:
         {"ours": lambda: run._loop(iterator, one)["scalars"]["loss"].numpy(), "bare": lambda: step().numpy()},
         options.rounds,
     )
-    rows = [
-        {
-            "step": name,
-            "median ms": 1000 * statistics.median(values),
-            "min ms": 1000 * min(values),
-            "ratio to bare": median_ratio(values, seconds["bare"]),
-        }
-        for name, values in seconds.items()
-    ]
-    publish(f"YOLOv4-tiny, {options.size} x {options.size}, batch {options.batch}", rows, options.json)
+    publish(
+        f"YOLOv4-tiny, {options.size} x {options.size}, batch {options.batch}",
+        timing_rows(seconds, "bare"),
+        options.json,
+    )
 
 
 if __name__ == "__main__":

@@ -113,6 +113,9 @@ def report(metrics: dict[str, Any], experiment: Experiment) -> None:
     numbers = "  ".join(f"{name} {metrics[name]:.3f}" for name in ("AP", "AP50", "AP75", "APs", "APm", "APl"))
     say(f"step {metrics['step']}: {numbers}  ({metrics['images']} images)")
     for expected in experiment.reproduces.expected if experiment.reproduces else ():
+        if expected.images not in (None, metrics["images"]):
+            say(f"not compared with the published {expected.metric}, which is of {expected.images} images")
+            continue
         value = metrics[expected.metric]
         met = value >= expected.value - expected.tolerance
         verdict = "reproduced" if met else "NOT reproduced"

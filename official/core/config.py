@@ -155,6 +155,9 @@ class Expected(Config):
     metric: Metric
     value: float
     tolerance: NonNegativeFloat = Field(description="Absolute, in the metric's own unit (0..1).")
+    images: PositiveInt | None = Field(
+        None, description="Of the split it was measured on; on others it proves nothing."
+    )
 
 
 class Reproduces(Config):
