@@ -3,13 +3,17 @@
 from collections.abc import Sequence
 
 import tensorflow as tf
+from jaxtyping import Float32, Int64
 
 from official.core.config import MovingAverage
 
 
 def update_average(
-    config: MovingAverage, average: Sequence[tf.Tensor], values: Sequence[tf.Tensor], step: tf.Tensor
-) -> list[tf.Tensor]:
+    config: MovingAverage,
+    average: Sequence[Float32[tf.Tensor, "..."]],
+    values: Sequence[Float32[tf.Tensor, "..."]],
+    step: Int64[tf.Tensor, ""],
+) -> list[Float32[tf.Tensor, "..."]]:
     """average + (1 - decay) * (value - average), the decay warmed up as min(decay, (1 + step) / (10 + step)) if asked.
 
     Args:

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
+from jaxtyping import Float32, Int64
 
 from official.core.config import AdamW, Sgd
 
-Tensors = list[tf.Tensor]
+AnyShape = Float32[tf.Tensor, "..."]
+Tensors = list[AnyShape]
 
 
 class Update(NamedTuple):
@@ -26,12 +28,12 @@ def slot_names(config: Sgd | AdamW) -> tuple[str, ...]:
 
 def apply_gradients(
     config: Sgd | AdamW,
-    weights: Sequence[tf.Tensor],
-    gradients: Sequence[tf.Tensor],
-    slots: dict[str, Sequence[tf.Tensor]],
+    weights: Sequence[AnyShape],
+    gradients: Sequence[AnyShape],
+    slots: dict[str, Sequence[AnyShape]],
     decayed: Sequence[bool],
-    learning_rate: tf.Tensor,
-    step: tf.Tensor,
+    learning_rate: Float32[tf.Tensor, ""],
+    step: Int64[tf.Tensor, ""],
 ) -> Update:
     """One update.
 

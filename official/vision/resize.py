@@ -29,8 +29,8 @@ def decode_image(contents: tf.Tensor) -> UInt8[tf.Tensor, "h w 3"]:
 
     Args:
         contents: scalar string, the bytes of a JPEG or PNG file. Grey becomes RGB, an alpha channel is dropped, 16 bits
-            pixels that libjpeg gives by default, and so OpenCV and Pillow; TensorFlow's own are off by up to 20 levels.
-            pixels that libjpeg's default, and so OpenCV and Pillow, give; TensorFlow's own default is off by up to 20.
+            become 8. An EXIF orientation is not applied: annotations count pixels as they are stored. JPEGs decode to
+            libjpeg's pixels, which OpenCV and Pillow give too; TensorFlow's own default is off by up to 20 levels.
 
     Raises:
         tf.errors.InvalidArgumentError: when TensorFlow cannot decode the bytes (at run time, also inside a graph).
