@@ -30,7 +30,7 @@ SUBSET = Path(__file__).parent / "golden"  # of SHARED/golden, in the repository
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Folder of recorded traces and real assets beside the repository; tests that need it skip without it."""
-    if not SHARED.is_dir():
+    if not ((SHARED / "assets").is_dir() and (SHARED / "golden").is_dir()):
         pytest.skip(f"recorded traces and assets are not here ({SHARED})")
     return SHARED
 
