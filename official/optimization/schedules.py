@@ -33,7 +33,7 @@ def build_schedule(
 
 
 def _constant(config: Constant, burn_in: int, total_steps: int, to_steps: Callable[[Duration], int]) -> LearningRate:
-    return lambda number: tf.fill(tf.shape(number), tf.constant(config.learning_rate, tf.float32))
+    return lambda number: tf.constant(config.learning_rate, tf.float32)
 
 
 def _steps(config: Steps, burn_in: int, total_steps: int, to_steps: Callable[[Duration], int]) -> LearningRate:

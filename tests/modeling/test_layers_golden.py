@@ -116,32 +116,28 @@ def test_batch_norm_alone_as_recorded(recorded):
     assert_close(norm.moving_variance, trace["after_train_forward/L001_rolling_variance"], "moving variance")
 
 
-@pytest.mark.parametrize("case", POOLS)
-def test_max_pool_as_recorded(recorded, case):
-    trace = recorded(case)
-    inputs = nhwc(trace["train/L000_output"])
-    layer = MaxPool(*POOLS[case])
+def assert_layer_as_recorded(layer, trace, source: str, output: str) -> None:
+    """A layer without weights: its shape, output, and gradient of its input, from the recorded output of `source`."""
+    inputs = nhwc(trace[f"train/{source}_output"])
     with tf.GradientTape() as tape:
         tape.watch(inputs)
         outputs = layer(inputs)
     assert layer.compute_output_shape(inputs.shape) == outputs.shape
-    assert_close(outputs, nhwc(trace["train/L001_output"]), "output")
+    assert_close(outputs, nhwc(trace[f"train/{output}_output"]), "output")
     gradient = tape.gradient(outputs, inputs, output_gradients=nhwc(trace["upstream_delta"]))
-    assert_close(gradient, nhwc(trace["delta_after_backward/L000"]), "gradient of the input")
+    assert_close(gradient, nhwc(trace[f"delta_after_backward/{source}"]), "gradient of the input")
+
+
+@pytest.mark.parametrize("case", POOLS)
+def test_max_pool_as_recorded(recorded, case):
+    trace = recorded(case)
+    assert_layer_as_recorded(MaxPool(*POOLS[case]), trace, source="L000", output="L001")
 
 
 @pytest.mark.parametrize("index", [0, 1])
 def test_route_groups_as_recorded(recorded, index):
     trace = recorded(f"route_groups2_{index}")
-    inputs = nhwc(trace["train/L002_output"])
-    layer = ChannelSlice(2, index)
-    with tf.GradientTape() as tape:
-        tape.watch(inputs)
-        outputs = layer(inputs)
-    assert layer.compute_output_shape(inputs.shape) == outputs.shape
-    assert_close(outputs, nhwc(trace["train/L003_output"]), "output")
-    gradient = tape.gradient(outputs, inputs, output_gradients=nhwc(trace["upstream_delta"]))
-    assert_close(gradient, nhwc(trace["delta_after_backward/L002"]), "gradient of the input")
+    assert_layer_as_recorded(ChannelSlice(2, index), trace, source="L002", output="L003")
 
 
 def test_upsample_as_recorded(recorded):
