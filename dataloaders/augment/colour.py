@@ -35,13 +35,12 @@ def distort(images: UInt8[tf.Tensor, "b H W 3"], draws: ColourDraws) -> Float32[
     """Pixels 0..1: saturation and value scaled and hue turned in HSV, then clipped (Darknet image.c distort_image).
 
     As in Darknet, a scaled saturation may exceed 1 until the final clip. An example whose draws change nothing comes
-    through exactly, not by way of HSV. One difference is kept: a hue that lands on exactly one full turn is red here;
-    Darknet's wrap (beyond 1 only) and its six cases make it magenta.
+    through exactly, not by way of HSV.
     """
     plain = normalise(images)
     turn, more_saturation, more_value = (draw[:, tf.newaxis, tf.newaxis] for draw in draws[1:])  # [b, 1, 1]
     hue, chroma, value = _hexagon(plain)  # [b, H, W] each
-    hue = tf.math.floormod(hue + 6.0 * turn, 6.0)
+    hue = _turned(hue, turn)
     chroma = chroma * more_saturation
     channels = (tf.abs(hue - 3.0) - 1.0, 2.0 - tf.abs(hue - 2.0), 2.0 - tf.abs(hue - 4.0))
     shares = [tf.clip_by_value(channel, 0.0, 1.0) for channel in channels]
@@ -59,13 +58,22 @@ def _hexagon(pixels: Float32[tf.Tensor, "b H W 3"]) -> tuple[tf.Tensor, tf.Tenso
     red, green, blue = tf.unstack(pixels, axis=-1)
     value = tf.maximum(tf.maximum(red, green), blue)
     chroma = value - tf.minimum(tf.minimum(red, green), blue)
-    per_chroma = tf.math.divide_no_nan(1.0, chroma)  # grey: hue 0
-    hue = tf.where(
-        value == red,
-        (green - blue) * per_chroma,
-        tf.where(value == green, (blue - red) * per_chroma + 2.0, (red - green) * per_chroma + 4.0),
-    )
-    return hue, chroma, value
+    is_red, is_green = value == red, value == green
+    ahead = tf.where(is_red, green - blue, tf.where(is_green, blue - red, red - green))
+    start = tf.where(is_red, 0.0, tf.where(is_green, 2.0, 4.0))
+    return start + tf.math.divide_no_nan(ahead, chroma), chroma, value  # grey: hue 0
+
+
+def _turned(hue: Float32[tf.Tensor, "b H W"], turn: Float32[tf.Tensor, "b 1 1"]) -> Float32[tf.Tensor, "b H W"]:
+    """Hue in sixths of a turn, from -1..6 to 0..6, with Darknet's operations in its order.
+
+    Because of this: a hue that reaches one full turn to the bit is beyond all six of Darknet's cases (hsv_to_rgb) and
+    takes the last one's start, magenta, instead of red.
+    """
+    turned = tf.where(hue < 0.0, hue + 6.0, hue) / 6.0 + turn
+    turned = tf.where(turned > 1.0, turned - 1.0, turned)
+    turned = 6.0 * tf.where(turned < 0.0, turned + 1.0, turned)
+    return tf.where(turned >= 6.0, 5.0, turned)
 
 
 def flip_cxcywh(

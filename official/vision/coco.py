@@ -27,14 +27,15 @@ def coco_results(
     """COCO results (image_id, category_id, bbox = x, y, width, height in pixels, score) of a batch.
 
     Args:
-        detections: boxes yxyx relative to the original images.
+        detections: boxes yxyx relative to the original images; they are clipped to them.
         image_ids: the data set's own; a negative one marks a padding row, which is left out.
         image_sizes: (height, width) of the originals in pixels.
         category_ids: the data set's own id of each contiguous class id.
     """
     boxes, scores, classes, valid = (np.asarray(part) for part in detections)
     height, width = np.asarray(image_sizes, np.float64).T  # [b] each
-    pixels = boxes.astype(np.float64) * np.stack([height, width, height, width], axis=-1)[:, np.newaxis]  # [b, n, 4]
+    sides = np.stack([height, width, height, width], axis=-1)[:, np.newaxis]  # [b, 1, 4]
+    pixels = boxes.astype(np.float64).clip(0, 1) * sides  # [b, n, 4]
     bbox = yxyx_to_xywh(tf.constant(pixels)).numpy()
     return [
         {

@@ -1,9 +1,9 @@
 """Exact greedy non-maximum suppression, per class, with static shapes: the same program for CPU, GPU and TPU.
 
 What it computes is the plain loop: go through the candidates from the best score down and keep one unless a kept one
-of the same class overlaps it with an IoU above the threshold (Darknet box.c do_nms_sort). How: the candidates come in
-blocks, best first; the survivors so far and the next block are resolved together, in parallel, until there are enough
-survivors. What is then never looked at has lower scores than all of them, so the result is the loop's.
+of the same class suppresses it (Darknet box.c do_nms_sort, diounms_sort; `_suppresses` says when). How: the candidates
+come in blocks, best first; the survivors so far and the next block are resolved together, in parallel, until there are
+enough survivors. What is then never looked at has lower scores than all of them, so the result is the loop's.
 """
 
 from typing import NamedTuple
@@ -36,7 +36,8 @@ def per_class_nms(
     with every box.
 
     Args:
-        boxes: yxyx in any unit, one per row for all classes. n is static.
+        boxes: yxyx, one per row for all classes, in any unit for "per_class_iou"; relative to the original image as in
+            Darknet for the other kinds, whose distances depend on its shape. n is static.
         scores: of each box as each class. c is static.
     """
     wanted = protocol.detections_per_image
@@ -52,7 +53,7 @@ def per_class_nms(
         block = Detections(*(_slice(part, number * _BLOCK, _BLOCK) for part in ranked))  # [b, _BLOCK]
         # [b, wanted + _BLOCK], still in the order of rank
         pool = Detections(*(tf.concat(parts, axis=1) for parts in zip(kept, block, strict=True)))
-        pool = pool._replace(valid=_greedy(pool, protocol.nms_threshold))
+        pool = pool._replace(valid=_greedy(pool, protocol))
         return number + 1, _first_valid(pool, wanted)
 
     nothing = _padded(Detections(*(part[:, :0] for part in ranked)), wanted)
@@ -87,7 +88,7 @@ def best_pairs(
     )
 
 
-def _greedy(ranked: Detections, threshold: float) -> Bool[tf.Tensor, "b n"]:
+def _greedy(ranked: Detections, protocol: Protocol) -> Bool[tf.Tensor, "b n"]:
     """Which rows the greedy loop keeps; rows are in the order of rank.
 
     keep[j] = valid[j] and no better i has keep[i] and suppresses j. That recursion has one solution, since i < j.
@@ -98,7 +99,7 @@ def _greedy(ranked: Detections, threshold: float) -> Bool[tf.Tensor, "b n"]:
     rank = tf.range(count)
     better = rank[:, tf.newaxis] < rank[tf.newaxis, :]  # [n, n]
     same_class = ranked.classes[:, :, tf.newaxis] == ranked.classes[:, tf.newaxis, :]  # [b, n, n]
-    suppresses = tf.cast(better & same_class & _overlap_above(ranked.boxes, threshold), tf.float32)  # [b, n, n]
+    suppresses = tf.cast(better & same_class & _suppresses(ranked.boxes, protocol), tf.float32)  # [b, n, n]
 
     def again(keep: tf.Tensor) -> Bool[tf.Tensor, "b n"]:
         attacks = tf.linalg.matvec(suppresses, tf.cast(keep, tf.float32), transpose_a=True)  # [b, n]
@@ -114,11 +115,10 @@ def _greedy(ranked: Detections, threshold: float) -> Bool[tf.Tensor, "b n"]:
     return keep
 
 
-def _overlap_above(boxes: Float32[tf.Tensor, "b n 4"], threshold: float) -> Bool[tf.Tensor, "b n n"]:
-    """Whether the IoU of each pair is above the threshold.
+def _suppresses(boxes: Float32[tf.Tensor, "b n 4"], protocol: Protocol) -> Bool[tf.Tensor, "b n n"]:
+    """Whether each pair is too near to be two objects: symmetric.
 
-    As intersection > threshold * union, from the corners themselves: boxes.iou, made for gradients, rounds
-    through centres and sizes, and would divide for each pair.
+    From the corners themselves: boxes.iou, made for gradients, rounds through centres and sizes.
     """
     top, left, bottom, right = tf.unstack(boxes, axis=-1)  # [b, n] each
     area = tf.maximum(bottom - top, 0.0) * tf.maximum(right - left, 0.0)
@@ -129,7 +129,17 @@ def _overlap_above(boxes: Float32[tf.Tensor, "b n 4"], threshold: float) -> Bool
     height = pairs(tf.minimum, bottom) - pairs(tf.maximum, top)
     width = pairs(tf.minimum, right) - pairs(tf.maximum, left)
     intersection = tf.nn.relu(height) * tf.nn.relu(width)
-    return intersection > threshold * (pairs(tf.add, area) - intersection)
+    union = pairs(tf.add, area) - intersection
+    if protocol.nms == "per_class_iou":
+        return intersection > protocol.nms_threshold * union  # spares a division for each pair
+    # Darknet box.c box_diou, box_diounms.
+    hull_height = pairs(tf.maximum, bottom) - pairs(tf.minimum, top)
+    hull_width = pairs(tf.maximum, right) - pairs(tf.minimum, left)
+    off_y, off_x = (pairs(tf.subtract, (low + high) / 2) for low, high in ((top, bottom), (left, right)))
+    distance = tf.square(off_y) + tf.square(off_x)
+    distance = tf.math.divide_no_nan(distance, tf.square(hull_height) + tf.square(hull_width))
+    exponent = 0.6 if protocol.nms == "greedynms" else protocol.beta_nms
+    return tf.math.divide_no_nan(intersection, union) - distance**exponent > protocol.nms_threshold
 
 
 def _first_valid(rows: Detections, count: int) -> Detections:

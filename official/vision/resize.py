@@ -13,7 +13,9 @@ import tensorflow as tf
 from jaxtyping import Float32, Int32, UInt8
 
 from official.core.config import Protocol
+from official.vision.interpolation import INTERPOLATIONS
 
+Images = UInt8[tf.Tensor, "*batch H W 3"] | Float32[tf.Tensor, "*batch H W 3"]  # levels 0..255, see `pixel_type`
 Window = Int32[tf.Tensor, "*batch 4"]  # top, left, height, width in pixels of the image; may reach beyond it
 
 
@@ -59,28 +61,40 @@ def placement(image_size: Int32[tf.Tensor, "*batch 2"], input_size: tuple[int, i
     return Placement((target - size) // 2, size)
 
 
-def resize_image(
-    image: UInt8[tf.Tensor, "h w 3"], input_size: tuple[int, int], protocol: Protocol
-) -> UInt8[tf.Tensor, "H W 3"]:
-    """The image as the network sees it: resized into its placement, `padding_value` around it.
+def resize_image(image: UInt8[tf.Tensor, "h w 3"], input_size: tuple[int, int], protocol: Protocol) -> Images:
+    """The image as the network sees it: resized into its placement, `padding_value` around it; [H, W, 3], 0..255.
 
-    Bilinear with half-pixel centres, no antialiasing, rounded to uint8, as OpenCV's INTER_LINEAR. (Darknet's own resize
-    aligns the corners instead: image.c resize_image.) The image's size may be unknown until run time; the result's is
-    static.
+    By the rule of `protocol.interpolation`, see interpolation.py; the pixels are of `pixel_type`. The image's size may
+    be unknown until run time; the result's is static.
     """
     image_size = tf.shape(image)[:2]
     offset, size = placement(image_size, input_size, protocol)
-    resized = tf.image.resize(image, size, method=protocol.interpolation, antialias=False)  # float32 [new h, new w, 3]
-    resized = tf.cast(tf.round(resized), tf.uint8)
+    resized = INTERPOLATIONS[protocol.interpolation](image, size)  # [new h, new w, 3]
     if protocol.resize == "letterbox":
         after = tf.constant(input_size, tf.int32) - offset - size
         paddings = tf.concat([tf.stack([offset, after], axis=1), [[0, 0]]], axis=0)  # [3, 2]
-        resized = tf.pad(resized, paddings, constant_values=tf.constant(protocol.padding_value, tf.uint8))
+        resized = tf.pad(resized, paddings, constant_values=padding_level(protocol, resized.dtype))
     return tf.ensure_shape(resized, [*input_size, 3])
 
 
-def normalise(images: UInt8[tf.Tensor, "b H W 3"]) -> Float32[tf.Tensor, "b H W 3"]:
-    """Pixels 0..255 -> the network's input 0..1."""
+def pixel_type(protocol: Protocol) -> tf.DType:
+    """Of the images that `resize_image` makes: whole levels, or float32 where the interpolation does not round."""
+    return tf.float32 if protocol.interpolation == "align_corners" else tf.uint8
+
+
+def padding_level(protocol: Protocol, dtype: tf.DType) -> tf.Tensor:
+    """`padding_value` as a scalar of `dtype`; rounded, halves to even, where that holds whole levels."""
+    value = round(protocol.padding_value) if dtype.is_integer else protocol.padding_value
+    return tf.constant(value, dtype)
+
+
+def whole_levels(images: Images) -> UInt8[tf.Tensor, "*batch H W 3"]:
+    """The same images in uint8, rounded where they are not: for pictures, and for the way to the accelerator."""
+    return images if images.dtype == tf.uint8 else tf.cast(tf.round(images), tf.uint8)
+
+
+def normalise(images: Images) -> Float32[tf.Tensor, "*batch H W 3"]:
+    """Levels 0..255 -> the network's input 0..1."""
     return tf.cast(images, tf.float32) / 255.0
 
 
@@ -124,13 +138,13 @@ def boxes_to_original(
     input_size: tuple[int, int],
     protocol: Protocol,
 ) -> Float32[tf.Tensor, "*batch n 4"]:
-    """Boxes yxyx relative to the network input -> yxyx relative to the original image, clipped to it (0..1).
+    """Boxes yxyx relative to the network input -> yxyx relative to the original image, not clipped to it.
 
-    The inverse of `boxes_to_input` of the whole image, as Darknet's yolo_layer.c correct_yolo_boxes (it does not clip).
+    The inverse of `boxes_to_input` of the whole image, as Darknet's yolo_layer.c correct_yolo_boxes.
     """
     geometry = image_to_input(image_size, whole_image(image_size), input_size, protocol)
     scale, shift = (_of_corners(part) for part in geometry)
-    return tf.clip_by_value((boxes - shift) / scale, 0.0, 1.0)
+    return (boxes - shift) / scale
 
 
 def _of_corners(of_axes: Float32[tf.Tensor, "*batch 2"]) -> Float32[tf.Tensor, "*batch 1 4"]:

@@ -6,6 +6,8 @@ from official.core.config import Protocol
 from official.vision.boxes import cxcywh_to_yxyx, iou, yxyx_to_cxcywh
 from official.vision.nms import Detections, best_pairs, per_class_nms
 
+KINDS = [{"nms": "per_class_iou"}, {"nms": "greedynms"}, {"nms": "diounms", "beta_nms": 1.3}]
+
 
 def greedy_loop(boxes, scores, protocol):
     """The definition, one pair after the other: (flat index, score) of what is kept, of one image."""
@@ -16,18 +18,25 @@ def greedy_loop(boxes, scores, protocol):
     kept = []
     for index in ranked:
         same = [other for other in kept if other % class_count == index % class_count]
-        if not any(overlap_above(boxes[other // class_count], boxes[index // class_count], protocol) for other in same):
+        if not any(suppresses(boxes[other // class_count], boxes[index // class_count], protocol) for other in same):
             kept.append(index)
         if len(kept) == protocol.detections_per_image:
             break
     return kept
 
 
-def overlap_above(a, b, protocol):
+def suppresses(a, b, protocol):
     zero = np.float32(0)
     intersection = max(min(a[2], b[2]) - max(a[0], b[0]), zero) * max(min(a[3], b[3]) - max(a[1], b[1]), zero)
     areas = [max(box[2] - box[0], zero) * max(box[3] - box[1], zero) for box in (a, b)]
-    return intersection > np.float32(protocol.nms_threshold) * (areas[0] + areas[1] - intersection)
+    union = areas[0] + areas[1] - intersection
+    if protocol.nms == "per_class_iou":
+        return intersection > np.float32(protocol.nms_threshold) * union
+    diagonal = (max(a[2], b[2]) - min(a[0], b[0])) ** 2 + (max(a[3], b[3]) - min(a[1], b[1])) ** 2
+    distance = (a[0] + a[2] - b[0] - b[2]) ** 2 / 4 + (a[1] + a[3] - b[1] - b[3]) ** 2 / 4
+    exponent = 0.6 if protocol.nms == "greedynms" else protocol.beta_nms
+    overlap = intersection / union if union else zero
+    return overlap - (distance / diagonal if diagonal else zero) ** exponent > protocol.nms_threshold
 
 
 def check(boxes, scores, protocol, nms=per_class_nms):
@@ -55,10 +64,11 @@ def random_boxes(generator, batch, count, side):
     ("count", "class_count", "candidates", "wanted"),
     [(300, 5, 1000, 100), (300, 5, 200, 100), (700, 3, 500, 20), (40, 2, 1000, 100), (1, 1, 1000, 100), (5, 1, 3, 2)],
 )
-def test_random_boxes(count, class_count, candidates, wanted):
+@pytest.mark.parametrize("kind", KINDS, ids=[kind["nms"] for kind in KINDS])
+def test_random_boxes(count, class_count, candidates, wanted, kind):
     generator = np.random.default_rng(count + candidates)
     scores = 0.002 + 0.99 * generator.random((3, count, class_count)) ** 4
-    protocol = Protocol(candidates=candidates, detections_per_image=wanted)
+    protocol = Protocol(candidates=candidates, detections_per_image=wanted, **kind)
     found = check(random_boxes(generator, 3, count, 0.3), scores, protocol)
     assert found.valid.any(axis=1).all()
 
@@ -141,9 +151,10 @@ def test_not_finite_is_never_detected():
     assert found.valid.any(axis=1).tolist() == [True, False]
 
 
-def test_degenerate_and_inverted_boxes_suppress_nothing():
+@pytest.mark.parametrize("kind", KINDS, ids=[kind["nms"] for kind in KINDS])
+def test_degenerate_and_inverted_boxes_suppress_nothing(kind):
     boxes = [[[0.2, 0.2, 0.2, 0.2]] * 2 + [[0.8, 0.8, 0.1, 0.1]] * 2 + [[0.1, 0.1, 0.8, 0.8]]] * 2
-    found = check(boxes, [[[0.9], [0.8], [0.7], [0.6], [0.5]]] * 2, Protocol())
+    found = check(boxes, [[[0.9], [0.8], [0.7], [0.6], [0.5]]] * 2, Protocol(**kind))
     assert found.valid.sum(axis=1).tolist() == [5, 5]
 
 
@@ -159,13 +170,34 @@ def test_overlap_is_the_iou_of_boxes():
                 a, b = boxes[image, [row, column]].astype(np.float32)
                 overlap = expected[image, row, column]
                 if abs(overlap - protocol.nms_threshold) > 1e-4:
-                    assert overlap_above(a, b, protocol) == (overlap > protocol.nms_threshold)
+                    assert suppresses(a, b, protocol) == (overlap > protocol.nms_threshold)
 
 
-def test_compiles_for_accelerators_and_computes_the_same():
+def test_distance_spares_what_overlap_alone_suppresses():
+    """IoU 0.5, centres a quarter of the hull's width apart: 0.0625 / (1 + 0.64) of its squared diagonal."""
+    boxes = [[[0, 0, 0.8, 0.75], [0, 0.25, 0.8, 1]]] * 2  # shared 0.5 x 0.8, together 1 x 0.8
+    scores = [[[0.9], [0.8]]] * 2
+    beyond = 0.5 - (0.0625 / 1.64) ** 0.6  # 0.359
+    for nms, threshold, count in (
+        ("per_class_iou", 0.499, 2),
+        ("greedynms", 0.499, 4),
+        ("greedynms", beyond + 1e-4, 4),
+        ("greedynms", beyond - 1e-4, 2),
+        ("diounms", beyond + 1e-4, 4),  # beta_nms 0.6 is greedynms
+        ("diounms", beyond - 1e-4, 2),
+    ):
+        assert check(boxes, scores, Protocol(nms=nms, nms_threshold=threshold)).valid.sum() == count
+    mild = Protocol(nms="diounms", beta_nms=2, nms_threshold=beyond + 1e-4)
+    assert check(boxes, scores, mild).valid.sum() == 2
+    ignored = Protocol(nms="greedynms", beta_nms=2, nms_threshold=beyond + 1e-4)
+    assert check(boxes, scores, ignored).valid.sum() == 4
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=[kind["nms"] for kind in KINDS])
+def test_compiles_for_accelerators_and_computes_the_same(kind):
     generator = np.random.default_rng(0)
-    compiled = tf.function(per_class_nms, autograph=False, jit_compile=True)
-    check(random_boxes(generator, 2, 300, 0.3), generator.random((2, 300, 4)), Protocol(candidates=300), compiled)
+    compiled, protocol = tf.function(per_class_nms, autograph=False, jit_compile=True), Protocol(candidates=300, **kind)
+    check(random_boxes(generator, 2, 300, 0.3), generator.random((2, 300, 4)), protocol, compiled)
 
 
 def test_traces_with_an_unknown_batch():
@@ -180,16 +212,23 @@ def test_best_pairs_beyond_the_pairs_there_are():
     assert pairs.scores.shape == (2, 6) and pairs.valid.numpy().all()
 
 
+RECORDED = {"default": "per_class_iou", "cornersnms": "per_class_iou", "greedynms": "greedynms", "diounms": "diounms"}
+
+
+@pytest.mark.parametrize("kind", RECORDED)
 @pytest.mark.parametrize("threshold", [0.45, 0.6])
 @pytest.mark.parametrize("case", ["case0", "case1"])
-def test_keeps_what_darknet_keeps(golden, case, threshold):
-    """do_nms_sort zeroes the probabilities of what it suppresses; the rest stays."""
+def test_keeps_what_darknet_keeps(golden, case, threshold, kind):
+    """It zeroes the probabilities of what it suppresses; the rest stays. Its cornersnms comes to the default."""
     recorded = np.load(golden("misc/nms.npz"))
-    rows, after = recorded[f"{case}/in"], recorded[f"{case}/default_{threshold}"][:, 1:]
+    rows, after = recorded[f"{case}/in"], recorded[f"{case}/{kind}_{threshold}"][:, 1:]
     boxes, probabilities = cxcywh_to_yxyx(tf.constant(rows[:, :4])), tf.constant(rows[:, 5:])
-    protocol = Protocol(nms_threshold=threshold, score_floor=0, detections_per_image=1000)
+    protocol = Protocol(nms=RECORDED[kind], nms_threshold=threshold, score_floor=0, detections_per_image=1000)
     found = per_class_nms(tf.stack([boxes] * 2), tf.stack([probabilities] * 2), protocol)
+    kept = np.argwhere(after > 0)
+    expected = sorted((int(column), after[row, column], *boxes[row].numpy()) for row, column in kept)
+    assert len(expected) >= 38
     for image in range(2):
         valid = found.valid[image].numpy()
-        ours = sorted(zip(found.classes[image].numpy()[valid], found.scores[image].numpy()[valid], strict=True))
-        assert ours == sorted((int(column), after[row, column]) for row, column in np.argwhere(after > 0))
+        parts = (part[image].numpy()[valid] for part in (found.classes, found.scores, found.boxes))
+        assert sorted((class_id, score, *box) for class_id, score, box in zip(*parts, strict=True)) == expected

@@ -6,14 +6,17 @@ import tensorflow as tf
 from PIL import Image
 
 from official.core.config import Protocol
+from official.vision.interpolation import INTERPOLATIONS
 from official.vision.resize import (
     boxes_to_input,
     boxes_to_original,
     decode_image,
     normalise,
+    pixel_type,
     placement,
     resize_image,
     whole_image,
+    whole_levels,
 )
 
 LETTERBOX, STRETCH = Protocol(resize="letterbox"), Protocol(resize="stretch")
@@ -75,14 +78,39 @@ def test_placement_is_darknets():
         np.testing.assert_array_equal(placed.size, [size for _, size in expected])
 
 
-def test_letterbox_lies_where_darknets_does(golden):
+RECORDED = [f"resize_{size}" for size in ("32x24", "64x64", "37x23", "16x8", "100x30", "37x50", "8x40")]
+RECORDED += [f"letterbox_{size}" for size in ("32x24", "64x64", "20x60", "tall_64x64")]
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_image_ops_equal_darknets(golden, name):
     recorded = np.load(golden("misc/image_ops.npz"))
     image = recorded["image_u8_chw"].transpose(1, 2, 0)
-    sizes = {"letterbox_32x24": (24, 32), "letterbox_64x64": (64, 64), "letterbox_20x60": (60, 20)}
-    for name, input_size in sizes.items():
-        grey = (recorded[name] == 0.5).all(axis=0)
-        ours = resize_image(tf.constant(image), input_size, LETTERBOX).numpy()
-        np.testing.assert_array_equal((ours == 128).all(axis=-1), grey, err_msg=name)
+    if "tall" in name:
+        image = image.transpose(1, 0, 2)
+    width, height = (int(side) for side in name.split("_")[-1].split("x"))
+    resize = "letterbox" if "letterbox" in name else "stretch"
+    protocol = Protocol(resize=resize, interpolation="align_corners")
+    ours = normalise(resize_image(tf.constant(image), (height, width), protocol))
+    np.testing.assert_allclose(ours, recorded[name].transpose(1, 2, 0), atol=1e-6)
+    if resize == "letterbox":  # in whole levels: the same rectangle, grey around it
+        levels = resize_image(tf.constant(image), (height, width), LETTERBOX).numpy()
+        np.testing.assert_array_equal((levels == 128).all(axis=-1), (recorded[name] == 0.5).all(axis=0))
+
+
+@pytest.mark.parametrize("name", ["yolo-fastest-1.1__000000037666", "yolov4-tiny__000000006040"])
+def test_network_inputs_equal_darknets(golden, name):
+    recorded = np.load(golden(f"infer/{name}.npz"))
+    image = tf.constant(recorded["image_u8_chw"].transpose(1, 2, 0))
+    side = recorded["letterbox/X"].shape[1]
+    for mode, resize in (("resize", "stretch"), ("letterbox", "letterbox")):
+        protocol = Protocol(resize=resize, interpolation="align_corners")
+        ours = normalise(resize_image(image, (side, side), protocol)).numpy().transpose(2, 0, 1)  # [3, side, side]
+        if f"{mode}/X" in recorded:
+            np.testing.assert_allclose(ours, recorded[f"{mode}/X"], atol=1e-6)
+        if f"{mode}/X_sample" in recorded:
+            at = recorded[f"{mode}/X_sample_idx"]
+            np.testing.assert_allclose(ours.ravel()[at], recorded[f"{mode}/X_sample"], atol=1e-6)
 
 
 def test_padding_value_is_the_protocols():
@@ -90,24 +118,37 @@ def test_padding_value_is_the_protocols():
     result = resize_image(image, (96, 64), Protocol(padding_value=7)).numpy()
     assert set(np.unique(result)) == {0, 7}
     assert (result[0] == 7).all() and (result[-1] == 7).all() and (result[48] == 0).all()
+    for interpolation, level in (("bilinear", 128), ("opencv", 128), ("align_corners", 127.5)):  # Darknet's .5
+        assert resize_image(image, (96, 64), Protocol(interpolation=interpolation)).numpy()[0, 0, 0] == level
 
 
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize("image_size", [(1, 1000), (1000, 1), (1, 1)])
-def test_extreme_shapes_keep_at_least_one_pixel(image_size):
-    result = resize_image(tf.fill([*image_size, 3], tf.constant(255, tf.uint8)), (64, 96), LETTERBOX)
+def test_extreme_shapes_keep_at_least_one_pixel(image_size, interpolation):
+    protocol = Protocol(interpolation=interpolation)
+    result = resize_image(tf.fill([*image_size, 3], tf.constant(255, tf.uint8)), (64, 96), protocol)
     assert result.shape == (64, 96, 3) and (result.numpy() == 255).any()
 
 
-def test_static_shape_from_an_image_of_unknown_size():
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_static_shape_from_an_image_of_unknown_size(interpolation):
+    protocol = Protocol(interpolation=interpolation)
+
     @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
     def resize(image):
-        result = resize_image(image, (64, 96), LETTERBOX)
-        assert result.shape == (64, 96, 3)
+        result = resize_image(image, (64, 96), protocol)
+        assert result.shape == (64, 96, 3) and result.dtype == pixel_type(protocol)
         return result
 
     for size in ((30, 50), (50, 30)):
         image = tf.constant(random_image(*size))
-        np.testing.assert_array_equal(resize(image), resize_image(image, (64, 96), LETTERBOX))
+        np.testing.assert_array_equal(resize(image), resize_image(image, (64, 96), protocol))
+
+
+def test_whole_levels_round():
+    levels = whole_levels(tf.constant([[[[0.4, 127.5, 254.6]]]]))
+    np.testing.assert_array_equal(levels, [[[[0, 128, 255]]]])
+    assert levels.dtype == tf.uint8
 
 
 @pytest.mark.parametrize("protocol", [LETTERBOX, STRETCH])
@@ -149,10 +190,10 @@ def test_normalise():
     np.testing.assert_array_equal(normalise(tf.constant(images)), images.astype(np.float32) / np.float32(255))
 
 
-def test_boxes_in_the_padding_are_clipped_to_the_image():
-    sizes = tf.constant([[20, 40]] * 2, tf.int32)
+def test_boxes_in_the_padding_are_not_clipped():
+    sizes = tf.constant([[20, 40]] * 2, tf.int32)  # fills rows 32 to 64 of 96
     found = boxes_to_original(tf.constant([[[0.0, -0.5, 1.0, 2.0]]] * 2), sizes, (96, 64), LETTERBOX)
-    np.testing.assert_array_equal(found, [[[0, 0, 1, 1]]] * 2)
+    np.testing.assert_allclose(found, [[[-1, -0.5, 2, 2]]] * 2, atol=1e-6)
 
 
 @pytest.mark.parametrize("protocol", [LETTERBOX, STRETCH])
