@@ -5,6 +5,8 @@ from typing import NamedTuple
 import tensorflow as tf
 from jaxtyping import Bool, Float32, Int32, Int64, UInt8
 
+from official.vision.resize import Images
+
 PADDING_ID = -1  # example_id of a row that only fills up the last evaluation batch
 
 
@@ -34,6 +36,6 @@ class TrainBatch(NamedTuple):
 class EvalBatch(NamedTuple):
     """Examples of an evaluation step. A padding row has example_id -1, image 0, image_size 1 by 1."""
 
-    image: UInt8[tf.Tensor, "b H W 3"]
+    image: Images
     image_size: Int32[tf.Tensor, "b 2"]  # of the original (height, width)
     example_id: Int64[tf.Tensor, " b"]

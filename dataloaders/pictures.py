@@ -11,7 +11,7 @@ from official.core.config import Protocol
 from official.vision.boxes import cxcywh_to_yxyx
 from official.vision.draw import draw_boxes, grid
 from official.vision.nms import Detections
-from official.vision.resize import boxes_to_input, whole_image
+from official.vision.resize import boxes_to_input, whole_image, whole_levels
 
 MOST_PICTURES = 16
 SHOWN_SCORE = 0.25
@@ -52,7 +52,7 @@ def picture_of_detections(
     input_size = tuple(batch.image.shape[1:3])
     boxes = boxes_to_input(detections.boxes, batch.image_size, whole_image(batch.image_size), input_size, protocol)
     shown = (detections.valid & (detections.scores >= SHOWN_SCORE)).numpy()
-    parts = (part.numpy() for part in (batch.image, boxes, detections.scores, detections.classes))
+    parts = (part.numpy() for part in (whole_levels(batch.image), boxes, detections.scores, detections.classes))
     rows = zip(batch.example_id.numpy(), shown, *parts, strict=True)
     pictures = [
         draw_boxes(image, corners[seen], [class_names[number] for number in ids[seen]], scores[seen], ids[seen])

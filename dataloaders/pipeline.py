@@ -1,7 +1,7 @@
 """From a data set to batches. Every example is a pure function of (run seed, epoch, position): threads change nothing.
 
 Position p of the endless training stream is epoch p // n, place p % n in that epoch's permutation. Step s of a global
-batch B reads positions s * B to s * B + B - 1, so resuming at a step needs no replay.
+batch B reads positions s * B to s * B + B - 1, so resuming at a step, or leaving some out, needs no replay.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from dataloaders.sources import DetectionDataset, TruthForm
 from official.core.config import Protocol
 from official.core.errors import UserError, first_line
 from official.vision.boxes import convert_boxes
-from official.vision.resize import Window, decode_image, resize_image, whole_image
+from official.vision.resize import Window, decode_image, pixel_type, resize_image, whole_image, whole_levels
 
 
 class _Images(NamedTuple):
@@ -47,15 +47,17 @@ def train_dataset(
     protocol: Protocol,
     box_form: TruthForm,
     seed: int,
-    start_step: int,
+    steps: tf.data.Dataset,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
-    """The endless training stream from step `start_step` on: `TrainBatch` elements with static shapes.
+    """The batches of the training steps that `steps` names: `TrainBatch` elements with static shapes.
 
     Args:
-        protocol: its `resize` and `padding_value` make the geometry, so that training sees what evaluation will.
+        protocol: its `resize`, `interpolation` and `padding_value` make the geometry, so that training sees what
+            evaluation will.
         box_form: of the batch's boxes; they are relative to the network's input.
         seed: of the run.
+        steps: int64 scalars, numbers of steps (0-based) in any selection and order.
         shard: (index, count) of this host; it reads its part of each global batch, split.batch_size / count examples.
 
     Raises:
@@ -76,7 +78,7 @@ def train_dataset(
         position = number // per_host * split.batch_size + index * per_host + number % per_host
         return _train_example(images, truth, split, input_size, protocol, box_form, seed, position)
 
-    numbers = tf.data.Dataset.counter(start=np.int64(start_step) * per_host, dtype=tf.int64)
+    numbers = steps.flat_map(lambda step: tf.data.Dataset.range(step * per_host, (step + 1) * per_host))
     return _batched(numbers, example, split.threads, per_host)
 
 
@@ -97,7 +99,8 @@ def eval_dataset(
         image = _read_image(images.path[row], images.size[row])
         return EvalBatch(resize_image(image, input_size, protocol), images.size[row], images.image_id[row])
 
-    padding = EvalBatch(tf.zeros([*input_size, 3], tf.uint8), tf.ones([2], tf.int32), tf.constant(PADDING_ID, tf.int64))
+    black = tf.zeros([*input_size, 3], pixel_type(protocol))
+    padding = EvalBatch(black, tf.ones([2], tf.int32), tf.constant(PADDING_ID, tf.int64))
     missing = -len(dataset) % split.batch_size
     fill = tf.data.Dataset.from_tensors(padding).repeat(missing)
     return _batched(tf.data.Dataset.range(len(dataset)), example, split.threads, split.batch_size, fill)
@@ -189,8 +192,8 @@ def _train_example(
     """One row of a TrainBatch (its fields without the first dimension)."""
     row, example_seed = _order(position, images.path.shape[0], seed)
     geometry_seed, colour_seed = tf.unstack(tf.random.experimental.stateless_split(example_seed, 2))
-    jittered = split.augmentation is not None and split.augmentation.jitter > 0
-    window = draw_geometry(split.augmentation, geometry_seed, images.size[row]) if jittered else None
+    moved = split.augmentation is not None and (split.augmentation.jitter > 0 or split.augmentation.resize != 1)
+    window = draw_geometry(split.augmentation, geometry_seed, images.size[row]) if moved else None
 
     image = _read_image(images.path[row], images.size[row])
     rows = slice(truth.splits[row], truth.splits[row + 1])
@@ -216,14 +219,14 @@ def _place(
 ) -> tuple[UInt8[tf.Tensor, "H W 3"], Float32[tf.Tensor, "n 4"], Bool[tf.Tensor, " n"]]:
     """The network's input, all boxes relative to it in the task's form, and which of them to keep.
 
-    Without a window the pixels are the evaluation's own, and stretching leaves relative boxes as they are: no
-    conversion.
+    Without a window the pixels are the evaluation's own, in whole levels, and stretching leaves relative boxes as they
+    are: no conversion.
     """
     image_size = tf.shape(image)[:2]
     if window is not None:
         pixels = apply_geometry(image, window, input_size, protocol)
     else:
-        pixels, window = resize_image(image, input_size, protocol), whole_image(image_size)
+        pixels, window = whole_levels(resize_image(image, input_size, protocol)), whole_image(image_size)
         if protocol.resize == "stretch":
             return pixels, boxes, large_enough(yxyx, input_size)
     moved, keep = transform_boxes(yxyx, image_size, window, input_size, protocol)

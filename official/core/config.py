@@ -3,7 +3,8 @@
 Every model here is frozen and rejects unknown keys. `configs/` composes these with the detector families' own words.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -13,6 +14,11 @@ class Config(pydantic.BaseModel):
     """Base of every configuration: immutable, and an unknown key is an error."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def type_or(default: str) -> Callable[[Any], str]:
+    """For a union whose `type` may be left out: which of its members is meant."""
+    return lambda value: value.get("type", default) if isinstance(value, dict) else getattr(value, "type", default)
 
 
 class Runtime(Config):
@@ -59,6 +65,18 @@ class Sgd(Config):
     weight_decay: NonNegativeFloat = 0.0005
 
 
+class Adam(Config):
+    """Adam as Darknet does it (adam=1): decay enters the gradient before its moments, of biases and scales as well."""
+
+    type: Literal["adam"] = "adam"
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+    epsilon: PositiveFloat = Field(
+        1e-8, description="Beside the root of the mean gradient's square; Darknet's eps is beside that of the sum's."
+    )
+    weight_decay: NonNegativeFloat = 0.0005
+
+
 class AdamW(Config):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019), kernels only."""
 
@@ -73,50 +91,107 @@ class BurnIn(Config):
     """Warm-up: rate * (step / length) ** power for steps 1 .. length - 1 (Darknet's power is 4)."""
 
     length: Duration
-    power: PositiveFloat = 4.0
+    power: float = Field(4.0, ge=0)
 
 
-class Constant(Config):
-    type: Literal["constant"] = "constant"
+class Policy(Config):
+    """What every schedule has: the rate it starts from, and a warm-up in whose steps nothing else of it counts."""
+
     learning_rate: PositiveFloat
     burn_in: BurnIn | None = None
 
 
+class Constant(Policy):
+    type: Literal["constant"] = "constant"
+
+
 class Drop(Config):
-    """From `at` on, the learning rate is multiplied by `scale`."""
+    """From step `at` on, the learning rate is multiplied by `scale`."""
 
     at: Duration
     scale: PositiveFloat
 
 
-class Steps(Config):
+class Steps(Policy):
+    """A drop waits for those before it in the list."""
+
     type: Literal["steps"] = "steps"
-    learning_rate: PositiveFloat
-    burn_in: BurnIn | None = None
     drops: tuple[Drop, ...] = ()
 
 
-class Cosine(Config):
-    """Half a cosine from `learning_rate` to `learning_rate * final_fraction` over the whole run."""
+class Step(Policy):
+    """The rate is multiplied by `scale` again and again, after every `every`."""
+
+    type: Literal["step"] = "step"
+    every: Duration
+    scale: PositiveFloat
+
+
+class Exponential(Policy):
+    """rate * gamma ** step"""
+
+    type: Literal["exp"] = "exp"
+    gamma: PositiveFloat
+
+
+class Polynomial(Policy):
+    """rate * (1 - step / steps of the run) ** power"""
+
+    type: Literal["poly"] = "poly"
+    power: float = Field(4.0, ge=0)
+
+
+class Sigmoid(Policy):
+    """rate / (1 + exp(gamma * (step - middle)))"""
+
+    type: Literal["sigmoid"] = "sigmoid"
+    gamma: float
+    middle: Duration
+
+
+class Sgdr(Policy):
+    """Half a cosine from the rate to `minimum`, again and again (Loshchilov and Hutter, 2017).
+
+    The first cycle takes `cycle`, each other one `multiplier` times as long as the one before it.
+    """
+
+    type: Literal["sgdr"] = "sgdr"
+    cycle: Duration
+    multiplier: PositiveInt = 2
+    minimum: NonNegativeFloat = 1e-5
+
+
+class Random(Policy):
+    """rate * u ** power, with u drawn anew from 0..1 for each step, by the run's seed."""
+
+    type: Literal["random"] = "random"
+    power: float = Field(4.0, ge=0)
+
+
+class Cosine(Policy):
+    """Half a cosine from the rate to `learning_rate * final_fraction` over what the warm-up leaves of the run."""
 
     type: Literal["cosine"] = "cosine"
-    learning_rate: PositiveFloat
-    burn_in: BurnIn | None = None
     final_fraction: float = Field(0.01, ge=0, le=1)
 
 
-Optimizer = Annotated[Sgd | AdamW, Field(discriminator="type")]
-Schedule = Annotated[Constant | Steps | Cosine, Field(discriminator="type")]
+Optimizer = Annotated[Sgd | Adam | AdamW, Field(discriminator="type")]
+Schedule = Annotated[
+    Constant | Steps | Step | Exponential | Polynomial | Sigmoid | Sgdr | Random | Cosine, Field(discriminator="type")
+]
 
 
 class MovingAverage(Config):
-    """Exponential moving average of the weights; with `warm_up` the decay is min(decay, (1 + step) / (10 + step))."""
+    """Exponential moving average of the weights."""
 
     decay: float = Field(0.9998, gt=0, lt=1)
-    warm_up: bool = True
+    warm_up: bool = Field(True, description="The decay is min(decay, (1 + n) / (10 + n)) at step n after `start`.")
+    start: Duration | None = Field(None, description="Until then the average is the weights themselves; none: at once.")
 
 
-Metric = Literal["AP", "AP50", "AP75", "APs", "APm", "APl"]
+Metric = Literal[
+    "AP", "AP50", "AP75", "APs", "APm", "APl", "darknet_mAP50", "darknet_mAP50_11", "darknet_mAP50_101"
+]  # COCO's, and Darknet's own by the area under the curve, or at 11 or 101 recalls
 
 
 class Checkpoint(Config):
@@ -126,10 +201,30 @@ class Checkpoint(Config):
 
 
 class Initialise(Config):
-    """Start from another run's weights: those whose name and shape agree are loaded, the rest is listed."""
+    """Start from other weights: those whose name and shape agree are loaded, the rest is listed."""
 
-    checkpoint: str = Field(description="A run folder, or one checkpoint folder in it.")
-    prefer_moving_average: bool = True
+    checkpoint: str = Field(
+        description="A run folder, one checkpoint folder in it, or a file that the task reads (.weights, .conv.N of "
+        "Darknet; .weights.h5, .keras)."
+    )
+    prefer_moving_average: bool = Field(True, description="Of a checkpoint that has both.")
+    start_step: NonNegativeInt | Literal["from_file"] = Field(
+        0,
+        description="Steps that count as done: learning rate, data and duration go on from there. from_file: as many "
+        "as the weights have seen (what Darknet does without -clear).",
+    )
+
+
+class LayerRule(Config):
+    """What the layers whose name matches `name` do otherwise. A layer that several rules match obeys them all."""
+
+    name: str = Field(description="A pattern (*, ?, [0-3]).")
+    learning_rate: NonNegativeFloat = Field(1.0, description="Multiplies the schedule's.")
+    no_gradient: Duration | None = Field(
+        None,
+        description="So long from the start the gradient is zero, while weight decay, momentum and batch-norm's "
+        "statistics go on (Darknet's stopbackward=N with N > 1).",
+    )
 
 
 class Trainer(Config):
@@ -143,8 +238,9 @@ class Trainer(Config):
     clip_global_norm: PositiveFloat | None = Field(None, description="Of the whole gradient, after its reduction.")
     moving_average: MovingAverage | None = None
     freeze: tuple[str, ...] = Field(
-        (), description="Layers whose name matches one of these patterns (*, ?) do not train."
+        (), description="Layers whose name matches one of these patterns (*, ?, [0-3]) do not train."
     )
+    layers: tuple[LayerRule, ...] = ()
     initialise: Initialise | None = None
     checkpoint: Checkpoint
     evaluate_every: Duration | None = Field(None, description="In train_and_eval; none: at the end only.")
@@ -174,12 +270,22 @@ class Protocol(Config):
     """How detections are made and scored. Stored beside every number, and embedded in every export."""
 
     resize: Literal["stretch", "letterbox"] = "letterbox"
-    interpolation: Literal["bilinear"] = Field(
-        "bilinear", description="Half-pixel centres, no antialiasing, rounded to uint8."
+    interpolation: Literal["bilinear", "opencv", "align_corners"] = Field(
+        "bilinear",
+        description="bilinear: half-pixel centres, rounded. opencv: the same, to the bit of cv2.resize. align_corners: "
+        "Darknet's own, not rounded: its evaluation images are float32. None smooths.",
     )
-    padding_value: int = Field(128, ge=0, le=255, description="Grey level around a letterboxed image (Darknet: 0.5).")
+    padding_value: float = Field(
+        127.5, ge=0, le=255, description="Level around a letterboxed image (Darknet: 0.5); rounded with its pixels."
+    )
     score_floor: float = Field(0.001, ge=0, lt=1)
-    nms: Literal["per_class_iou"] = "per_class_iou"
+    nms: Literal["per_class_iou", "greedynms", "diounms"] = Field(
+        "per_class_iou",
+        description="What suppresses a worse box of its class, above nms_threshold. per_class_iou: the IoU (Darknet's "
+        "default). greedynms, diounms: the IoU less the centres' squared distance over the squared diagonal of the "
+        "hull, to the power of 0.6 or of beta_nms.",
+    )
     nms_threshold: float = Field(0.45, gt=0, le=1)
+    beta_nms: PositiveFloat = Field(0.6, description="Of diounms alone.")
     candidates: PositiveInt = Field(1000, description="The best (box, class) pairs of an image that enter NMS.")
     detections_per_image: PositiveInt = 100

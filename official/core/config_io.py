@@ -1,5 +1,6 @@
 """Reading and writing experiment files: YAML with `include`, `--set`, and errors that say where and what to do."""
 
+import copy
 import difflib
 import json
 import os
@@ -45,13 +46,43 @@ def load_config(path: str, model: type[ConfigType], overrides: Sequence[str] = (
         ConfigError: one message that lists every problem with file, line, path, expectation and nearest known key.
     """
     data, origins = _read(_normal(path), including=())
-    for override in overrides:
-        _apply_override(data, origins, override)
+    for text in overrides:
+        _apply_override(data, origins, text)
+    return _check(data, origins, model, path)
+
+
+def check_config(
+    data: dict[str, Any], model: type[ConfigType], source: str, overrides: Sequence[str] = ()
+) -> ConfigType:
+    """The same of a configuration that is no file: plain data, made from `source`, which errors name.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    changed, origins = copy.deepcopy(data), {}
+    for text in overrides:
+        _apply_override(changed, origins, text)
+    return _check(changed, origins, model, source)
+
+
+def override(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Plain data with `a.b.c=value` overrides applied; `data` itself stays as it is.
+
+    Raises:
+        ConfigError: an override is not of this form, or goes through a value that has no keys.
+    """
+    changed = copy.deepcopy(data)
+    for text in overrides:
+        _apply_override(changed, {}, text)
+    return changed
+
+
+def _check(data: dict[str, Any], origins: Origins, model: type[ConfigType], source: str) -> ConfigType:
     try:
         # JSON mode is strict about types, yet reads a YAML list as a tuple.
         return model.model_validate_json(json.dumps(data), strict=True)
     except pydantic.ValidationError as error:
-        problems = [_explain(problem, data, origins, model, path) for problem in error.errors()]
+        problems = [_explain(problem, data, origins, model, source) for problem in error.errors()]
         raise ConfigError("\n".join(problems)) from None
 
 
@@ -193,7 +224,7 @@ def _index(target: list[Any], key: str, override: str) -> int:
 
 def _explain(problem: Any, data: Any, origins: Origins, model: type[Config], path: str) -> str:
     """One pydantic problem in the user's terms: file:line: key path: what is wrong, what was expected."""
-    where = _without_union_tags(problem["loc"], data)
+    where = _without_union_tags(problem["loc"], data, problem["type"] == "missing")
     origin = next((origins[where[:n]] for n in range(len(where), -1, -1) if where[:n] in origins), path)
     known = _known_keys(model, problem["loc"][:-1])
     match problem["type"]:
@@ -220,11 +251,14 @@ def _explain(problem: Any, data: Any, origins: Origins, model: type[Config], pat
     return f"{origin}: {_dotted(where) or 'experiment'}: {message}"
 
 
-def _without_union_tags(loc: KeyPath, data: Any) -> KeyPath:
-    """pydantic puts the chosen `type` of a union into the location; the user's file has no such key."""
+def _without_union_tags(loc: KeyPath, data: Any, last_is_missing: bool) -> KeyPath:
+    """pydantic puts the chosen member of a union into the location; the user's file has no such key."""
     where: list[str | int] = []
-    for key in loc:
-        if isinstance(data, dict) and key not in data and key == data.get("type"):
+    for number, key in enumerate(loc, start=1):
+        if not isinstance(data, dict | list):  # a number or a text has no keys
+            break
+        absent = isinstance(data, dict) and key not in data and not (last_is_missing and number == len(loc))
+        if absent and data.get("type", key) == key:
             continue
         where.append(key)
         if isinstance(data, dict):

@@ -2,52 +2,51 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from official.core.checkpoint import CheckpointFolder, load_for_inference, write_json
-from official.core.initialise import variables_by_path
+from official.core.checkpoint import CheckpointFolder, write_json
+from official.core.initialise import load_trained
 from official.core.progress import track
 from official.core.summaries import Summaries
-from official.core.task import Task
+from official.core.task import Evaluator, Task
 
 
-class Evaluation:
-    """Scores checkpoints on the validation split; data is opened, the model built and compiled once.
+class Scored(NamedTuple):
+    """What an evaluation of one set of weights gives."""
+
+    metrics: dict[str, Any]
+    evaluator: Evaluator  # which has the detections
+    first: tuple[Any, Any]  # batch of the split and its detections
+
+
+class Scorer:
+    """Scores weights on the validation split; data is opened, the model built and compiled once.
 
     Args:
         task: what is evaluated.
-        directory: receives metrics.json and detections.json of the latest evaluation, and TensorBoard's events.
         strategy: where to compute. All replicas see the same batches; the first one's detections count.
     """
 
-    def __init__(self, task: Task, directory: str, strategy: tf.distribute.Strategy | None = None) -> None:
-        self.task, self.directory = task, directory
+    def __init__(self, task: Task, strategy: tf.distribute.Strategy | None = None) -> None:
+        self.task = task
         self._strategy = strategy or tf.distribute.get_strategy()
         self._dataset = task.eval_inputs()
         with self._strategy.scope():
             self._trained, self.model = task.build_model(), task.build_inference_model()
-        self.last: dict[str, Any] | None = None  # metrics of the latest evaluation
         self._detect = tf.function(self._detect_everywhere, autograph=False)
-        self._summaries = Summaries(f"{directory}/tensorboard/evaluation")
 
-    def __call__(self, checkpoint: str) -> dict[str, Any]:
-        """Metrics of one checkpoint folder (its moving average, where the run kept one)."""
-        step = load_for_inference(checkpoint, variables_by_path(self._trained))["step"]
+    def score(self, weights: str) -> Scored:
+        """Metrics of one checkpoint folder (its moving average, where the run kept one) or file of weights."""
+        step = load_trained(self._trained, weights, self.task)["step"]
         self.task.fold(self._trained, self.model)
-        evaluator = self.task.evaluator()
-        for number, batch in enumerate(track(self._batches(), "evaluating", total=int(self._dataset.cardinality()))):
+        evaluator, first = self.task.evaluator(), None
+        for batch in track(self._batches(), "evaluating", total=int(self._dataset.cardinality())):
             detections = self._detect(batch)
             evaluator.update(batch, detections)
-            if number == 0:
-                self._summaries.picture("evaluation/detections", self.task.draw(batch, detections), step)
-        self.last = {**evaluator.result(), "checkpoint": checkpoint, "step": step}
-        self._summaries.scalars(self.last, step, "evaluation")
-        tf.io.gfile.makedirs(self.directory)
-        evaluator.save_detections(f"{self.directory}/detections.json")
-        write_json(f"{self.directory}/metrics.json", self.last)
-        return self.last
+            first = first or (batch, detections)
+        return Scored({**evaluator.result(), "checkpoint": weights, "step": step}, evaluator, first)
 
     def _batches(self) -> Iterator[Any]:
         try:
@@ -60,6 +59,31 @@ class Evaluation:
         detections = self._strategy.run(lambda: self.task.detect(self.model, batch))
         first = lambda value: self._strategy.experimental_local_results(value)[0]  # noqa: E731
         return tf.nest.map_structure(first, detections)
+
+
+class Evaluation(Scorer):
+    """A scorer that records what it found.
+
+    Args:
+        directory: receives metrics.json and detections.json of the latest evaluation, and TensorBoard's events.
+    """
+
+    def __init__(self, task: Task, directory: str, strategy: tf.distribute.Strategy | None = None) -> None:
+        super().__init__(task, strategy)
+        self.directory = directory
+        self.last: dict[str, Any] | None = None  # metrics of the latest evaluation
+        self._summaries = Summaries(f"{directory}/tensorboard/evaluation")
+
+    def __call__(self, weights: str) -> dict[str, Any]:
+        """Metrics of one checkpoint folder or file of weights."""
+        metrics, evaluator, first = self.score(weights)
+        self.last, step = metrics, metrics["step"]
+        self._summaries.picture("evaluation/detections", self.task.draw(*first), step)
+        self._summaries.scalars(metrics, step, "evaluation")
+        tf.io.gfile.makedirs(self.directory)
+        evaluator.save_detections(f"{self.directory}/detections.json")
+        write_json(f"{self.directory}/metrics.json", metrics)
+        return metrics
 
 
 def new_checkpoints(folder: CheckpointFolder, timeout: float, poll_seconds: float = 2.0) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """One training step as a pure function: (state, batch) -> (state, metrics). The trainer holds the variables."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -8,9 +7,11 @@ import keras
 import tensorflow as tf
 
 from official.core.config import Trainer
-from official.core.task import Batch, Task
-from official.optimization.moving_average import update_average
+from official.core.layer_rules import WeightRule
+from official.core.task import Batch, Moment, Objective
+from official.optimization.moving_average import Average
 from official.optimization.optimizers import apply_gradients
+from official.optimization.schedules import LearningRate
 
 Tensors = list[tf.Tensor]
 
@@ -43,10 +44,12 @@ class Gradients(NamedTuple):
 class TrainStep:
     """Forward, loss, backward, reduction over replicas, clip, update, moving average."""
 
-    task: Task
+    task: Objective
     model: keras.Model
     config: Trainer
-    learning_rate: Callable[[tf.Tensor], tf.Tensor]
+    learning_rate: LearningRate
+    rules: tuple[WeightRule, ...]  # of the model's trainable weights
+    average: Average
 
     def __call__(self, state: State, batch: Batch) -> tuple[State, Metrics]:
         """Runs in replica context on this replica's share of the batch (first dimension of every tensor)."""
@@ -57,13 +60,13 @@ class TrainStep:
         local = (part.gradients, part.statistics, part.scalars)
         gradients, statistics, scalars = context.all_reduce(tf.distribute.ReduceOp.MEAN, local)
 
+        waiting = zip(self.rules, gradients, strict=True)
+        gradients = [tf.where(step > rule.no_gradient, x, 0.0) if rule.no_gradient else x for rule, x in waiting]
         gradients, norm, finite_gradients = self._clip(gradients)
         rate = self.learning_rate(step)
-        decayed = [weight.path.endswith("kernel") for weight in self.model.trainable_variables]
-        update = apply_gradients(self.config.optimizer, state.weights, gradients, state.slots, decayed, rate, step)
-        average = state.average
-        if self.config.moving_average is not None:
-            average = update_average(self.config.moving_average, average, update.weights + statistics, step)
+        decayed, rates = zip(*((rule.decays, rule.learning_rate * rate) for rule in self.rules), strict=True)
+        update = apply_gradients(self.config.optimizer, state.weights, gradients, state.slots, decayed, rates, step)
+        average = self.average(state.average, update.weights + statistics, step)
 
         new_state = State(step, update.weights, statistics, update.slots, average)
         scalars = scalars | {"learning_rate": rate, "gradient_norm": norm}
@@ -78,7 +81,7 @@ class TrainStep:
             tape.watch(state.weights)
             outputs, statistics = self.model.stateless_call(state.weights, state.statistics, images, training=True)
             outputs = tf.nest.flatten(outputs)  # Keras hands out a lone output without its list
-            loss, parts = self.task.loss(outputs, labels)
+            loss, parts = self.task.loss(outputs, labels, Moment(state.step + 1, tuple(images.shape[1:3])))
         gradients = tape.gradient(loss, state.weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         finite = {
             f"network output {name}": _is_finite(output)
@@ -93,33 +96,25 @@ class TrainStep:
         parts = tf.nest.map_structure(lambda x: tf.reshape(x, [count, x.shape[0] // count, *x.shape[1:]]), batch)
 
         def one(index: tf.Tensor, statistics: Tensors) -> Gradients:
-            return self._differentiate(
-                state._replace(statistics=statistics), tf.nest.map_structure(lambda x: x[index], parts)
-            )
+            part = tf.nest.map_structure(lambda x: x[index], parts)
+            new = self._differentiate(state._replace(statistics=statistics), part)
+            gradients, scalars = tf.nest.map_structure(lambda x: x / count, (new.gradients, new.scalars))
+            return Gradients(gradients, new.statistics, scalars, new.finite)
 
         def body(index: tf.Tensor, total: Gradients) -> tuple[tf.Tensor, Gradients]:
             new = one(index, total.statistics)
-            add = tf.nest.map_structure(
-                lambda a, b: a + b / count, (total.gradients, total.scalars), (new.gradients, new.scalars)
-            )
+            sums = tf.nest.map_structure(tf.add, (total.gradients, total.scalars), (new.gradients, new.scalars))
             finite = {name: total.finite[name] & value for name, value in new.finite.items()}
-            return index + 1, Gradients(add[0], new.statistics, add[1], finite)
+            return index + 1, Gradients(sums[0], new.statistics, sums[1], finite)
 
-        first = one(tf.constant(0), state.statistics)
-        start = first._replace(
-            **tf.nest.map_structure(lambda x: x / count, {"gradients": first.gradients, "scalars": first.scalars})
-        )
+        total = one(tf.constant(0), state.statistics)
         if isinstance(tf.distribute.get_strategy(), tf.distribute.MirroredStrategy):  # no reduction inside its loops
-            return self._unrolled(body, start, count)
+            for index in range(1, count):
+                with tf.control_dependencies(total.gradients):
+                    _, total = body(tf.constant(index), total)
+            return total
         # A loop, one part after the other: at once, the activations of all parts would be held.
-        return tf.while_loop(lambda index, _: index < count, body, (tf.constant(1), start), parallel_iterations=1)[1]
-
-    @staticmethod
-    def _unrolled(body: Callable[..., tuple[tf.Tensor, Gradients]], total: Gradients, count: int) -> Gradients:
-        for index in range(1, count):
-            with tf.control_dependencies(total.gradients):
-                _, total = body(tf.constant(index), total)
-        return total
+        return tf.while_loop(lambda index, _: index < count, body, (tf.constant(1), total), parallel_iterations=1)[1]
 
     def _clip(self, gradients: Tensors) -> tuple[Tensors, tf.Tensor, dict[str, tf.Tensor]]:
         """Global norm, gradients clipped to it if asked, and which gradients are finite."""

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import keras
 import tensorflow as tf
+from jaxtyping import Int64
 
 Batch = Any  # a NamedTuple of tensors; its first dimension is the example; it has `example_id` (int64 [batch])
 Scalars = dict[str, tf.Tensor]
@@ -15,6 +16,21 @@ class Shard(NamedTuple):
 
     index: int = 0
     count: int = 1
+
+
+class Loaded(NamedTuple):
+    """What became of a foreign file of weights."""
+
+    report: str  # what was loaded into which layers, and what was not
+    examples_seen: int | None  # of training behind these weights; None where the file does not say
+    complete: bool = True  # every weight of the model was in the file
+
+
+class Moment(NamedTuple):
+    """When and at which size a loss is taken: all that it may depend on besides outputs and labels."""
+
+    step: Int64[tf.Tensor, ""]  # number of this update, from 1
+    input_size: tuple[int, int]  # (height, width) of the network's input in pixels, static
 
 
 @runtime_checkable
@@ -29,12 +45,28 @@ class Evaluator(Protocol):
 
 
 @runtime_checkable
-class Task(Protocol):
-    """What a detector family provides. What runs inside the step is pure, static in shape, and on the accelerator."""
+class Objective(Protocol):
+    """What runs inside the training step: pure, static in shape, and on the accelerator."""
+
+    def prepare(self, batch: Batch) -> tuple[tf.Tensor, Any]:
+        """On the accelerator: raw batch to network input and labels (colour, flips, normalising)."""
+
+    def loss(self, outputs: Sequence[tf.Tensor], labels: Any, moment: Moment) -> tuple[tf.Tensor, Scalars]:
+        """Mean over the examples given, float32 scalar, and its named parts."""
+
+
+@runtime_checkable
+class Task(Objective, Protocol):
+    """What a detector family provides."""
 
     batch_size: int
     """Examples of one optimiser step: all replicas, all micro-batches."""
     examples_per_epoch: int
+    input_sizes: tuple[tuple[int, int], ...]
+    """All (height, width) that training uses; one step is compiled for each."""
+
+    def input_size_at(self, step: int) -> tuple[int, int]:
+        """Which of `input_sizes` step `step` (0-based) uses."""
 
     def data_reports(self) -> dict[str, dict[str, Any]]:
         """What the checks at the door found in each split that is open (JSON values)."""
@@ -45,14 +77,17 @@ class Task(Protocol):
     def build_model(self) -> keras.Model:
         """The network with fresh weights from the run's seed."""
 
+    def load_weights(self, model: keras.Model, path: str) -> Loaded:
+        """Fills a network of `build_model` from a file that is no checkpoint of ours. Raises a UserError naming it."""
+
     def build_inference_model(self) -> keras.Model:
         """The same network for inference (batch-norm folded), for evaluation and export; weights come by `fold`."""
 
     def fold(self, trained: keras.Model, inference: keras.Model) -> None:
         """Copies a trained network's weights into one of `build_inference_model`."""
 
-    def train_inputs(self, start_step: int, shard: Shard) -> tf.data.Dataset:
-        """Endless batches from the one that step `start_step` (0-based) sees."""
+    def train_inputs(self, start_step: int, shard: Shard, input_size: tuple[int, int]) -> tf.data.Dataset:
+        """Endless batches, static in shape: those of all steps from `start_step` (0-based) on that use `input_size`."""
 
     def check_train_inputs(self, first_step: int, last_step: int) -> None:
         """Reads the examples of these steps one by one; raises a UserError that names a file that cannot be read."""
@@ -65,12 +100,6 @@ class Task(Protocol):
 
     def eval_inputs(self) -> tf.data.Dataset:
         """The validation split once, in order."""
-
-    def prepare(self, batch: Batch) -> tuple[tf.Tensor, Any]:
-        """On the accelerator: raw batch to network input and labels (colour, flips, normalising)."""
-
-    def loss(self, outputs: Sequence[tf.Tensor], labels: Any) -> tuple[tf.Tensor, Scalars]:
-        """Mean over the examples given, float32 scalar, and its named parts."""
 
     def detect(self, model: keras.Model, batch: Batch) -> Any:
         """Detections of an evaluation batch, in static shapes."""

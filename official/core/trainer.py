@@ -13,11 +13,13 @@ from official.core.config import Duration, Runtime, Trainer
 from official.core.config_io import ConfigError
 from official.core.distribution import Placement, assign
 from official.core.errors import UserError
-from official.core.initialise import freeze, initialise, variables_by_path
+from official.core.initialise import Start, initialise, variables_by_path
+from official.core.layer_rules import freeze, weight_rules
 from official.core.progress import progress
 from official.core.step import Metrics, State, TrainStep
 from official.core.summaries import Summaries
-from official.core.task import Shard, Task
+from official.core.task import Batch, Shard, Task
+from official.optimization.moving_average import build_average
 from official.optimization.optimizers import slot_names
 from official.optimization.schedules import build_schedule
 
@@ -61,10 +63,13 @@ class Run:
             freeze(self.model, config.freeze)
             self.variables = self._make_variables()
         self.checkpoints = CheckpointFolder(f"{directory}/checkpoints", config.checkpoint.keep)
-        schedule = build_schedule(config.schedule, self.total_steps, self.to_steps)
-        self.train_step = TrainStep(task, self.model, config, schedule)
+        schedule = build_schedule(config.schedule, self.total_steps, self.to_steps, runtime.seed)
+        rules = weight_rules(self.model, config.layers, self.to_steps)
+        average = build_average(config.moving_average, self.to_steps)
+        self.train_step = TrainStep(task, self.model, config, schedule, rules, average)
         self._one_step = tf.function(self._one_step_everywhere, autograph=False)
         self._loop = tf.function(self._run_steps, autograph=False)
+        self._iterators: dict[tuple[int, int], Iterator[Any]] = {}  # of this run's position, by input size
 
     @property
     def step(self) -> int:
@@ -92,12 +97,21 @@ class Run:
                         "--model_dir (trainer.initialise takes the weights along)."
                     )
             return f"resumed from {latest} at step {self.step}"
-        report = f"fresh weights from seed {self.runtime.seed}"
+        start = Start(f"fresh weights from seed {self.runtime.seed}", 0)
         if self.config.initialise is not None:
-            report = initialise(self.model, self.config.initialise)
+            start = initialise(self.model, self.config.initialise, self.task)
+        if start.step >= self.total_steps:
+            asked = self.config.initialise
+            raise ConfigError(
+                f"{asked.checkpoint}: its weights count as trained for {start.step} steps (trainer.initialise."
+                f"start_step is {asked.start_step}), and trainer.duration ends at step {self.total_steps}: nothing "
+                "would be trained. Set trainer.initialise.start_step=0 to count from 0 (train.py --clear), or a longer "
+                "trainer.duration to go on"
+            )
+        self.variables.step.assign(start.step)
         for average, value in zip(self.variables.average, self._averaged(), strict=True):
             average.assign(value)
-        return report
+        return start.report
 
     def train(self, evaluate: Evaluate | None = None) -> None:
         """Trains to the end of the duration. `evaluate` scores a checkpoint, as often as `evaluate_every` says.
@@ -108,10 +122,9 @@ class Run:
         """
         summaries = Summaries(f"{self.directory}/tensorboard/train")
         with self._naming_files(self.step, self.step):
-            first = next(iter(self.task.train_inputs(self.step, Shard())))
+            first = self._batch_of(self.step)
         summaries.picture("train/batch", self.task.pictures(first), self.step)
         save, summarise, score = self._intervals()
-        iterator = self._inputs()
         latest = self.checkpoints.latest()
         with notice_of_preemption() as preempted, progress("training", self.total_steps, start=self.step) as advance:
             if evaluate is not None and latest and self._is_due(score) and not self.checkpoints.is_scored(latest):
@@ -120,8 +133,9 @@ class Run:
                 begin = self.step
                 boundaries = [begin + n - begin % n for n in (save, summarise, score)]
                 end = min(begin + self.config.steps_per_loop, self.total_steps, *boundaries)
+                end = self._end_of_size(begin, end)
                 with self._naming_files(begin, end):
-                    result = self._loop(iterator, tf.constant(end - begin, tf.int64))
+                    result = self._loop(self._inputs(), tf.constant(end - begin, tf.int64))
                 self._stop_if_not_finite(begin, result)
                 scalars = {name: float(value) for name, value in result["scalars"].items()}
                 advance(end - begin, f"loss {scalars['loss']:.4g}")
@@ -190,15 +204,28 @@ class Run:
         assign(tf.nest.flatten(self.variables), tf.nest.flatten(new_state))
         return metrics
 
+    def _end_of_size(self, begin: int, end: int) -> int:
+        """The first step after `begin` that uses another input size, at most `end`."""
+        size = self.task.input_size_at(begin)
+        return next((step for step in range(begin + 1, end) if self.task.input_size_at(step) != size), end)
+
     def _inputs(self) -> Iterator[Any]:
-        """Batches from this run's position on; with several replicas, each batch split among them in order."""
+        """Batches from this run's position on, of the size it uses there. Each size has a stream of its own."""
+        size = self.task.input_size_at(self.step)
+        if size not in self._iterators:
+            self._iterators[size] = self._new_inputs(size)
+        return self._iterators[size]
+
+    def _new_inputs(self, size: tuple[int, int]) -> Iterator[Any]:
+        """Batches of one size; with several replicas, each batch split among them in order."""
         strategy = self.placement.strategy
         replicas = strategy.num_replicas_in_sync
         if replicas == 1:
-            return iter(self.task.train_inputs(self.step, Shard()))
+            return iter(self.task.train_inputs(self.step, Shard(), size))
 
         def per_replica(context: tf.distribute.InputContext) -> tf.data.Dataset:
-            dataset = self.task.train_inputs(self.step, Shard(context.input_pipeline_id, context.num_input_pipelines))
+            shard = Shard(context.input_pipeline_id, context.num_input_pipelines)
+            dataset = self.task.train_inputs(self.step, shard, size)
             parts = replicas // context.num_input_pipelines
 
             def split(batch: Any) -> Any:
@@ -208,14 +235,17 @@ class Run:
 
         return iter(strategy.distribute_datasets_from_function(per_replica))
 
+    def _batch_of(self, step: int) -> Batch:
+        """The whole batch of step `step` (0-based), which is a function of seed and step."""
+        return next(iter(self.task.train_inputs(step, Shard(), self.task.input_size_at(step))))
+
     def _stop_if_not_finite(self, begin: int, result: dict[str, Any]) -> None:
         bad = int(result["bad"])
         if bad < 0:
             return
         step = begin + bad
         quantity = next(name for name, finite in result["finite"].items() if not finite)
-        # Every batch is a function of seed and step, so the one that broke can simply be read again.
-        batch = next(iter(self.task.train_inputs(step, Shard())))
+        batch = self._batch_of(step)
         examples = ", ".join(
             f"{number} ({self.task.example_name(number)})" for number in batch.example_id.numpy().tolist()
         )

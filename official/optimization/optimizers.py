@@ -1,19 +1,22 @@
-"""Optimisers as pure functions over lists of tensors: `(weights, gradients, slots, rate, step) -> (weights, slots)`.
+"""Optimisers as pure functions over lists of tensors: `(weights, gradients, slots, rates, step) -> (weights, slots)`.
 
 Gradients are those of the mean loss over the global batch. `decayed` says which weights decay: convolution kernels,
 never biases or batch-norm's scale and offset (Darknet convolutional_layer.c update_convolutional_layer).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 from jaxtyping import Float32, Int64
 
-from official.core.config import AdamW, Sgd
+from official.core.config import Adam, AdamW, Sgd
 
 AnyShape = Float32[tf.Tensor, "..."]
+Rate = Float32[tf.Tensor, ""]
 Tensors = list[AnyShape]
+Optimizer = Sgd | Adam | AdamW
+MOMENTS = ("first_moment", "second_moment")
 
 
 class Update(NamedTuple):
@@ -21,18 +24,18 @@ class Update(NamedTuple):
     slots: dict[str, Tensors]
 
 
-def slot_names(config: Sgd | AdamW) -> tuple[str, ...]:
+def slot_names(config: Optimizer) -> tuple[str, ...]:
     """What the optimiser remembers of each weight; every slot starts at zero and has the weight's shape."""
-    return {"sgd": ("momentum",), "adamw": ("first_moment", "second_moment")}[config.type]
+    return {"sgd": ("momentum",), "adam": MOMENTS, "adamw": MOMENTS}[config.type]
 
 
 def apply_gradients(
-    config: Sgd | AdamW,
+    config: Optimizer,
     weights: Sequence[AnyShape],
     gradients: Sequence[AnyShape],
     slots: dict[str, Sequence[AnyShape]],
     decayed: Sequence[bool],
-    learning_rate: Float32[tf.Tensor, ""],
+    learning_rates: Sequence[Rate],
     step: Int64[tf.Tensor, ""],
 ) -> Update:
     """One update.
@@ -42,40 +45,72 @@ def apply_gradients(
         weights: float32, any shapes.
         gradients: same shapes as `weights`.
         slots: for each of `slot_names(config)`, tensors shaped as `weights`.
-        decayed: per weight, whether weight decay applies.
-        learning_rate: float32 scalar.
+        decayed: per weight, whether weight decay applies (but for Adam, whose decay leaves nothing out).
+        learning_rates: per weight, float32 scalars.
         step: int64 scalar, number of this update, from 1.
     """
-    return {"sgd": _sgd, "adamw": _adamw}[config.type](config, weights, gradients, slots, decayed, learning_rate, step)
+    update = _UPDATES[config.type](config, step)
+    slots = [dict(zip(slots, values, strict=True)) for values in zip(*slots.values(), strict=True)]
+    updated = [update(*each) for each in zip(weights, gradients, slots, decayed, learning_rates, strict=True)]
+    new_slots = {name: [slot[name] for _, slot in updated] for name in slot_names(config)}
+    return Update([weight for weight, _ in updated], new_slots)
 
 
-def _sgd(config: Sgd, weights, gradients, slots, decayed, learning_rate, step) -> Update:
+Slot = dict[str, AnyShape]
+UpdateOne = Callable[[AnyShape, AnyShape, Slot, bool, Rate], tuple[AnyShape, Slot]]
+
+
+def _sgd(config: Sgd, step: Int64[tf.Tensor, ""]) -> UpdateOne:
     """Darknet: buffer += sum_gradient - decay * B * w; w += rate / B * buffer; buffer *= momentum.
 
     Divided by -B this is v = momentum * v + mean_gradient + decay * w; w -= rate * v. The momentum is multiplied in
     before the step instead of after the previous one, which is the same while the momentum is constant.
     """
-    new_weights, momenta = [], []
-    for weight, gradient, momentum, decays in zip(weights, gradients, slots["momentum"], decayed, strict=True):
-        momentum = config.momentum * momentum + (gradient + config.weight_decay * weight if decays else gradient)
-        momenta.append(momentum)
-        new_weights.append(weight - learning_rate * momentum)
-    return Update(new_weights, {"momentum": momenta})
+
+    def update(weight, gradient, slot, decays, rate):
+        gradient = gradient + config.weight_decay * weight if decays else gradient
+        momentum = config.momentum * slot["momentum"] + gradient
+        return weight - rate * momentum, {"momentum": momentum}
+
+    return update
 
 
-def _adamw(config: AdamW, weights, gradients, slots, decayed, learning_rate, step) -> Update:
+def _adam(config: Adam, step: Int64[tf.Tensor, ""]) -> UpdateOne:
+    """Darknet blas_kernels.cu adam_update_gpu, divided by the batch. Whatever is trained decays, by its gradient."""
+    adapt = _adaptive_direction(config, step)
+
+    def update(weight, gradient, slot, decays, rate):
+        direction, slot = adapt(gradient + config.weight_decay * weight, slot)
+        return weight - rate * direction, slot
+
+    return update
+
+
+def _adamw(config: AdamW, step: Int64[tf.Tensor, ""]) -> UpdateOne:
     """Loshchilov and Hutter 2019, algorithm 2, with the decay multiplied by the learning rate as in common use."""
+    adapt = _adaptive_direction(config, step)
+
+    def update(weight, gradient, slot, decays, rate):
+        direction, slot = adapt(gradient, slot)
+        return weight - rate * (direction + config.weight_decay * weight if decays else direction), slot
+
+    return update
+
+
+def _adaptive_direction(
+    config: Adam | AdamW, step: Int64[tf.Tensor, ""]
+) -> Callable[[AnyShape, Slot], tuple[AnyShape, Slot]]:
+    """Adam's direction, its moments corrected for their start at zero (Kingma and Ba 2015, algorithm 1)."""
     number = tf.cast(step, tf.float32)
     correction1, correction2 = 1 - config.beta1**number, 1 - config.beta2**number
-    new_weights, firsts, seconds = [], [], []
-    moments = zip(slots["first_moment"], slots["second_moment"], strict=True)
-    for weight, gradient, (first, second), decays in zip(weights, gradients, moments, decayed, strict=True):
-        first = config.beta1 * first + (1 - config.beta1) * gradient
-        second = config.beta2 * second + (1 - config.beta2) * tf.square(gradient)
-        direction = (first / correction1) / (tf.sqrt(second / correction2) + config.epsilon)
-        if decays:
-            direction += config.weight_decay * weight
-        firsts.append(first)
-        seconds.append(second)
-        new_weights.append(weight - learning_rate * direction)
-    return Update(new_weights, {"first_moment": firsts, "second_moment": seconds})
+
+    def direction(gradient, slot):
+        first = config.beta1 * slot["first_moment"] + (1 - config.beta1) * gradient
+        second = config.beta2 * slot["second_moment"] + (1 - config.beta2) * tf.square(gradient)
+        moments = {"first_moment": first, "second_moment": second}
+        return (first / correction1) / (tf.sqrt(second / correction2) + config.epsilon), moments
+
+    return direction
+
+
+_UPDATES: dict[str, Callable[..., UpdateOne]] = {"sgd": _sgd, "adam": _adam, "adamw": _adamw}

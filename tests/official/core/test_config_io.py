@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from configs.experiment import Experiment
-from official.core.config_io import ConfigError, dump_config, load_config
+from official.core.config_io import ConfigError, check_config, dump_config, load_config
 
 EXPERIMENTS = sorted((Path(__file__).parents[3] / "configs" / "experiments").glob("*.yaml"))
 
@@ -165,3 +165,13 @@ def test_a_missing_file_names_the_nearest_one(tmp_path, good):
 def test_no_python_objects_from_yaml(tmp_path):
     with pytest.raises(ConfigError):
         load_config(write(tmp_path, "top.yaml", "trainer: !!python/object/apply:os.system ['true']"), Experiment)
+
+
+@pytest.mark.parametrize("value", ["from_fil", "-1", "1.5"])
+def test_a_value_that_fits_no_member_of_a_union_is_named_by_its_own_key(value):
+    data = {"trainer": {"initialise": {"checkpoint": "a", "start_step": yaml.safe_load(value)}}}
+    with pytest.raises(ConfigError) as error:
+        check_config(data, Experiment, "here")
+    lines = [line for line in str(error.value).splitlines() if "start_step" in line]
+    assert len(lines) == 2
+    assert all(line.startswith("here: trainer.initialise.start_step: input should be") for line in lines)

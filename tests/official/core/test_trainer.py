@@ -1,5 +1,6 @@
 """The trainer around the step: replicas, micro-batches, resuming, NaN, freezing, fine-tuning."""
 
+import json
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ from official.core.config_io import ConfigError
 from official.core.distribution import Placement
 from official.core.task import Shard
 from official.core.trainer import NotFiniteError, PreemptedError, Run
-from tests.official.core.toy_task import ToyTask, toy_trainer
+from tests.official.core.toy_task import HEIGHT, WIDTH, ToyTask, toy_trainer
 
 ONE = tf.distribute.get_strategy
 
@@ -59,7 +60,7 @@ def test_moving_statistics_are_the_mean_over_replicas_and_follow_micro_batches_i
     replicas = trained(tmp_path / "replicas", strategy=two_replicas, **one_step)
     parts = trained(tmp_path / "parts", micro_batches=2, **one_step)
     fresh = make_run(tmp_path / "fresh")
-    batch = next(iter(ToyTask().train_inputs(0, Shard())))
+    batch = next(iter(ToyTask().train_inputs(0, Shard(), (HEIGHT, WIDTH))))
     features = fresh.model.get_layer("body_conv")(batch.image)
     a, b = (tf.reduce_mean(half, [0, 1, 2]).numpy() for half in tf.split(features, 2))
     moving = lambda run: np.array(run.model.get_layer("body_norm").moving_mean)  # noqa: E731
@@ -104,13 +105,102 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path):
         np.testing.assert_array_equal(here.numpy(), there.numpy())
 
 
+SIZES = ((6, 10), (8, 12), (10, 6))
+
+
+def sizes_of_loops(run: Run) -> list[tuple[tuple[int, int], int]]:
+    """Trains; which size each loop had, and how many steps."""
+    seen, loop = [], run._loop
+
+    def noted(iterator, count):
+        seen.append((tuple(iterator.element_spec.image.shape[1:3]), int(count)))
+        return loop(iterator, count)
+
+    run._loop = noted
+    run.resume_or_initialise()
+    run.train()
+    return seen
+
+
+def test_loops_end_where_the_size_changes_and_every_step_has_its_own_batch(tmp_path):
+    class Noting(ToyTask):
+        def prepare(self, batch):
+            tf.py_function(lambda image, ids: seen.append((image.shape[1:3], ids[0].numpy())), batch[::2], [])
+            return super().prepare(batch)
+
+    seen = []
+    run = make_run(tmp_path, Noting(sizes=SIZES), duration={"steps": 12}, checkpoint={"every": {"steps": 5}})
+    loops = sizes_of_loops(run)
+    sizes = [SIZES[index] for index in (1, 1, 2, 2, 2, 2, 1, 1, 2, 2, 2, 2)]
+    assert [size for size, count in loops for _ in range(count)] == sizes
+    one, two = SIZES[1:]
+    assert loops == [(one, 2), (two, 3), (two, 1), (one, 2), (two, 2), (two, 2)]  # checkpoints at 5 and 10
+    assert [(tuple(shape), first) for shape, first in seen] == [(size, 4 * step) for step, size in enumerate(sizes)]
+
+
+def test_a_resumed_run_at_several_sizes_equals_an_uninterrupted_one_bit_for_bit(tmp_path):
+    options = {"task": ToyTask(sizes=SIZES), "duration": {"steps": 14}, "checkpoint": {"every": {"steps": 1}}}
+    whole = trained(tmp_path / "whole", **options)
+    for stop in (3, 8, 9):
+        first = make_run(tmp_path / "parts", **options)
+        first.resume_or_initialise()
+        while first.step < stop:
+            first._loop(first._inputs(), tf.constant(1, tf.int64))
+        first.checkpoints.save(first.step, first._groups(), first._facts())
+    last = trained(tmp_path / "parts", **options)
+    for here, there in zip(tf.nest.flatten(last.variables), tf.nest.flatten(whole.variables), strict=True):
+        np.testing.assert_array_equal(here.numpy(), there.numpy())
+    single = trained(tmp_path / "single", duration={"steps": 14})
+    assert not np.array_equal(weights(single)["body_conv/kernel"], weights(whole)["body_conv/kernel"])
+
+
+def test_several_sizes_on_two_replicas_are_one_device_with_two_micro_batches(tmp_path, two_replicas):
+    options = {"duration": {"steps": 8}}
+    replicas = trained(tmp_path / "replicas", task=ToyTask(sizes=SIZES), strategy=two_replicas, **options)
+    parts = trained(tmp_path / "parts", task=ToyTask(sizes=SIZES), micro_batches=2, **options)
+    assert_close(weights(replicas), weights(parts), 1e-6)
+
+
+def test_layer_rules_scale_rates_and_hold_gradients_back(tmp_path):
+    """The head at half its rate, twice over; the body without gradient for two steps, with decay and momentum."""
+    layers = [
+        {"name": "head_*", "learning_rate": 0.5},
+        {"name": "head_conv", "learning_rate": 0.5},
+        {"name": "body_*", "no_gradient": {"steps": 2}},
+    ]
+    start, plain = weights(make_run(tmp_path / "start")), trained(tmp_path / "plain", duration={"steps": 1})
+    one = trained(tmp_path / "one", duration={"steps": 1}, layers=layers)
+    moved = {name: weights(one)[name] - start[name] for name in start}
+    plainly = {name: weights(plain)[name] - start[name] for name in start}
+    np.testing.assert_allclose(moved["head_conv/kernel"], plainly["head_conv/kernel"] / 4, rtol=1e-4, atol=1e-8)
+    decay, rate = 0.001, 0.05
+    np.testing.assert_allclose(
+        moved["body_conv/kernel"], -rate * decay * start["body_conv/kernel"], rtol=1e-2, atol=1e-8
+    )
+    np.testing.assert_array_equal(moved["body_norm/gamma"], 0)
+    assert np.abs(np.array(one.model.get_layer("body_norm").moving_mean)).max() > 0
+
+    two = trained(tmp_path / "two", duration={"steps": 2}, layers=layers)
+    factor = 1 - rate * decay * (1 + 0.9 + 1 - rate * decay)  # decay of two steps, and momentum of the first
+    np.testing.assert_allclose(weights(two)["body_conv/kernel"], start["body_conv/kernel"] * factor, rtol=1e-6)
+    three = trained(tmp_path / "three", duration={"steps": 3}, layers=layers)
+    assert np.abs(weights(three)["body_norm/gamma"] - 1).min() > 0
+
+
+def test_a_rule_without_a_layer_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match=r"trainer.layers\[1\].name: 'neck' matches no layer; layers are named body_"):
+        make_run(tmp_path, layers=[{"name": "head_*"}, {"name": "neck"}])
+
+
 KILLED = """
 import sys, numpy as np, tensorflow as tf
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from tests.official.core.test_trainer import trained
+from tests.official.core.test_trainer import SIZES, ToyTask, trained
 tf.config.experimental.enable_op_determinism()
-run = trained(Path(sys.argv[2]), duration={"steps": 900}, checkpoint={"every": {"steps": 3}}, steps_per_loop=3)
+task = ToyTask(sizes=SIZES)
+every_three = {"checkpoint": {"every": {"steps": 3}}, "steps_per_loop": 3}
+run = trained(Path(sys.argv[2]), task=task, duration={"steps": 900}, **every_three)
 np.savez(sys.argv[2] + "/final.npz", *[value.numpy() for value in tf.nest.flatten(run.variables)])
 """
 
@@ -157,11 +247,11 @@ def test_sync_norm_with_micro_batches_on_two_replicas_is_one_device_with_the_sam
     replicas = trained(tmp_path / "replicas", task=task, strategy=two_replicas, micro_batches=2)
 
     class Interleaved(ToyTask):
-        def train_inputs(self, start_step, shard):
+        def train_inputs(self, start_step, shard, input_size):
             order = [0, 1, 4, 5, 2, 3, 6, 7]  # replica 0 has rows 0-3, replica 1 rows 4-7, in parts of two
             return (
                 super()
-                .train_inputs(start_step, shard)
+                .train_inputs(start_step, shard, input_size)
                 .map(lambda batch: tf.nest.map_structure(lambda x: tf.gather(x, order), batch))
             )
 
@@ -274,6 +364,68 @@ def test_fine_tuning_lists_what_was_not_loaded_and_averages_from_there(tmp_path)
     assert "head_conv/kernel: here [1, 1, 4, 3], there [1, 1, 4, 1]" in report
     np.testing.assert_array_equal(weights(second)["body_conv/kernel"], weights(first)["body_conv/kernel"])
     np.testing.assert_array_equal(second.variables.average[0].numpy(), weights(first)["body_conv/kernel"])
+
+
+def foreign(directory: Path, seen: int | None) -> str:
+    """A file that the toy task reads: of weights that have seen so many examples."""
+    directory.mkdir(exist_ok=True)
+    (directory / "foreign.json").write_text(json.dumps({"kernel": 0.25} | ({} if seen is None else {"seen": seen})))
+    return str(directory / "foreign.json")
+
+
+def test_a_foreign_file_is_read_by_the_task_and_its_examples_count_only_if_asked(tmp_path):
+    path = foreign(tmp_path, seen=18)  # 4 steps of 4, and two examples more
+    average = {"decay": 0.9}
+    for start_step, expected in ((0, 0), (2, 2), ("from_file", 4)):
+        initialise = {"checkpoint": path, "start_step": start_step}
+        run = make_run(tmp_path / str(start_step), initialise=initialise, moving_average=average)
+        assert f"loaded head_conv from {path}" in run.resume_or_initialise()
+        assert run.step == expected
+        assert (weights(run)["head_conv/kernel"] == 0.25).all()
+        names = [variable.path for variable in run.model.trainable_variables]
+        assert (run.variables.average[names.index("head_conv/kernel")].numpy() == 0.25).all()
+    assert next(run._inputs()).example_id.numpy()[0] == 16  # the data go on from there too
+
+
+def test_another_run_may_be_continued_at_its_step_and_is_resumed_from_then_on(tmp_path):
+    first = trained(tmp_path / "first")
+    options = {"initialise": {"checkpoint": str(tmp_path / "first"), "start_step": "from_file"}}
+    second = make_run(tmp_path / "second", duration={"steps": 9}, **options)
+    report = second.resume_or_initialise()
+    assert "goes on after the 6 steps of 4 examples it has seen" in report and second.step == 6
+    assert_close(weights(second), weights(first), 0)
+    second.train()
+    assert make_run(tmp_path / "second", duration={"steps": 9}, **options).resume_or_initialise().endswith("at step 9")
+
+
+@pytest.mark.parametrize(("seen", "step"), [(24, 6), (4 * 10**12, 10**12)])
+def test_weights_trained_past_the_duration_are_an_error_that_names_the_way_out(tmp_path, seen, step):
+    path = foreign(tmp_path, seen)
+    run = make_run(tmp_path / "run", initialise={"checkpoint": path, "start_step": "from_file"})
+    with pytest.raises(
+        ConfigError,
+        match=rf"foreign.json: its weights count as trained for {step} steps .*start_step is from_file.* at step 6: nothing "
+        r"would be trained. Set trainer.initialise.start_step=0 .*--clear.* or a longer trainer.duration",
+    ):
+        run.resume_or_initialise()
+
+
+def test_a_file_that_does_not_say_how_long_it_was_trained_is_an_error_only_if_asked(tmp_path):
+    path = foreign(tmp_path, None)
+    make_run(tmp_path / "a", initialise={"checkpoint": path}).resume_or_initialise()
+    run = make_run(tmp_path / "b", initialise={"checkpoint": path, "start_step": "from_file"})
+    with pytest.raises(
+        CheckpointError, match=r"does not say how long .* set trainer.initialise.start_step to a number"
+    ):
+        run.resume_or_initialise()
+
+
+@pytest.mark.parametrize(("name", "message"), [("nowhere", "no such file or folder"), ("empty", "no complete")])
+def test_nothing_to_start_from_is_an_error(tmp_path, name, message):
+    (tmp_path / "empty").mkdir()
+    run = make_run(tmp_path / "run", initialise={"checkpoint": str(tmp_path / name)})
+    with pytest.raises(CheckpointError, match=rf"{name}: .*{message}"):
+        run.resume_or_initialise()
 
 
 def test_freezing_everything_is_an_error(tmp_path):

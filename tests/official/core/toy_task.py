@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from official.core.config import Trainer
-from official.core.task import Shard
+from official.core.task import Loaded, Moment, Shard
 
 HEIGHT, WIDTH = 6, 10
 
@@ -20,20 +20,33 @@ class ToyBatch(NamedTuple):
 
 
 class ToyTask:
-    """Regression of the mean colour; `poison` (a step, 0-based) makes the targets of that batch NaN."""
+    """Regression of the mean colour; `poison` (a step, 0-based) makes the targets of that batch NaN.
 
-    def __init__(self, batch_size: int = 4, poison: int = -1, norm: bool = True, sync: bool = False) -> None:
+    With several input sizes, training stays at each for two steps, in a fixed order that repeats some.
+    """
+
+    def __init__(
+        self, batch_size: int = 4, poison: int = -1, norm: bool = True, sync: bool = False, sizes=((HEIGHT, WIDTH),)
+    ) -> None:
         self.batch_size, self.examples_per_epoch = batch_size, 12
         self.poison, self.norm, self.sync = poison, norm, sync
+        self.input_sizes = sizes
 
     def build_model(self) -> keras.Model:
-        image = keras.Input([HEIGHT, WIDTH, 3])
+        image = keras.Input([HEIGHT, WIDTH, 3] if len(self.input_sizes) == 1 else [None, None, 3])
         kernel = keras.initializers.VarianceScaling(seed=7)
         x = keras.layers.Conv2D(4, 3, name="body_conv", use_bias=False, kernel_initializer=kernel)(image)
         if self.norm:
             x = keras.layers.BatchNormalization(name="body_norm", synchronized=self.sync)(x)
         x = keras.layers.Conv2D(1, 1, name="head_conv", kernel_initializer=kernel)(keras.layers.ReLU()(x))
         return keras.Model(image, [keras.layers.GlobalAveragePooling2D(name="mean")(x)])
+
+    def load_weights(self, model: keras.Model, path: str) -> Loaded:
+        """A JSON file: the kernel of the head, and how many examples it has seen, if that is known."""
+        with open(path) as file:
+            content = json.load(file)
+        model.get_layer("head_conv").kernel.assign(tf.fill([1, 1, 4, 1], content["kernel"]))
+        return Loaded(f"loaded head_conv from {path}", content.get("seen"), complete=False)
 
     def build_inference_model(self) -> keras.Model:
         return self.build_model()
@@ -56,22 +69,31 @@ class ToyTask:
     def draw(self, batch: ToyBatch, detections: tf.Tensor) -> np.ndarray:
         return self.pictures(batch)
 
-    def train_inputs(self, start_step: int, shard: Shard) -> tf.data.Dataset:
+    def input_size_at(self, step: int) -> tuple[int, int]:
+        return self.input_sizes[self._size_index(step)]
+
+    def _size_index(self, step):
+        return ((step // 2) ** 2 + 1) % len(self.input_sizes)
+
+    def train_inputs(self, start_step: int, shard: Shard, input_size: tuple[int, int]) -> tf.data.Dataset:
         share = self.batch_size // shard.count
+        wanted = self.input_sizes.index(input_size)
+        steps = tf.data.Dataset.range(start_step, 10**9).filter(lambda step: self._size_index(step) == wanted)
 
         def make(step: tf.Tensor) -> ToyBatch:
-            image = tf.random.stateless_uniform([self.batch_size, HEIGHT, WIDTH, 3], [1, 2] + tf.stack([step, step]))
+            image = tf.random.stateless_uniform([self.batch_size, *input_size, 3], [1, 2] + tf.stack([step, step]))
             target = tf.reduce_mean(image, [1, 2, 3])[:, tf.newaxis] * 3  # [batch, 1]
             target = tf.where(step == self.poison, np.nan, target)
             ids = step * self.batch_size + tf.range(self.batch_size, dtype=tf.int64)
             return tf.nest.map_structure(lambda x: x[shard.index * share :][:share], ToyBatch(image, target, ids))
 
-        return tf.data.Dataset.range(start_step, 10**9).map(make)
+        return steps.map(make)
 
     def prepare(self, batch: ToyBatch) -> tuple[tf.Tensor, tf.Tensor]:
         return batch.image, batch.target
 
-    def loss(self, outputs, labels) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    def loss(self, outputs, labels, moment: Moment) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        assert moment.input_size in self.input_sizes and moment.step.dtype == tf.int64
         loss = tf.reduce_mean(tf.square(outputs[0] - labels))
         return loss, {"square": loss}
 
@@ -79,7 +101,7 @@ class ToyTask:
         return f"picture {example_id}"
 
     def eval_inputs(self) -> tf.data.Dataset:
-        return self.train_inputs(0, Shard()).take(2)
+        return self.train_inputs(0, Shard(), self.input_sizes[0]).take(2)
 
     def detect(self, model: keras.Model, batch: ToyBatch) -> tf.Tensor:
         return tf.abs(model(batch.image, training=False)[0] - batch.target)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.core.config import AdamW, MovingAverage, Sgd
-from official.optimization.moving_average import update_average
+from official.core.config import Adam, AdamW, MovingAverage, Sgd
+from official.optimization.moving_average import build_average
 from official.optimization.optimizers import apply_gradients, slot_names
 
 
@@ -19,9 +19,15 @@ def run(config, weights, gradients_of_steps, decayed, rate=0.1) -> list[list[np.
     for number, gradients in enumerate(gradients_of_steps, start=1):
         gradients = [tf.constant(gradient, tf.float32) for gradient in gradients]
         step = tf.constant(number, tf.int64)
-        values, slots = apply_gradients(config, values, gradients, slots, decayed, tf.constant(rate), step)
+        values, slots = apply_gradients(
+            config, values, gradients, slots, decayed, [tf.constant(rate)] * len(values), step
+        )
         history.append([value.numpy() for value in values])
     return history
+
+
+def in_steps(duration) -> int:
+    return duration.in_steps(8, 80)
 
 
 @pytest.fixture
@@ -47,6 +53,38 @@ def test_sgd_is_darknets_order_of_operations_in_float64(problem, momentum):
     ours = run(Sgd(momentum=momentum, weight_decay=decay), weights, steps, [True, False], rate)[-1]
     for mine, theirs in zip(ours, values, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_adam_is_darknets_order_of_operations_in_float64(problem):
+    """Written in Darknet's own form: sums of gradients, decay of all weights, epsilon beside the root of that sum."""
+    weights, steps = problem
+    batch, b1, b2, eps, decay, rate = 4, 0.8, 0.95, 1e-2, 0.1, 0.1
+    values = [weight.copy() for weight in weights]
+    first, second = ([np.zeros_like(weight) for weight in weights] for _ in range(2))
+    for number, gradients in enumerate(steps, start=1):
+        for index, gradient in enumerate(gradients):
+            updates = -gradient * batch - decay * batch * values[index]
+            first[index] = b1 * first[index] + (1 - b1) * updates
+            second[index] = b2 * second[index] + (1 - b2) * updates**2
+            mean, square = first[index] / (1 - b1**number), second[index] / (1 - b2**number)
+            values[index] = values[index] + rate * mean / (np.sqrt(square) + eps)
+    config = Adam(beta1=b1, beta2=b2, epsilon=eps / batch, weight_decay=decay)
+    ours = run(config, weights, steps, [True, False], rate)[-1]
+    for mine, theirs in zip(ours, values, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_each_weight_has_a_rate_of_its_own(problem):
+    weights, steps = problem
+    values = [tf.constant(weight, tf.float32) for weight in weights]
+    slots = {"momentum": [tf.zeros_like(value) for value in values]}
+    gradients, rates = [tf.constant(g, tf.float32) for g in steps[0]], [tf.constant(0.1), tf.constant(0.0)]
+    update = apply_gradients(Sgd(), values, gradients, slots, [True, False], rates, tf.constant(1, tf.int64))
+    both = apply_gradients(Sgd(), values, gradients, slots, [True, False], rates[:1] * 2, tf.constant(1, tf.int64))
+    np.testing.assert_array_equal(update.weights[0], both.weights[0])
+    np.testing.assert_array_equal(update.weights[1], values[1])
+    for mine, other in zip(update.slots["momentum"], both.slots["momentum"], strict=True):
+        np.testing.assert_array_equal(mine, other)
 
 
 def test_adamw_equals_the_paper_in_float64(problem):
@@ -84,7 +122,7 @@ def test_sgd_equals_darknets_recorded_updates(golden, trace):
         decays = [parameter.endswith("_weights")]
         update = apply_gradients(
             Sgd(weight_decay=decay), [tf.constant(before)], [tf.constant(total)], {"momentum": [tf.zeros_like(before)]},
-            decays, tf.constant(rate, tf.float32), tf.constant(number + 1, tf.int64),
+            decays, [tf.constant(rate, tf.float32)], tf.constant(number + 1, tf.int64),
         )  # fmt: skip
         after = recorded[f"it{number}/after/{parameter}"]
         np.testing.assert_allclose(update.weights[0], after, rtol=0, atol=1e-6 * np.abs(after).max(), err_msg=key)
@@ -95,9 +133,20 @@ def test_sgd_equals_darknets_recorded_updates(golden, trace):
 def test_moving_average_warms_up_then_keeps_its_decay():
     values = [tf.constant([2.0])]
     average = [tf.constant([0.0])]
-    at = lambda step, warm: update_average(  # noqa: E731
-        MovingAverage(decay=0.99, warm_up=warm), average, values, tf.constant(step, tf.int64)
+    at = lambda step, warm: build_average(MovingAverage(decay=0.99, warm_up=warm), in_steps)(  # noqa: E731
+        average, values, tf.constant(step, tf.int64)
     )[0].numpy()[0]
     assert at(1, True) == pytest.approx(2 * (1 - 2 / 11))
     assert at(10**6, True) == pytest.approx(2 * 0.01, rel=1e-4)
     assert at(1, False) == pytest.approx(2 * 0.01, rel=1e-4)
+
+
+def test_until_its_start_the_moving_average_is_the_weights_and_its_warm_up_begins_there():
+    values, average = [tf.constant([2.0])], [tf.constant([1.0])]
+    config = lambda warm: MovingAverage(decay=0.99, warm_up=warm, start={"epochs": 50})  # noqa: E731
+    at = lambda step, warm: build_average(config(warm), in_steps)(  # noqa: E731
+        average, values, tf.constant(step, tf.int64)
+    )[0].numpy()[0]
+    assert at(1, False) == at(500, False) == at(500, True) == 2
+    assert at(501, False) == pytest.approx(1.01)
+    assert at(501, True) == pytest.approx(2 - 2 / 11)
