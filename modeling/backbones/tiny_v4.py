@@ -4,7 +4,8 @@ import keras
 
 from configs.yolo import TinyV4Backbone
 from modeling.layers.convolution import ConvStyle, conv_block, scaled
-from modeling.layers.pooling import ChannelSlice, MaxPool
+from modeling.layers.joining import ChannelSlice
+from modeling.layers.pooling import MaxPool
 
 
 def tiny_v4(image: keras.KerasTensor, config: TinyV4Backbone, style: ConvStyle) -> dict[int, keras.KerasTensor]:

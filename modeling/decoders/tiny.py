@@ -1,16 +1,22 @@
 """The tiny models' top-down path (Darknet cfg/yolov3-tiny.cfg, yolov4-tiny.cfg, and with three levels)."""
 
+from collections.abc import Iterator
+
 import keras
 
 from configs.yolo import TinyDecoder
 from modeling.layers.convolution import ConvStyle, conv_block, scaled
+from modeling.layers.resampling import Upsample
 from official.core.errors import UserError
 
 
 def tiny_decoder(
     features: dict[int, keras.KerasTensor], config: TinyDecoder, levels: int, style: ConvStyle
-) -> list[keras.KerasTensor]:
-    """One map per level (2 or more), coarsest first, from features by stride. Filters follow the features' channels."""
+) -> Iterator[keras.KerasTensor]:
+    """One map per level (2 or more), coarsest first, from features by stride. Filters follow the features' channels.
+
+    A level's head is made before the next level, as Darknet lists them: its weights lie in that order.
+    """
     coarsest, *skips = (features[stride] for stride in sorted(features, reverse=True))
     if not 2 <= levels <= len(features):
         raise UserError(
@@ -19,13 +25,12 @@ def tiny_decoder(
         )
     channels = skips[0].shape[-1]
     source = conv_block(coarsest, channels, 1, name="decoder_0_reduce", style=style)
-    outputs = [conv_block(source, 2 * channels, 3, name="decoder_0_fuse", style=style)]
+    yield conv_block(source, 2 * channels, 3, name="decoder_0_fuse", style=style)
     for level, skip in enumerate(skips[: levels - 1], start=1):
         channels = skip.shape[-1]
         halved = channels if config.lateral == "half_of_skip" else source.shape[-1]
         lateral = conv_block(source, scaled(halved / 2), 1, name=f"decoder_{level}_reduce", style=style)
-        upsampled = keras.layers.UpSampling2D(2, interpolation="nearest", name=f"decoder_{level}_upsample")(lateral)
+        upsampled = Upsample(2, name=f"decoder_{level}_upsample")(lateral)
         joined = keras.layers.Concatenate(name=f"decoder_{level}_join")([upsampled, skip])
         source = conv_block(joined, channels, 3, name=f"decoder_{level}_fuse", style=style)
-        outputs.append(source)
-    return outputs
+        yield source

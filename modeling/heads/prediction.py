@@ -1,26 +1,33 @@
 """The convolutions that predict: the last layer before each [yolo] section of a Darknet cfg."""
 
 import math
+from collections.abc import Iterable
 
 import keras
 
-from configs.yolo import YoloHead
+from configs.yolo_heads import YoloHead
+from modeling.layers.activations import Activation
 from modeling.layers.convolution import Convolution, ConvStyle
+from modeling.layers.joining import SplitAnchors
 
 
 def yolo_predictions(
-    levels: list[keras.KerasTensor], config: YoloHead, num_classes: int, style: ConvStyle
+    levels: Iterable[keras.KerasTensor], config: YoloHead, num_classes: int, style: ConvStyle
 ) -> list[keras.KerasTensor]:
-    """Raw logits [batch, height, width, anchors_of_level, 5 + classes], float32 under every policy, one per level."""
+    """Raw numbers [batch, height, width, anchors_of_level, 5 + classes], float32 under every policy, one per level.
+
+    They are logits, or with new_coords their sigmoids.
+    """
     outputs = []
     for number, (features, level) in enumerate(zip(levels, config.levels, strict=True)):
-        entries = 5 + num_classes
         name = f"head_{number}"
         prior = math.log(config.objectness_prior / (1 - config.objectness_prior))
         bias = [0.0, 0.0, 0.0, 0.0, prior, *[0.0] * num_classes] * len(level.mask)
+        style.made.append((name, False))
         convolution = Convolution(len(bias), 1, bias=bias, seed=style.seed_of(name), name=name, dtype="float32")
         raw = convolution(features)
-        shape = (*raw.shape[1:3], len(level.mask), entries)
-        # [batch, height, width, anchors_of_level, 5 + classes]: Darknet's channel is anchor * entries + entry
-        outputs.append(keras.layers.Reshape(shape, name=f"{name}_raw", dtype="float32")(raw))
+        if level.new_coords:
+            raw = Activation("logistic", name=f"{name}_activation", dtype="float32")(raw)
+        # [batch, height, width, anchors_of_level, 5 + classes]
+        outputs.append(SplitAnchors(len(level.mask), name=f"{name}_raw", dtype="float32")(raw))
     return outputs

@@ -8,6 +8,7 @@ import tensorflow as tf
 EPSILON = 1e-5  # inside the root (Darknet batchnorm_layer.c); OpenCV has 1e-6, Keras 1e-3
 
 
+@keras.saving.register_keras_serializable("detector")
 @no_type_check  # Keras inspects signatures, which run-time checks would wrap
 class BatchNorm(keras.layers.Layer):
     """`(x - mean) / sqrt(variance + 1e-5) * gamma + beta` over the last axis of [batch, height, width, channels].
@@ -90,3 +91,36 @@ class BatchNorm(keras.layers.Layer):
 def _replicas() -> int:
     context = tf.distribute.get_replica_context()
     return context.num_replicas_in_sync if context else 1  # no context: across replicas, where nothing is trained
+
+
+@keras.saving.register_keras_serializable("detector")
+@no_type_check
+class SharedBatchNorm(BatchNorm):
+    """Batch-norm called by several convolutions in turn, with one set of parameters (Darknet `share_index`).
+
+    Darknet's layers share the place where the forward pass leaves mean and variance for the backward pass, so that all
+    of them are differentiated with those of the last call. So here; with `sync` the gradient is each call's own.
+    """
+
+    def _fused(self, inputs, mean, variance, is_training):
+        if not is_training:
+            return super()._fused(inputs, mean, variance, is_training)
+        outputs, mean, variance = (tf.stop_gradient(x) for x in super()._fused(inputs, mean, variance, is_training))
+        count = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
+        biased = variance * (count - 1.0) / count
+        self._last_call = mean, tf.math.rsqrt(biased + EPSILON)  # read when the backward pass is built, after them all
+
+        @tf.custom_gradient
+        def normalise(values, gamma, beta):
+            def backward(upstream):
+                upstream = tf.cast(upstream, tf.float32)
+                mean, scale = self._last_call
+                normalised = (tf.cast(values, tf.float32) - mean) * scale
+                of_beta = tf.reduce_sum(upstream, [0, 1, 2])
+                of_gamma = tf.reduce_sum(upstream * normalised, [0, 1, 2])
+                of_values = gamma * scale * (upstream - (of_beta + normalised * of_gamma) / count)
+                return tf.cast(of_values, values.dtype), of_gamma, of_beta
+
+            return tf.identity(outputs), backward
+
+        return normalise(inputs, tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)), mean, variance
