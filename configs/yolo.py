@@ -1,12 +1,17 @@
-"""Vocabulary of the YOLO family: model parts, loss, task."""
+"""Vocabulary of the YOLO family: model parts, task. Heads and losses have files of their own."""
 
 from typing import Annotated, Literal
 
 import pydantic
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag
 
+from configs.darknet import DarknetModel
 from configs.data import Data
-from official.core.config import Config, Protocol
+from configs.yolo_heads import YoloHead as YoloHead
+from configs.yolo_heads import YoloLevel as YoloLevel
+from configs.yolo_losses import Loss
+from configs.yolo_losses import YoloLoss as YoloLoss
+from official.core.config import Config, Protocol, type_or
 
 
 class TinyV3Backbone(Config):
@@ -37,38 +42,10 @@ class TinyDecoder(Config):
 Backbone = Annotated[TinyV3Backbone | TinyV4Backbone, Field(discriminator="type")]
 
 
-class YoloLevel(Config):
-    """One detection head. Levels are listed coarsest first, as in Darknet's cfg files."""
-
-    mask: tuple[int, ...] = Field(min_length=1, description="Which of the anchors this head predicts.")
-    scale_x_y: PositiveFloat = 1.0
-
-
-class YoloHead(Config):
-    type: Literal["yolo"] = "yolo"
-    anchors: tuple[tuple[PositiveFloat, PositiveFloat], ...] = Field(
-        description="(width, height) in pixels of input_size."
-    )
-    levels: tuple[YoloLevel, ...] = Field(min_length=1)
-    objectness_prior: float = Field(
-        0.5,
-        gt=0,
-        lt=1,
-        description="Objectness of an untrained network; Darknet 0.5, RetinaNet 0.01: fewer steps lost.",
-    )
-
-    @pydantic.model_validator(mode="after")
-    def _masks_name_anchors(self) -> "YoloHead":
-        for number, level in enumerate(self.levels):
-            wrong = [index for index in level.mask if not 0 <= index < len(self.anchors)]
-            if wrong:
-                raise ValueError(
-                    f"levels[{number}].mask names anchors {wrong}, but there are {len(self.anchors)} anchors (0-based)"
-                )
-        return self
-
-
 class YoloModel(Config):
+    """A network made of parts."""
+
+    type: Literal["parts"] = "parts"
     input_size: tuple[PositiveInt, PositiveInt] = Field(description="(height, width) in pixels, multiples of 32.")
     backbone: Backbone
     decoder: TinyDecoder = TinyDecoder()
@@ -89,25 +66,23 @@ class YoloModel(Config):
         return size
 
 
-class YoloLoss(Config):
-    """The [yolo] loss. Names and defaults are Darknet's (parser.c parse_yolo), but for `gradient`."""
-
-    type: Literal["yolo"] = "yolo"
-    gradient: Literal["true"] = Field("true", description="true: automatic differentiation of the stated loss.")
-    iou_loss: Literal["mse", "iou", "giou", "diou", "ciou"] = "mse"
-    iou_normalizer: NonNegativeFloat = 0.75
-    obj_normalizer: NonNegativeFloat = 1.0
-    cls_normalizer: NonNegativeFloat = 1.0
-    ignore_thresh: float = Field(0.5, ge=0, le=1)
-    iou_thresh: float = Field(
-        1.0, ge=0, le=1, description="Anchors above this IoU with a truth match too; 1: the best only."
-    )
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+# `type` goes without saying where it is parts, and a loss is [yolo]'s.
+Model = Annotated[
+    Annotated[YoloModel, Tag("parts")] | Annotated[DarknetModel, Tag("darknet")], Discriminator(type_or("parts"))
+]
 
 
 class YoloTask(Config):
     type: Literal["yolo"] = "yolo"
-    model: YoloModel
-    loss: YoloLoss = YoloLoss()
+    model: Model
+    loss: Loss = Field(YoloLoss(), description="Of the head's type. A level of the head may have its own.")
     data: Data
     evaluation: Protocol = Protocol()
+
+    @pydantic.model_validator(mode="after")
+    def _loss_is_of_the_head(self) -> "YoloTask":
+        if self.loss.type != self.model.head.type:
+            raise ValueError(
+                f"loss.type is {self.loss.type}, but model.head.type is {self.model.head.type}; expected the same"
+            )
+        return self

@@ -1,0 +1,25 @@
+"""The losses of the YOLO family, by the `type` of the head and its loss.
+
+A loss takes (outputs, truth, head, loss, moment) and returns (scalar, named parts); what it is made of, for a look and
+for comparisons, HEADS returns from the same arguments: cost, delta and targets of each head, in Darknet's semantics.
+"""
+
+from collections.abc import Callable
+
+from losses.detection import detection_heads, detection_loss
+from losses.gaussian_yolo import gaussian_yolo_heads, gaussian_yolo_loss
+from losses.region import region_heads, region_loss
+from losses.yolo import yolo_heads, yolo_loss
+
+LOSSES: dict[str, Callable] = {
+    "yolo": yolo_loss,
+    "gaussian_yolo": gaussian_yolo_loss,
+    "region": region_loss,
+    "detection": detection_loss,
+}
+HEADS: dict[str, Callable] = {
+    "yolo": yolo_heads,
+    "gaussian_yolo": gaussian_yolo_heads,
+    "region": region_heads,
+    "detection": detection_heads,
+}

@@ -18,20 +18,13 @@ from typing import NamedTuple
 import tensorflow as tf
 from jaxtyping import Bool, Float32, Int32
 
-from configs.yolo import YoloLoss
+from configs.yolo_losses import YoloLoss
+from losses.truth import Truth, cells_of, usable
 from modeling.heads.yolo import DecodedLevel, relative_anchors
 from official.vision.boxes import iou
 
 CLASS_PROBABILITY_TO_IGNORE = 0.25
 TRUTHS_AT_ONCE = 50  # bounds the memory of [batch, predictions, truths] overlaps
-
-
-class Truth(NamedTuple):
-    """The objects of each image, padded to a fixed count, in the original's own form."""
-
-    boxes: Float32[tf.Tensor, "batch truths 4"]  # cxcywh relative to the network input, 0..1
-    classes: Int32[tf.Tensor, "batch truths"]  # contiguous, 0-based
-    valid: Bool[tf.Tensor, "batch truths"]  # False: padding, whatever the other fields hold
 
 
 class Targets(NamedTuple):
@@ -59,11 +52,10 @@ def assign(
     input_size: (height, width) in pixels; rules: iou_thresh and ignore_thresh are read. All shapes are static.
     """
     batch, rows, columns, slots, classes = predicted.class_probabilities.shape
-    without_area = tf.reduce_any(truth.boxes[..., 2:] <= 0, axis=-1)  # [batch, truths]
-    usable = truth.valid & ~without_area
-    boxes = tf.where(usable[..., tf.newaxis], truth.boxes, 0.0)
-    cells = _cells(boxes, rows, columns)
-    positive = usable[..., tf.newaxis] & _matches(boxes, anchors, mask, input_size, rules.iou_thresh)
+    taking_part = usable(truth)[..., tf.newaxis]  # [batch, truths, 1]
+    boxes = tf.where(taking_part, truth.boxes, 0.0)
+    cells = cells_of(boxes, rows, columns)
+    positive = taking_part & _matches(boxes, anchors, mask, input_size, rules.iou_thresh)
 
     image = tf.range(batch)[:, tf.newaxis]  # [batch, 1]
     cell = (image * rows + cells[..., 0]) * columns + cells[..., 1]  # [batch, truths]
@@ -93,12 +85,6 @@ def best_overlap(
         some = truths[:, tf.newaxis, start : start + TRUTHS_AT_ONCE]  # [batch, 1, truths, 4]
         best = tf.maximum(best, tf.reduce_max(iou(flat, some), axis=-1))  # [batch, predictions]
     return tf.reshape(best, predicted.shape[:-1])
-
-
-def _cells(boxes: tf.Tensor, rows: int, columns: int) -> tf.Tensor:
-    """(row, column) of each centre, [batch, truths, 2] int32; a centre on the far border belongs to the last cell."""
-    cells = tf.cast(boxes[..., 1::-1] * tf.constant([rows, columns], tf.float32), tf.int32)
-    return tf.clip_by_value(cells, 0, [rows - 1, columns - 1])
 
 
 def _matches(boxes, anchors, mask, input_size, iou_thresh: float) -> tf.Tensor:

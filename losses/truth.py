@@ -1,0 +1,31 @@
+"""The objects of a batch, and the cell of a head's grid that answers for each."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+from jaxtyping import Bool, Float32, Int32
+
+
+class Truth(NamedTuple):
+    """The objects of each image, padded to a fixed count, in the original's own form."""
+
+    boxes: Float32[tf.Tensor, "batch truths 4"]  # cxcywh relative to the network input, 0..1
+    classes: Int32[tf.Tensor, "batch truths"]  # contiguous, 0-based
+    valid: Bool[tf.Tensor, "batch truths"]  # False: padding, whatever the other fields hold
+
+
+def usable(truth: Truth) -> Bool[tf.Tensor, "batch truths"]:
+    """The rows that are no padding and have an area. Darknet's loader lets no smaller box than a pixel pass."""
+    without_area = tf.reduce_any(truth.boxes[..., 2:] <= 0, axis=-1)  # [batch, truths]
+    return truth.valid & ~without_area
+
+
+def cells_of(
+    boxes: Float32[tf.Tensor, "batch truths 4"], rows: int, columns: int
+) -> Int32[tf.Tensor, "batch truths 2"]:
+    """(row, column) of each cxcywh box's centre, always in range.
+
+    A centre on the far border belongs to the last cell (Darknet: to a cell that is not there).
+    """
+    cells = tf.cast(boxes[..., 1::-1] * tf.constant([rows, columns], tf.float32), tf.int32)
+    return tf.clip_by_value(cells, 0, [rows - 1, columns - 1])
