@@ -1,0 +1,112 @@
+"""Vocabulary of the CenterNet family: model parts, loss. Names and defaults are the original's (lib/opts.py)."""
+
+from typing import Annotated, Literal
+
+import pydantic
+from pydantic import Field, NonNegativeFloat, PositiveInt
+
+from official.core.config import Config
+
+
+class ResNetBackbone(Config):
+    """ResNet; features at strides 4, 8, 16 and 32."""
+
+    type: Literal["resnet"] = "resnet"
+    depth: Literal[18, 34, 50, 101, 152] = 18
+
+
+class DlaBackbone(Config):
+    """DLA-34; features at strides 4, 8, 16 and 32."""
+
+    type: Literal["dla34"] = "dla34"
+
+
+class HourglassBackbone(Config):
+    """Stacked hourglass, by default Hourglass-104; each stack has heads of its own, of which the last is decoded."""
+
+    type: Literal["hourglass"] = "hourglass"
+    stacks: PositiveInt = 2
+    dims: tuple[PositiveInt, ...] = Field(
+        (256, 256, 384, 384, 384, 512), min_length=2, description="Channels at stride 4 and each half of it."
+    )
+    modules: tuple[PositiveInt, ...] = Field((2, 2, 2, 2, 2, 4), description="Residual blocks at each of them.")
+    pre: PositiveInt = Field(128, description="Channels of the first convolution, at stride 2.")
+    cnv_dim: PositiveInt = Field(256, description="Channels that the heads read.")
+
+    @pydantic.model_validator(mode="after")
+    def _a_module_for_each_dim(self) -> "HourglassBackbone":
+        if len(self.modules) != len(self.dims):
+            raise ValueError(
+                f"modules has {len(self.modules)} numbers, dims {len(self.dims)}; there is one for each size"
+            )
+        return self
+
+
+class DeconvDecoder(Config):
+    """Transposed convolutions from stride 32 to 4; ResDCN has (256, 128, 64) and is deformable."""
+
+    type: Literal["deconv"] = "deconv"
+    filters: tuple[PositiveInt, PositiveInt, PositiveInt] = (256, 256, 256)
+    deformable: bool = Field(False, description="A deformable convolution before each of them.")
+
+
+class DlaUpDecoder(Config):
+    """DLA's iterative aggregation with deformable convolutions, from strides 4 to 32."""
+
+    type: Literal["dla_up"] = "dla_up"
+
+
+class CenterNetHead(Config):
+    type: Literal["centernet"] = "centernet"
+    head_conv: PositiveInt = Field(64, description="Channels of each head's 3x3; 256 with DLA, dims[0] with hourglass.")
+    cat_spec_wh: bool = Field(False, description="A width and height for each class, instead of one for all.")
+    reg_offset: bool = Field(True, description="Whether there is an offset head; without it, centres are at 0.5.")
+    K: PositiveInt = Field(100, description="Peaks of an image that are decoded.")
+
+
+DECODERS = {"resnet": "deconv", "dla34": "dla_up", "hourglass": None}  # which decoder each backbone has
+
+
+class CenterNetModel(Config):
+    input_size: tuple[PositiveInt, PositiveInt] = Field(
+        description="(height, width) in pixels, multiples of 32; with hourglass of 4 for each time it is halved."
+    )
+    backbone: Annotated[ResNetBackbone | DlaBackbone | HourglassBackbone, Field(discriminator="type")]
+    decoder: Annotated[DeconvDecoder | DlaUpDecoder, Field(discriminator="type")] | None = Field(
+        None, description="deconv for resnet, dla_up for dla34, none for hourglass."
+    )
+    head: CenterNetHead = CenterNetHead()
+    norm: Literal["local", "sync"] = Field(
+        "local", description="Batch-norm statistics of a replica (the original's), or of all replicas."
+    )
+    norm_momentum: float = Field(0.9, gt=0, lt=1, description="Share of the old moving statistics (PyTorch's 0.1).")
+
+    @property
+    def coarsest_stride(self) -> int:
+        backbone = self.backbone
+        return 4 * 2 ** (len(backbone.dims) - 1) if isinstance(backbone, HourglassBackbone) else 32
+
+    @pydantic.model_validator(mode="after")
+    def _parts_fit(self) -> "CenterNetModel":
+        wanted, given = DECODERS[self.backbone.type], self.decoder.type if self.decoder else None
+        if given != wanted:
+            raise ValueError(
+                f"backbone {self.backbone.type} goes with decoder {wanted or 'null'}, got {given or 'null'}"
+            )
+        if any(side % self.coarsest_stride for side in self.input_size):
+            raise ValueError(
+                f"input_size (height, width) must be multiples of {self.coarsest_stride}, the coarsest stride; got"
+                f" {self.input_size}"
+            )
+        return self
+
+
+class CenterNetLoss(Config):
+    type: Literal["centernet"] = "centernet"
+    hm_weight: NonNegativeFloat = 1.0
+    wh_weight: NonNegativeFloat = 0.1
+    off_weight: NonNegativeFloat = 1.0
+    reg_loss: Literal["l1", "sl1"] = Field("l1", description="Of size and offset; sl1: smooth L1, summed over x and y.")
+    dense_wh: bool = Field(
+        False, description="Sizes are asked for wherever an object was drawn, not at its centre only."
+    )

@@ -1,0 +1,67 @@
+"""DLA-34, deep layer aggregation (CenterNet lib/models/networks/pose_dla_dcn.py; Yu et al. 2018)."""
+
+import keras
+
+from configs.centernet import DlaBackbone
+from modeling.layers.pooling import MaxPool
+from modeling.layers.torch_blocks import TorchStyle, add_relu, convolution_norm, relu
+
+CHANNELS = (16, 32, 64, 128, 256, 512)
+DEPTH_OF_TREES = {2: 1, 3: 2, 4: 2, 5: 1}  # by level
+
+
+def dla34(image: keras.KerasTensor, config: DlaBackbone, style: TorchStyle) -> dict[int, keras.KerasTensor]:
+    """Features by stride (1 to 32) of an image [batch, height, width, 3]; the sides are multiples of 32."""
+    x = image
+    for level, size, stride in (("base_layer", 7, 1), ("level0", 3, 1), ("level1", 3, 2)):
+        filters, name = CHANNELS[level == "level1"], f"backbone_base.{level}"
+        x = convolution_norm(x, filters, size, stride, name=f"{name}.0", norm=f"{name}.1", style=style)
+        x = relu(x, f"{name}.2")
+    features = {}
+    for level, depth in DEPTH_OF_TREES.items():
+        children = () if level == 2 else (_halved(x, f"backbone_base.level{level}"),)
+        x = _tree(x, depth, CHANNELS[level], 2, f"backbone_base.level{level}", style, children)
+        features[2**level] = x
+    return features
+
+
+def _halved(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    return MaxPool(2, 2, 0, name=f"{name}.downsample")(x)
+
+
+def _tree(
+    x: keras.KerasTensor,
+    depth: int,
+    filters: int,
+    stride: int,
+    name: str,
+    style: TorchStyle,
+    children: tuple[keras.KerasTensor, ...] = (),
+) -> keras.KerasTensor:
+    """Two trees one after the other, or two blocks; all that came before meets in the root of the last one.
+
+    The original has a `project` in every tree that changes the channels, and uses only those of the innermost.
+    """
+    if depth > 1:
+        first = _tree(x, depth - 1, filters, stride, f"{name}.tree1", style)
+        return _tree(first, depth - 1, filters, 1, f"{name}.tree2", style, (*children, first))
+    residual = x
+    if stride > 1:  # a child is already there where the level's own input is one
+        residual = children[0] if children else _halved(x, name)
+    if x.shape[-1] != filters:
+        names = {"name": f"{name}.project.0", "norm": f"{name}.project.1"}
+        residual = convolution_norm(residual, filters, 1, **names, style=style)
+    first = _block(x, residual, filters, stride, f"{name}.tree1", style)
+    second = _block(first, first, filters, 1, f"{name}.tree2", style)
+    joined = keras.layers.Concatenate(name=f"{name}.root_join")([second, first, *children])
+    x = convolution_norm(joined, filters, 1, name=f"{name}.root.conv", norm=f"{name}.root.bn", style=style)
+    return relu(x, f"{name}.root")
+
+
+def _block(
+    x: keras.KerasTensor, residual: keras.KerasTensor, filters: int, stride: int, name: str, style: TorchStyle
+) -> keras.KerasTensor:
+    y = convolution_norm(x, filters, 3, stride, name=f"{name}.conv1", norm=f"{name}.bn1", style=style)
+    y = relu(y, f"{name}.relu1")
+    y = convolution_norm(y, filters, 3, name=f"{name}.conv2", norm=f"{name}.bn2", style=style)
+    return add_relu(y, residual, name)

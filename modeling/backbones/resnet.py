@@ -1,0 +1,55 @@
+"""ResNet as CenterNet has it (lib/models/networks/msra_resnet.py; He et al. 2015), the stride in a bottleneck's 3x3."""
+
+import keras
+
+from configs.centernet import ResNetBackbone
+from modeling.layers.pooling import MaxPool
+from modeling.layers.torch_blocks import TorchStyle, add_relu, convolution_norm, relu
+
+# depth -> (whether blocks are bottlenecks, blocks of each stage)
+DEPTHS = {
+    18: (False, (2, 2, 2, 2)),
+    34: (False, (3, 4, 6, 3)),
+    50: (True, (3, 4, 6, 3)),
+    101: (True, (3, 4, 23, 3)),
+    152: (True, (3, 8, 36, 3)),
+}
+
+
+def resnet(image: keras.KerasTensor, config: ResNetBackbone, style: TorchStyle) -> dict[int, keras.KerasTensor]:
+    """Features by stride (4, 8, 16, 32) of an image [batch, height, width, 3]; the sides are multiples of 32."""
+    bottlenecks, stages = DEPTHS[config.depth]
+    x = convolution_norm(image, 64, 7, 2, name="backbone_conv1", norm="backbone_bn1", style=style)
+    x = MaxPool(3, 2, name="backbone_maxpool")(relu(x, "backbone_relu"))
+    features = {}
+    for number, blocks in enumerate(stages):
+        for block in range(blocks):
+            stride = 2 if number and not block else 1
+            name = f"backbone_layer{number + 1}.{block}"
+            x = (_bottleneck if bottlenecks else _basic)(x, 64 * 2**number, stride, name, style)
+        features[4 * 2**number] = x
+    return features
+
+
+def _basic(x: keras.KerasTensor, filters: int, stride: int, name: str, style: TorchStyle) -> keras.KerasTensor:
+    y = convolution_norm(x, filters, 3, stride, name=f"{name}.conv1", norm=f"{name}.bn1", style=style)
+    y = relu(y, f"{name}.relu1")
+    y = convolution_norm(y, filters, 3, name=f"{name}.conv2", norm=f"{name}.bn2", style=style)
+    return add_relu(y, _shortcut(x, filters, stride, name, style), name)
+
+
+def _bottleneck(x: keras.KerasTensor, filters: int, stride: int, name: str, style: TorchStyle) -> keras.KerasTensor:
+    y = convolution_norm(x, filters, 1, name=f"{name}.conv1", norm=f"{name}.bn1", style=style)
+    y = relu(y, f"{name}.relu1")
+    y = convolution_norm(y, filters, 3, stride, name=f"{name}.conv2", norm=f"{name}.bn2", style=style)
+    y = relu(y, f"{name}.relu2")
+    y = convolution_norm(y, 4 * filters, 1, name=f"{name}.conv3", norm=f"{name}.bn3", style=style)
+    return add_relu(y, _shortcut(x, 4 * filters, stride, name, style), name)
+
+
+def _shortcut(x: keras.KerasTensor, filters: int, stride: int, name: str, style: TorchStyle) -> keras.KerasTensor:
+    """The input itself, or its 1x1 convolution where the shape changes."""
+    if stride == 1 and x.shape[-1] == filters:
+        return x
+    names = {"name": f"{name}.downsample.0", "norm": f"{name}.downsample.1"}
+    return convolution_norm(x, filters, 1, stride, **names, style=style)

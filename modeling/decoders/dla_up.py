@@ -1,0 +1,37 @@
+"""DLA's iterative upsampling with deformable convolutions (CenterNet lib/models/networks/pose_dla_dcn.py)."""
+
+import keras
+
+from configs.centernet import DlaUpDecoder
+from modeling.layers.deformable import DeformableConvolution
+from modeling.layers.torch_blocks import BilinearUp, TorchStyle, normalised, relu
+
+
+def dla_up_decoder(
+    features: dict[int, keras.KerasTensor], config: DlaUpDecoder, style: TorchStyle
+) -> keras.KerasTensor:
+    """[batch, height / 4, width / 4, channels of stride 4] from features by stride (4, 8, 16 and 32)."""
+    levels = [features[stride] for stride in (4, 8, 16, 32)]
+    results = []
+    for number, start in enumerate((2, 1, 0)):
+        levels[start:] = _aggregate(levels[start:], f"decoder_dla_up.ida_{number}", style)
+        results.append(levels[-1])
+    return _aggregate(results[::-1], "decoder_ida_up", style)[-1]
+
+
+def _aggregate(maps: list[keras.KerasTensor], name: str, style: TorchStyle) -> list[keras.KerasTensor]:
+    """Each map brought to the first one's size and channels, and merged with the one before it."""
+    results, (rows, filters) = [maps[0]], maps[0].shape[1::2]
+    for number, x in enumerate(maps[1:], start=1):
+        factor = rows // x.shape[1]
+        x = _deformable(x, filters, f"{name}.proj_{number}", style)
+        x = BilinearUp(factor, name=f"{name}.up_{number}")(x)
+        x = keras.layers.Add(name=f"{name}.sum_{number}")([x, results[-1]])
+        results.append(_deformable(x, filters, f"{name}.node_{number}", style))
+    return results
+
+
+def _deformable(x: keras.KerasTensor, filters: int, name: str, style: TorchStyle) -> keras.KerasTensor:
+    convolution = f"{name}.conv"
+    x = DeformableConvolution(filters, seed=style.seed_of(convolution), name=convolution)(x)
+    return relu(normalised(x, convolution, f"{name}.actf.0", style), f"{name}.actf")
