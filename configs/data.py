@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from official.core.config import Config
+from official.core.config import Config, Duration
 
 
 class CocoSource(Config):
@@ -23,7 +23,15 @@ class VocSource(Config):
     split: str
 
 
-Source = Annotated[CocoSource | VocSource, Field(discriminator="type")]
+class DarknetSource(Config):
+    """Darknet's own: the images of a list that a `.data` file names, a label file for each; see its reader."""
+
+    type: Literal["darknet"] = "darknet"
+    data: str = Field(description="The .data file, with `train`, `valid` and `names`.")
+    split: Literal["train", "valid"]
+
+
+Source = Annotated[CocoSource | VocSource | DarknetSource, Field(discriminator="type")]
 
 
 class Augmentation(Config):
@@ -31,9 +39,12 @@ class Augmentation(Config):
 
     flip: bool = True
     jitter: float = Field(0.0, ge=0, lt=1, description="Each edge moves by up to this fraction of the image's side.")
+    resize: float = Field(
+        1.0, gt=0, description="Objects become up to this many times larger or smaller; below 1: smaller only."
+    )
     hue: float = Field(0.0, ge=0, le=0.5, description="Hue is shifted by up to +-this fraction of the colour circle.")
-    saturation: float = Field(1.0, ge=1, description="Saturation is multiplied or divided by up to this.")
-    exposure: float = Field(1.0, ge=1, description="Value (of HSV) is multiplied or divided by up to this.")
+    saturation: float = Field(1.0, gt=0, description="Saturation is multiplied or divided by up to this.")
+    exposure: float = Field(1.0, gt=0, description="Value (of HSV) is multiplied or divided by up to this.")
 
 
 class Split(Config):
@@ -48,9 +59,23 @@ class Split(Config):
     threads: PositiveInt | None = Field(None, description="Parallel decoders; none: chosen by tf.data.")
 
 
+class MultiScale(Config):
+    """Training at several input sizes in turn, all multiples of 32 (Darknet's random=1); evaluation keeps to one."""
+
+    coefficient: float = Field(1.4, gt=1, description="From input_size / this to one stride above input_size * this.")
+    every: Duration = Field(Duration(steps=10), description="How long training stays at one size.")
+    sizes: Literal["all"] | Annotated[int, Field(ge=2)] = Field(
+        5, description="So many of the sizes in that range are compiled, evenly spread."
+    )
+    largest_from: Duration | None = Field(
+        None, description="Largest size only from here on, for batch-norm's statistics (Darknet: the last 100 steps)."
+    )
+
+
 class TrainSplit(Split):
     max_boxes: PositiveInt = Field(100, description="Boxes are padded to this many; an image with more is reported.")
     augmentation: Augmentation | None = None
+    multi_scale: MultiScale | None = None
 
 
 class Data(Config):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
-from jaxtyping import Bool, Float64, Int32, Int64
+from jaxtyping import Bool, Float32, Float64, Int32, Int64
 
 from official.core.errors import UserError
 
@@ -20,11 +20,15 @@ class Annotations:
     Attributes:
         where: annotation file or folder, for messages.
         image_sizes: (height, width) in pixels; (0, 0) where the annotation does not say.
-        boxes: x, y, width, height in pixels from the upper left corner; NaN where a number is missing or is none.
+        boxes: x, y, width, height in pixels from the upper left corner; NaN where a number is missing or is none. A
+            source of relative boxes leaves them to the door, which knows the images' sizes.
         areas: in pixels, for the size classes of COCO's evaluation; NaN where the annotation does not say.
         ignored: boxes that evaluation neither rewards nor punishes (COCO: crowd, VOC: difficult).
         trained: boxes that training sees.
         category_ids: the data set's own id of each class, in the order of the configured classes.
+        relative: centre x, centre y, width, height relative to the image, where that is what the source states.
+        malformed: (image id, message with file and line) of each entry that is no box at all.
+        unlabelled: images that have no annotation file, where an image may have none.
     """
 
     where: str
@@ -38,6 +42,9 @@ class Annotations:
     ignored: Bool[np.ndarray, " boxes"]
     trained: Bool[np.ndarray, " boxes"]
     category_ids: tuple[int, ...]
+    relative: Float32[np.ndarray, "boxes 4"] | None = None
+    malformed: tuple[tuple[int, str], ...] = ()
+    unlabelled: tuple[int, ...] = ()
 
 
 def read_bytes(path: str, what: str) -> bytes:
@@ -61,6 +68,14 @@ def as_number(value: object) -> float:
         return float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return float("nan")
+
+
+def pixels_of(
+    relative: Float32[np.ndarray, "boxes 4"], image_sizes: Int32[np.ndarray, "boxes 2"]
+) -> Float64[np.ndarray, "boxes 4"]:
+    """Centre x, centre y, width, height relative to images of (height, width) -> x, y, width, height in pixels."""
+    x, y, width, height = relative.astype(np.float64).T
+    return np.stack([x - width / 2, y - height / 2, width, height], axis=1) * np.tile(image_sizes[:, ::-1], 2)
 
 
 def clip_boxes(

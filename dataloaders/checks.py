@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
-from dataloaders.annotations import Annotations, DataError, clip_boxes
+from dataloaders.annotations import Annotations, DataError, clip_boxes, pixels_of
 from dataloaders.image_files import ImageLook, look_at_image
 from official.core.progress import track
 
@@ -25,6 +25,7 @@ KINDS = {
     "truncated_image": ("the image file ends before its end mark", "image dropped"),
     "wrong_image_size": ("the image file has another size than its annotation states", "image dropped"),
     "duplicate_image": ("the image's id or file came before", "later image dropped"),
+    "malformed_line": ("the line is no box", "line dropped"),
     "unknown_image": ("the box names an image id that is not listed", "box dropped"),
     "unknown_category": ("the box's category is not in data.classes", "box dropped"),
     "non_finite_box": ("the box is not four finite numbers", "box dropped"),
@@ -33,7 +34,9 @@ KINDS = {
     "outside_box": ("the box lies entirely outside its image", "box dropped"),
     "partly_outside_box": ("the box reaches more than 1 pixel beyond its image", "box clipped to the image"),
     "too_many_boxes": ("the image has more boxes than max_boxes", "training sees the first max_boxes only"),
+    "no_label_file": ("the image has no label file", "image kept, as one without objects"),
 }
+NOT_FATAL = frozenset({"no_label_file"})  # reported, whatever `on_bad` says
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,8 @@ def check(
     sizes = np.array([look.size for look in looks], np.int32).reshape(-1, 2)
     sizes = np.where(found.image_sizes > 0, found.image_sizes, sizes).astype(np.int32)
     image_of_box = rows_of_images(found)
+    if found.relative is not None:
+        found = replace(found, boxes=pixels_of(found.relative, np.maximum(sizes, 1)[image_of_box]))
     class_of_label = {name: number for number, name in enumerate(classes)}
     box_classes = np.array([class_of_label.get(label, -1) for label in found.labels], np.int32)
     box_kinds = _box_kinds(found, image_of_box, box_classes, sizes)
@@ -120,7 +125,7 @@ def check(
     most = len(found.labels) if max_boxes is None else max_boxes
     trained, crowded = _first_of_each_image(found.trained & keep_box, image_of_box, most)
     report = _report(found, image_kinds, box_kinds, crowded, keep_image, keep_box)
-    if report.findings and on_bad == "fail":
+    if on_bad == "fail" and any(finding.kind not in NOT_FATAL for finding in report.findings):
         raise DataError(_failure(report))
     if not keep_image.any():
         raise DataError(f"{found.where}: no image is left to read\n{report}")
@@ -200,12 +205,17 @@ def _report(found, image_kinds, box_kinds, crowded, keep_image, keep_box) -> Rep
         ids = np.concatenate([found.image_ids[image_kinds == kind], found.box_image_ids[box_kinds == kind]])
         if kind == "too_many_boxes":
             ids = found.image_ids[crowded]
+        if kind == "malformed_line":
+            ids = np.array([image_id for image_id, _ in found.malformed], np.int64)
+        if kind == "no_label_file":
+            ids = np.array(found.unlabelled, np.int64)
         if len(ids):
             images = tuple(dict.fromkeys(ids.tolist()))
             names = tuple(_file_name(found, image_id) for image_id in images[:_SHOWN_IDS])
-            findings.append(Finding(kind, len(ids), images, names, _unknown_labels(found, box_kinds, kind)))
+            findings.append(Finding(kind, len(ids), images, names, _detail(found, box_kinds, kind)))
     kept = int(keep_image.sum()), int(keep_box.sum())
-    return Report(found.where, len(found.image_ids), len(found.labels), *kept, tuple(findings))
+    boxes = len(found.labels) + len(found.malformed)
+    return Report(found.where, len(found.image_ids), boxes, *kept, tuple(findings))
 
 
 def _file_name(found: Annotations, image_id: int) -> str:
@@ -213,7 +223,10 @@ def _file_name(found: Annotations, image_id: int) -> str:
     return os.path.basename(found.image_paths[rows[0]]) if len(rows) else ""
 
 
-def _unknown_labels(found: Annotations, box_kinds: np.ndarray, kind: str) -> str:
+def _detail(found: Annotations, box_kinds: np.ndarray, kind: str) -> str:
+    """Which categories are unknown, or what the first malformed lines are."""
+    if kind == "malformed_line":
+        return ": " + "; ".join(message for _, message in found.malformed[:_SHOWN_IDS])
     if kind != "unknown_category":
         return ""
     counts = Counter(found.labels[number] for number in np.flatnonzero(box_kinds == kind))
@@ -221,8 +234,9 @@ def _unknown_labels(found: Annotations, box_kinds: np.ndarray, kind: str) -> str
 
 
 def _failure(report: Report) -> str:
-    faults = "\n".join(f"  {finding}" for finding in report.findings)
-    remedies = ", ".join(dict.fromkeys(KINDS[finding.kind][1] for finding in report.findings))
+    fatal = [finding for finding in report.findings if finding.kind not in NOT_FATAL]
+    faults = "\n".join(f"  {finding}" for finding in fatal)
+    remedies = ", ".join(dict.fromkeys(KINDS[finding.kind][1] for finding in fatal))
     return (
         f"{report.where}: the data has faults:\n{faults}\n"
         f"Repair them, or set `on_bad: skip` on this split ({remedies}); `on_bad: fail` is in force."
@@ -253,4 +267,5 @@ def _kept(
         labels=[found.labels[row] for row in order],
         ignored=found.ignored[order],
         trained=found.trained[order],
+        relative=None if found.relative is None else found.relative[order],
     )

@@ -3,8 +3,9 @@
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -12,7 +13,7 @@ import tensorflow as tf
 from official.core.config import Protocol
 from official.core.errors import UserError
 from official.vision.detect import Decode, detect
-from official.vision.resize import decode_image, resize_image
+from official.vision.resize import decode_image, pixel_type, resize_image
 
 METADATA_FILE = "detector.json"
 FORMAT = 1
@@ -100,21 +101,23 @@ def _refuse_foreign(directory: Path) -> None:
 def _build_signatures(
     model: keras.Model, decode: Decode, protocol: Protocol, input_size: tuple[int, int]
 ) -> tuple[tf.Module, dict[str, tf.types.experimental.ConcreteFunction]]:
+    network = _with_constants(model, input_size)
+
     def name_outputs(resized: tf.Tensor, image_sizes: tf.Tensor) -> dict[str, tf.Tensor]:
-        found = detect(model, decode, resized, image_sizes, protocol, input_size)
+        found = detect(network, decode, resized, image_sizes, protocol, input_size)
         pixels = tf.cast(tf.tile(image_sizes, [1, 2]), tf.float32)[:, tf.newaxis, :]  # [batch, 1, 4]
         return {
-            "detection_boxes": found.boxes * pixels,
+            "detection_boxes": tf.clip_by_value(found.boxes, 0.0, 1.0) * pixels,
             "detection_scores": found.scores,
             "detection_classes": found.classes,
             "num_detections": tf.reduce_sum(tf.cast(found.valid, tf.int32), axis=-1),  # [batch]
         }
 
+    resized_spec = tf.TensorSpec([*input_size, 3], pixel_type(protocol))
+
     def of_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
         resized = tf.map_fn(
-            lambda image: resize_image(image, input_size, protocol),
-            images,
-            fn_output_signature=tf.TensorSpec([*input_size, 3], tf.uint8),
+            lambda image: resize_image(image, input_size, protocol), images, fn_output_signature=resized_spec
         )
         shape = tf.shape(images)
         return name_outputs(resized, tf.tile(shape[tf.newaxis, 1:3], [shape[0], 1]))  # sizes [batch, 2]
@@ -124,24 +127,39 @@ def _build_signatures(
             image = decode_image(encoded)
             return resize_image(image, input_size, protocol), tf.shape(image)[:2]
 
-        specs = (tf.TensorSpec([*input_size, 3], tf.uint8), tf.TensorSpec([2], tf.int32))
+        specs = (resized_spec, tf.TensorSpec([2], tf.int32))
         return name_outputs(*tf.map_fn(prepare, contents, fn_output_signature=specs))
 
     def of_input(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        boxes, scores = decode(model(images, training=False))
+        boxes, scores = decode(network(images, training=False))
         return {"boxes": boxes, "scores": scores}
 
-    module = tf.Module()
-    module.weights = [variable.value for variable in model.variables]  # what the graphs read, found by the saver
     inputs = {
         "serving_default": (of_images, tf.TensorSpec([None, None, None, 3], tf.uint8, "images")),
         "encoded": (of_contents, tf.TensorSpec([None], tf.string, "contents")),
         "raw": (of_input, tf.TensorSpec([None, *input_size, 3], tf.float32, "images")),
     }
-    return module, {
+    return tf.Module(), {
         name: tf.function(function, autograph=False).get_concrete_function(spec)
         for name, (function, spec) in inputs.items()
     }
+
+
+def _with_constants(model: keras.Model, input_size: tuple[int, int]) -> Callable[..., Any]:
+    """The network for inference with its weights as constants, one function for all signatures.
+
+    TensorFlow lays a constant kernel out for the processor once, a variable's anew at each call.
+    """
+    weights = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
+    others = [keras.ops.convert_to_numpy(variable) for variable in model.non_trainable_variables]
+
+    def call(images: tf.Tensor) -> Any:
+        constants = [[tf.constant(value) for value in values] for values in (weights, others)]
+        return model.stateless_call(*constants, images, training=False)[0]
+
+    spec = tf.TensorSpec([None, *input_size, 3], tf.float32, "images")
+    concrete = tf.function(call, autograph=False).get_concrete_function(spec)
+    return lambda images, training: concrete(images)
 
 
 def _describe(

@@ -1,5 +1,6 @@
 """What the doors do: train, evaluate, watch. Each is one call with an experiment and a run folder."""
 
+import os
 import sys
 from typing import Any
 
@@ -19,7 +20,8 @@ from official.core.checkpoint import (
 from official.core.config import Runtime
 from official.core.config_io import dump_config
 from official.core.distribution import Placement, place, place_locally
-from official.core.evaluation import Evaluation, new_checkpoints
+from official.core.evaluation import Evaluation, Scorer, new_checkpoints
+from official.core.initialise import find_weights
 from official.core.task import Task
 from official.core.trainer import Run
 from tasks import TASKS
@@ -46,9 +48,21 @@ def train(experiment: Experiment, directory: str, evaluate: bool) -> dict[str, A
 
 
 def evaluate(experiment: Experiment, checkpoint: str, directory: str) -> dict[str, Any]:
-    """Scores one checkpoint (or the best of a run folder); writes metrics.json and detections.json into `directory`."""
-    path = find_checkpoint(checkpoint)
-    metrics = local_evaluation(experiment, directory)(path)
+    """Scores one checkpoint (or a run's best), or file of weights; writes metrics.json and detections.json."""
+    path = find_weights(checkpoint)
+    placement = set_up_locally(experiment)
+    metrics = Evaluation(build_task(experiment), directory, placement.strategy)(path)
+    report(metrics, experiment)
+    return metrics
+
+
+def evaluate_to_file(experiment: Experiment, weights: str, path: str) -> dict[str, Any]:
+    """Scores one checkpoint or file of weights; writes metrics and protocol to `path`, and `path`.detections.json."""
+    placement = set_up_locally(experiment)
+    tf.io.gfile.makedirs(os.path.dirname(path) or ".")
+    metrics, evaluator, _ = Scorer(build_task(experiment), placement.strategy).score(find_weights(weights))
+    evaluator.save_detections(f"{path}.detections.json")
+    write_json(path, metrics)
     report(metrics, experiment)
     return metrics
 
@@ -58,7 +72,8 @@ def watch(experiment: Experiment, run_directory: str, directory: str, timeout: f
 
     The best so far is recorded in the run's folder, where the training job keeps it.
     """
-    evaluation = local_evaluation(experiment, directory)
+    placement = set_up_locally(experiment)
+    evaluation = Evaluation(build_task(experiment), directory, placement.strategy)
     folder, metric, count = (
         CheckpointFolder(f"{run_directory}/checkpoints"),
         experiment.trainer.checkpoint.best_metric,
@@ -80,11 +95,11 @@ def watch(experiment: Experiment, run_directory: str, directory: str, timeout: f
     return count
 
 
-def local_evaluation(experiment: Experiment, directory: str) -> Evaluation:
-    """Evaluation on this machine's GPU or CPU: a TPU belongs to the training job."""
+def set_up_locally(experiment: Experiment) -> Placement:
+    """For evaluation and export on this machine's GPU or CPU: a TPU belongs to the training job."""
     placement = place_locally(experiment.runtime)
     set_up(experiment.runtime, placement)
-    return Evaluation(build_task(experiment), directory, placement.strategy)
+    return placement
 
 
 def set_up(runtime: Runtime, placement: Placement) -> None:

@@ -11,21 +11,23 @@ import tensorflow as tf
 from configs.yolo import YoloTask
 from dataloaders.augment.colour import apply_colour
 from dataloaders.batch import EvalBatch, TrainBatch
+from dataloaders.multi_scale import SizePlan, plan_sizes
 from dataloaders.pictures import picture_of, picture_of_detections
 from dataloaders.pipeline import check_eval_files, check_train_files, eval_dataset, train_dataset
 from dataloaders.sources import DetectionDataset, open_source
-from losses.yolo import yolo_loss
-from losses.yolo_assignment import Truth
-from modeling.detector import build_detector, build_folded, fold_into
-from modeling.heads.yolo import decode
-from official.core.task import Scalars, Shard
+from losses import LOSSES
+from losses.truth import Truth
+from modeling.detector import fold_into
+from modeling.heads import DECODERS
+from official.core.task import Loaded, Moment, Scalars, Shard
 from official.vision.detect import detect
 from official.vision.evaluator import CocoEvaluator
 from official.vision.nms import Detections
+from tasks import networks
 
 
 class Yolo:
-    """YOLOv3-tiny, YOLOv4-tiny and their kin. `config` is the experiment's `task`, `seed` its `runtime.seed`."""
+    """YOLOv1 to v4 and their kin. `config` is the experiment's `task`, `seed` its `runtime.seed`."""
 
     def __init__(self, config: YoloTask, seed: int) -> None:
         self.config, self.seed = config, seed
@@ -56,15 +58,35 @@ class Yolo:
             "category_ids": list(data.category_ids),
             "classes": list(data.class_names),
             "model": self.config.model.model_dump(mode="json"),
+            **networks.facts(self.config.model),
         }
 
     def build_model(self) -> keras.Model:
-        return build_detector(self.config.model, len(self.config.data.classes), self.seed)
+        size = (None, None) if self.config.data.train.multi_scale else self.config.model.input_size
+        return networks.build(self.config.model, len(self.config.data.classes), self.seed, size)
 
-    def train_inputs(self, start_step: int, shard: Shard) -> tf.data.Dataset:
-        split, model = self.config.data.train, self.config.model
+    def load_weights(self, model: keras.Model, path: str) -> Loaded:
+        return networks.load(self.config.model, len(self.config.data.classes), model, path)
+
+    @cached_property
+    def size_plan(self) -> SizePlan:
+        """Which input size each training step uses."""
+        split, size = self.config.data.train, self.config.model.input_size
+        return plan_sizes(
+            size, split.multi_scale, self.seed, lambda d: d.in_steps(self.batch_size, self.examples_per_epoch)
+        )
+
+    @property
+    def input_sizes(self) -> tuple[tuple[int, int], ...]:
+        return self.size_plan.sizes
+
+    def input_size_at(self, step: int) -> tuple[int, int]:
+        return self.size_plan.at(step)
+
+    def train_inputs(self, start_step: int, shard: Shard, input_size: tuple[int, int]) -> tf.data.Dataset:
+        split, steps = self.config.data.train, self.size_plan.steps(start_step, input_size)
         return train_dataset(
-            self.train_data, split, model.input_size, self.config.evaluation, "cxcywh", self.seed, start_step, shard
+            self.train_data, split, input_size, self.config.evaluation, "cxcywh", self.seed, steps, shard
         )
 
     def example_name(self, example_id: int) -> str:
@@ -85,16 +107,17 @@ class Yolo:
         images, boxes = apply_colour(batch)
         return images, Truth(boxes, tf.cast(batch.classes, tf.int32), batch.valid)
 
-    def loss(self, outputs: Sequence[tf.Tensor], labels: Truth) -> tuple[tf.Tensor, Scalars]:
-        model = self.config.model
-        return yolo_loss(outputs, labels, model.head, self.config.loss, model.input_size)
+    def loss(self, outputs: Sequence[tf.Tensor], labels: Truth, moment: Moment) -> tuple[tf.Tensor, Scalars]:
+        return LOSSES[self.config.loss.type](outputs, labels, self.config.model.head, self.config.loss, moment)
 
-    def decode(self, outputs: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    def decode(self, outputs: tf.Tensor | Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """Network outputs to (boxes yxyx relative to the network input [b, n, 4], scores [b, n, classes])."""
-        return decode(outputs, self.config.model.head, self.config.model.input_size)
+        outputs = tf.nest.flatten(outputs)  # Keras hands out a lone output without its list
+        model = self.config.model
+        return DECODERS[model.head.type](outputs, model.head, model.input_size)
 
     def build_inference_model(self) -> keras.Model:
-        return build_folded(self.config.model, len(self.config.data.classes))
+        return networks.build_for_inference(self.config.model, len(self.config.data.classes))
 
     def fold(self, trained: keras.Model, inference: keras.Model) -> None:
         fold_into(inference, trained)

@@ -1,11 +1,14 @@
 """The doors as a user meets them: exit codes and messages without a traceback."""
 
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.tasks.darknet_files import write_project
 
 ROOT = Path(__file__).parents[1]
 
@@ -64,3 +67,50 @@ def test_a_broken_installation_is_one_line(tmp_path, remove, add, message):
         done = run("-S", "train.py", folder=tmp_path, PYTHONPATH="")  # -S: without the installed packages
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1 and message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("train.py", "--darknet", "none.cfg", "--data", "none.data", "--model_dir", "{}"),
+            "none.cfg: cannot read the cfg",
+        ),
+        (("train.py", "--darknet", "none.cfg", "--model_dir", "{}"), "--darknet and --data go together"),
+        (("evaluate.py", "--darknet", "none.cfg", "--weights", "x.weights"), "--darknet needs --weights and --json"),
+        (
+            ("export.py", "--darknet", "none.cfg", "--weights", "x.weights", "--output", "{}"),
+            "none.cfg: cannot read the cfg",
+        ),
+    ],
+)
+def test_darknets_files_that_are_not_there_end_with_a_message_alone(tmp_path, arguments, message):
+    done = run(*(argument.format(tmp_path / "new") for argument in arguments))
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"error: {message}" in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_darknets_files_are_evaluated_and_exported_without_yaml(tmp_path):
+    """The commands as a user types them; what they compute is tested elsewhere."""
+    files = write_project(tmp_path)
+    device = ("--set", "runtime.device=cpu")
+    common = ("--darknet", files.cfg, "--weights", files.weights, *device)
+    scored = run("evaluate.py", *common, "--data", files.data, "--json", str(tmp_path / "scored.json"))
+    assert scored.returncode == 0, scored.stderr
+    metrics = json.loads((tmp_path / "scored.json").read_text())
+    assert metrics["images"] == 4 and metrics["protocol"]["nms"] == "greedynms" and 0 <= metrics["AP"] <= 1
+    assert isinstance(json.loads((tmp_path / "scored.json.detections.json").read_text()), list)
+    exported = run("export.py", *common, "--names", files.names, "--output", str(tmp_path / "saved"))
+    assert exported.returncode == 0, exported.stderr
+    seen = run(
+        "detect.py",
+        "--model",
+        str(tmp_path / "saved"),
+        "--input",
+        str(tmp_path / "valid"),
+        "--output",
+        str(tmp_path / "seen"),
+    )
+    assert seen.returncode == 0, seen.stderr
+    assert len(list((tmp_path / "seen" / "pictures").iterdir())) == 4

@@ -10,13 +10,16 @@ from configs.data import Source
 from dataloaders.annotations import DataError, clip_boxes
 from dataloaders.checks import Report, check, rows_of_images
 from dataloaders.sources.coco import read_coco
+from dataloaders.sources.darknet import read_darknet
 from dataloaders.sources.voc import read_voc
 
 __all__ = ["DetectionDataset", "TruthForm", "open_source"]
 
 TruthForm = Literal["yxyx", "cxcywh"]
 
-READERS = {"coco": read_coco, "voc": read_voc}
+_ROUNDING = 2.0**-23  # a difference in relative coordinates that clipping may also have made by rounding alone
+
+READERS = {"coco": read_coco, "voc": read_voc, "darknet": read_darknet}
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class DetectionDataset:
         classes: position in `class_names`.
         ignored: boxes that evaluation neither rewards nor punishes.
         trained: boxes that training sees.
+        native: centre x, centre y, width, height relative to the image, from a source that states just that (Darknet).
         category_ids: the data set's own id of each class.
     """
 
@@ -46,6 +50,7 @@ class DetectionDataset:
     classes: Int32[np.ndarray, " boxes"]
     ignored: Bool[np.ndarray, " boxes"]
     trained: Bool[np.ndarray, " boxes"]
+    native: Float32[np.ndarray, "boxes 4"] | None
     report: Report
 
     def __len__(self) -> int:
@@ -54,12 +59,17 @@ class DetectionDataset:
     def relative_boxes(self, form: TruthForm) -> Float32[np.ndarray, "boxes 4"]:
         """All boxes relative to their image, clipped to it (0..1); from the pixels in float64, rounded once.
 
-        So each form is as exact as float32 can be: cxcywh is what Darknet reads from its own label files.
+        So each form is as exact as float32 can be. Native boxes come as they were read, unless they were clipped.
         """
         sizes = np.repeat(self.image_sizes, np.diff(self.splits), axis=0)  # [boxes, 2]
         x, y, width, height = (clip_boxes(self.pixel_boxes, sizes) / np.tile(sizes[:, ::-1], 2)).T
-        corners, centred = (y, x, y + height, x + width), (x + width / 2, y + height / 2, width, height)
-        return np.stack(corners if form == "yxyx" else centred, axis=1).astype(np.float32)
+        if form == "yxyx":
+            return np.stack([y, x, y + height, x + width], axis=1).astype(np.float32)
+        boxes = np.stack([x + width / 2, y + height / 2, width, height], axis=1).astype(np.float32)
+        if self.native is None:
+            return boxes
+        clipped = (np.abs(boxes - self.native) > _ROUNDING).any(1, keepdims=True)
+        return np.where(clipped, boxes, self.native)
 
     def example_name(self, example_id: int) -> str:
         """The image file of an example id, for messages and pictures."""
@@ -122,5 +132,6 @@ def open_source(
         classes=box_classes,
         ignored=found.ignored,
         trained=found.trained,
+        native=found.relative,
         report=report,
     )

@@ -44,6 +44,11 @@ def read_coco(source: CocoSource, classes: tuple[str, ...]) -> Annotations:
     )
 
 
+def categories_of(path: str) -> dict[int, str]:
+    """Category id -> name of a COCO file. Errors as in `read_coco`."""
+    return _category_names(_list(_parse(read_bytes(path, "the COCO annotation file"), path), "categories", path), path)
+
+
 def _parse(text: bytes, path: str) -> dict[str, Any]:
     try:
         content = json.loads(text)

@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 
 from configs.data import Augmentation
-from dataloaders.augment.geometry import apply_geometry, draw_geometry, large_enough, transform_boxes
+from dataloaders.augment.geometry import apply_geometry, crop_image, draw_geometry, large_enough, transform_boxes
 from official.core.config import Protocol
-from official.vision.resize import boxes_to_original, placement, resize_image
+from official.vision.resize import boxes_to_original, placement, resize_image, whole_levels
 
 STRETCH, LETTERBOX = Protocol(resize="stretch", padding_value=99), Protocol(resize="letterbox", padding_value=99)
 IMAGE = np.random.default_rng(1).integers(0, 256, (30, 47, 3), np.uint8)
@@ -72,6 +72,33 @@ def test_boxes_follow_the_pixels(window, protocol):
     np.testing.assert_allclose(moved[0] * [*INPUT, *INPUT], seen, atol=0.5 + 0.5 * zoom)
 
 
+@pytest.mark.parametrize(
+    ("resize", "window"), [("stretch", WINDOWS[0]), ("stretch", (3, 2, 21, 33)), ("letterbox", WINDOWS[0])]
+)
+def test_aligned_corners_sample_as_the_evaluation_does(resize, window):
+    """Of a window inside the image, what evaluation makes of those pixels as an image."""
+    protocol = Protocol(resize=resize, interpolation="align_corners", padding_value=99)
+    top, left, height, width = window
+    ours = apply_geometry(tf.constant(IMAGE), tf.constant(window), INPUT, protocol).numpy().astype(int)
+    part = IMAGE[top : top + height, left : left + width]
+    evaluation = whole_levels(resize_image(tf.constant(part), INPUT, protocol)).numpy().astype(int)
+    assert np.abs(ours - evaluation).max() <= 1 and (ours != evaluation).mean() < 0.01
+    half_pixel = protocol.model_copy(update={"interpolation": "bilinear"})
+    otherwise = apply_geometry(tf.constant(IMAGE), tf.constant(window), INPUT, half_pixel).numpy().astype(int)
+    assert (np.abs(ours - otherwise) > 3).mean() > 0.2
+
+
+def test_crop_equals_darknets(golden):
+    recorded = np.load(golden("misc/image_ops.npz"))
+    image = tf.constant(recorded["image_u8_chw"].transpose(1, 2, 0))
+    for left, top, width, height in ((-5, -3, 45, 30), (4, 2, 20, 15), (10, -6, 40, 20)):
+        ours = crop_image(image, tf.constant([top, left, height, width]))
+        expected = recorded[f"crop_{left}_{top}_{width}_{height}"].transpose(1, 2, 0)
+        np.testing.assert_array_equal(ours.numpy() / np.float32(255), expected)
+    outside = crop_image(image, tf.constant([100, 200, 3, 2]))
+    np.testing.assert_array_equal(outside, tf.broadcast_to(image[-1, -1], [3, 2, 3]))
+
+
 def test_letterbox_keeps_a_windows_aspect():
     moved, _ = transform_boxes(
         tf.constant([[10 / 30, 10 / 47, 20 / 30, 20 / 47]]), IMAGE_SIZE, tf.constant([3, 2, 22, 41]), INPUT, LETTERBOX
@@ -122,3 +149,22 @@ def test_a_jitter_of_a_half_or_more_never_turns_the_window_inside_out():
         draw_geometry(config, tf.constant([seed, 0], tf.int64), tf.constant([9, 20])).numpy() for seed in range(300)
     ]
     assert np.min(windows, axis=0)[2:].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("resize", "most_out", "most_in"),
+    [(1.5, (25, 50), (16, 33)), (0.8, (12, 25), (0, 0))],  # 1 / 0.8 - 1 = 0.25
+)
+def test_the_resize_range_moves_opposite_edges_apart_or_together(resize, most_out, most_in):
+    """Darknet: one number for left and top, another for right and bottom, on top of the jitter."""
+    config = Augmentation(jitter=0.0, resize=resize)
+    seeds = tf.stack([tf.range(3000, dtype=tf.int64), tf.zeros([3000], tf.int64)], axis=1)
+    draw = tf.function(lambda seed: draw_geometry(config, seed, tf.constant([100, 200])), autograph=False)
+    windows = tf.function(lambda: tf.map_fn(draw, seeds, fn_output_signature=tf.int32), autograph=False)()
+    top, left, height, width = windows.numpy().T
+    bottom, right = 100 - top - height, 200 - left - width
+    for edge, out, into in zip((top, left, bottom, right), most_out * 2, most_in * 2, strict=True):
+        assert -out <= edge.min() <= -out + 1 and into - 1 <= edge.max() <= into  # uniform: the very ends are rare
+        assert abs(edge.mean() - (into - out) / 2) < 1.5
+    assert np.corrcoef(top, left)[0, 1] > 0.99 and np.corrcoef(bottom, right)[0, 1] > 0.99
+    assert abs(np.corrcoef(top, bottom)[0, 1]) < 0.08

@@ -42,7 +42,14 @@ def _detections(count, boxes, scores, valid):
     return Detections(*rows)
 
 
-@pytest.mark.parametrize("protocol", [Protocol(resize="stretch"), Protocol(resize="letterbox")], ids=lambda p: p.resize)
+PROTOCOLS = [
+    Protocol(resize="stretch"),
+    Protocol(resize="letterbox"),
+    Protocol(resize="letterbox", interpolation="align_corners"),  # float pixels
+]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda p: f"{p.resize}-{p.interpolation}")
 def test_boxes_of_the_original_are_drawn_where_the_network_sees_them(protocol):
     sizes = [[40, 80], [200, 50]]
     boxes = [[0.5, 0.25, 1.0, 0.75], [0.0, 0.0, 0.3, 0.3], [0.0, 0.0, 0.4, 0.4]]

@@ -33,10 +33,14 @@ def _open(folder, max_boxes=5, on_bad="fail"):
     return open_source(folder.source, CLASSES, on_bad, max_boxes)
 
 
+def _from(step):
+    return tf.data.Dataset.counter(np.int64(step), dtype=tf.int64)
+
+
 def _stream(folder, steps, protocol=STRETCH, start=0, shard=(0, 1), seed=11, form="cxcywh", **more):
     """The first batches as NumPy."""
     split = _split(folder, **more)
-    dataset = train_dataset(_open(folder), split, INPUT, protocol, form, seed, start, shard)
+    dataset = train_dataset(_open(folder), split, INPUT, protocol, form, seed, _from(start), shard)
     return [tf.nest.map_structure(lambda t: t.numpy(), batch) for batch in itertools.islice(dataset, steps)]
 
 
@@ -49,7 +53,7 @@ def _assert_equal(ours, others):
 def test_static_shapes_and_types(seven):
     for batch_size in (2, 3):
         split = _split(seven, batch_size=batch_size, augmentation=AUGMENTATION)
-        spec = train_dataset(_open(seven), split, INPUT, LETTERBOX, "cxcywh", 1, 0).element_spec
+        spec = train_dataset(_open(seven), split, INPUT, LETTERBOX, "cxcywh", 1, _from(0)).element_spec
         assert [(part.shape.as_list(), part.dtype) for part in tf.nest.flatten(spec)] == [
             ([batch_size, 32, 64, 3], tf.uint8),
             ([batch_size, 5, 4], tf.float32),
@@ -135,7 +139,7 @@ def test_letterboxed_truth_without_jitter_lies_in_the_placement(folder):
     folder.box(1, [5, 10, 10, 20])
     (batch,) = _stream(folder, 1, LETTERBOX)
     np.testing.assert_allclose(batch.boxes[:, 0], [[0.5, 0.5, 8 / 64, 0.5]] * 2, atol=1e-6)
-    assert (batch.image[:, :, :24] == LETTERBOX.padding_value).all()
+    assert (batch.image[:, :, :24] == 128).all()
 
 
 def test_boxes_below_one_input_pixel_crowds_and_boxes_cropped_away_are_not_truth(folder):
@@ -160,7 +164,7 @@ def test_more_than_max_boxes_trains_on_the_first(folder, caplog):
         folder.box(1, [number, 2, 10, 10])
     with caplog.at_level(logging.WARNING):
         dataset = _open(folder, on_bad="skip")
-    batch = next(iter(train_dataset(dataset, _split(folder), INPUT, STRETCH, "yxyx", 1, 0)))
+    batch = next(iter(train_dataset(dataset, _split(folder), INPUT, STRETCH, "yxyx", 1, _from(0))))
     np.testing.assert_allclose(batch.boxes[1, :, 1] * 40, [0, 1, 2, 3, 4], atol=1e-5)
     assert batch.valid.numpy().all()
 
@@ -177,11 +181,24 @@ def test_evaluation_reads_every_image_once_and_fills_the_last_batch(seven):
     assert len(list(eval_dataset(dataset, _eval_split(seven, 7), INPUT, LETTERBOX))) == 1
 
 
+def test_aligned_corners_are_evaluated_in_float_and_trained_in_whole_levels(seven):
+    dataset, protocol = _open(seven), STRETCH.model_copy(update={"interpolation": "align_corners"})
+    batches = list(eval_dataset(dataset, _eval_split(seven, 3), INPUT, protocol))
+    exact = resize_image(decode_image(tf.io.read_file(dataset.image_paths[4])), INPUT, protocol)
+    assert exact.dtype == tf.float32 and np.modf(exact)[0].any()
+    np.testing.assert_array_equal(batches[1].image[1], exact)
+    assert batches[-1].image.dtype == tf.float32 and not batches[-1].image[1:].numpy().any()
+    (trained,) = _stream(seven, 1, protocol)
+    row = dataset.image_ids.tolist().index(trained.example_id[0])
+    exact = resize_image(decode_image(tf.io.read_file(dataset.image_paths[row])), INPUT, protocol)
+    np.testing.assert_array_equal(trained.image[0], np.rint(exact).astype(np.uint8))
+
+
 @pytest.mark.parametrize("size", [(416, 416), (640, 640), (416, 608)])
 def test_bytes_to_the_device_are_at_most_1_02_times_the_pixels(folder, size):
     folder.image(1)
     split = _split(folder, max_boxes=100, augmentation=AUGMENTATION)
-    spec = train_dataset(_open(folder, 100), split, size, STRETCH, "cxcywh", 1, 0).element_spec
+    spec = train_dataset(_open(folder, 100), split, size, STRETCH, "cxcywh", 1, _from(0)).element_spec
     total = sum(part.shape.num_elements() * part.dtype.size for part in tf.nest.flatten(spec))
     assert total <= 1.02 * 2 * size[0] * size[1] * 3
 
@@ -191,7 +208,7 @@ def test_bytes_to_the_device_are_at_most_1_02_times_the_pixels(folder, size):
 def test_a_file_that_fails_in_mid_run_stops_the_stream_and_is_named(seven, damage, training):
     dataset, split = _open(seven), _split(seven)
     stream = (
-        train_dataset(dataset, split, INPUT, STRETCH, "cxcywh", 1, 0)
+        train_dataset(dataset, split, INPUT, STRETCH, "cxcywh", 1, _from(0))
         if training
         else eval_dataset(dataset, _eval_split(seven, 2), INPUT, STRETCH)
     )
@@ -231,7 +248,7 @@ def test_nothing_but_the_assertion_keeps_state_so_that_deterministic_runs_stay_p
     monkeypatch.setattr(pipeline, "_batched", lambda *given: functions.append(given[1]) or batched(*given))
     if training:
         split = _split(seven, augmentation=AUGMENTATION)
-        train_dataset(_open(seven), split, INPUT, LETTERBOX, "cxcywh", 1, 0)
+        train_dataset(_open(seven), split, INPUT, LETTERBOX, "cxcywh", 1, _from(0))
     else:
         eval_dataset(_open(seven), _eval_split(seven, 2), INPUT, LETTERBOX)
     untraced = tf.autograph.experimental.do_not_convert(functions[0])
@@ -245,7 +262,7 @@ def test_real_images_letterboxed_and_jittered_keep_their_boxes_inside_and_visibl
     source = CocoSource(annotations=str(path), images=str(path.parent / "images"))
     dataset = open_source(source, ("person", "dog"), "skip", 100)
     split = TrainSplit(source=source, batch_size=4, on_bad="skip", augmentation=AUGMENTATION)
-    for batch in itertools.islice(train_dataset(dataset, split, (96, 64), LETTERBOX, "cxcywh", 5, 0), 20):
+    for batch in itertools.islice(train_dataset(dataset, split, (96, 64), LETTERBOX, "cxcywh", 5, _from(0)), 20):
         boxes = batch.boxes.numpy()[batch.valid.numpy()]
         assert (boxes[:, 2:] * [64, 96] >= 1 - 1e-4).all() and (boxes[:, :2] - boxes[:, 2:] / 2 >= -1e-6).all()
         assert (boxes[:, :2] + boxes[:, 2:] / 2 <= 1 + 1e-6).all()

@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ from official.core.errors import UserError
 from official.vision.detect import detect
 from official.vision.resize import decode_image, resize_image
 from serving.export import SIGNATURES, export_saved_model
+from serving.predict import detect_files
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,8 @@ def as_evaluated(exported, contents):
     sizes = tf.constant([image.shape[:2] for image in images], tf.int32)
     evaluate = tf.function(detect, autograph=False)
     found = evaluate(exported.model, exported.decode, resized, sizes, exported.protocol, exported.input_size)
-    return found._replace(boxes=found.boxes * np.tile(sizes, 2)[:, None].astype(np.float32))
+    clipped = tf.clip_by_value(found.boxes, 0.0, 1.0)
+    return found._replace(boxes=clipped * np.tile(sizes, 2)[:, None].astype(np.float32))
 
 
 def assert_equal(outputs, found):
@@ -97,6 +100,37 @@ def export_small(directory, **changes):
         "directory": directory,
     }
     return export_saved_model(**{**arguments, **changes})
+
+
+@pytest.mark.parametrize("resize", ["stretch", "letterbox"])
+@pytest.mark.parametrize(
+    ("interpolation", "nms"), [("bilinear", "per_class_iou"), ("opencv", "greedynms"), ("align_corners", "diounms")]
+)
+def test_every_interpolation_and_nms_is_the_evaluations(tmp_path, photos, resize, interpolation, nms):
+    keras.utils.set_random_seed(3)
+    corners = np.random.default_rng(0).random((1, 40, 2, 2), np.float32)
+    boxes = tf.constant(np.sort(corners, axis=2).reshape(1, 40, 4))
+    image = keras.Input((16, 24, 3))
+    scores = keras.layers.Dense(120, "sigmoid")(keras.layers.Flatten()(image))
+    exported = SimpleNamespace(
+        directory=tmp_path / "model",
+        model=keras.Model(image, keras.layers.Reshape((40, 3))(scores)),
+        decode=lambda outputs: (tf.tile(boxes, [tf.shape(outputs)[0], 1, 1]), outputs),
+        protocol=Protocol(resize=resize, interpolation=interpolation, nms=nms, beta_nms=0.8, nms_threshold=0.2),
+        input_size=(16, 24),
+    )
+    export_small(**vars(exported))
+    signatures = tf.saved_model.load(str(exported.directory)).signatures
+    contents = [(photos / name).read_bytes() for name in ("a.jpg", "b.png")]
+    outputs = signatures["encoded"](contents=tf.constant(contents))
+    found = as_evaluated(exported, contents)
+    assert_equal(outputs, found)
+    assert found.valid.numpy().sum() < 2 * 120  # some were suppressed
+    for row, encoded in enumerate(contents):
+        single = signatures["serving_default"](images=decode_image(tf.constant(encoded))[tf.newaxis])
+        np.testing.assert_allclose(single["detection_scores"][0], outputs["detection_scores"][row], atol=1e-6)
+    done = detect_files(exported.directory, [str(photos / "a.jpg")], tmp_path / "found", 0.0)
+    assert done["detections"] == outputs["num_detections"][0]
 
 
 def test_replaces_an_export_but_nothing_else(tmp_path):

@@ -55,7 +55,7 @@ def make_run(config: Experiment, directory: Path, strategy: tf.distribute.Strate
 
 
 def first_batch(run: Run):
-    return next(iter(run.task.train_inputs(0, Shard())))
+    return next(iter(run.task.train_inputs(0, Shard(), run.task.input_size_at(0))))
 
 
 @pytest.mark.parametrize("name", ["yolov3_tiny_coco", "yolov4_tiny_coco", "demo", "bccd"])

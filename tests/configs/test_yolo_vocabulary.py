@@ -1,0 +1,45 @@
+"""What the words of heads and losses allow."""
+
+import pydantic
+import pytest
+
+from configs.yolo_heads import GaussianYoloHead, YoloHead
+from configs.yolo_losses import ONLY_DARKNET, YoloLoss
+
+ANCHORS = ((10, 14), (22, 18), (40, 30))
+DARKNETS = {
+    "truth_thresh": 0.9,
+    "iou_thresh_kind": "giou",
+    "max_delta": 5,
+    "counters_per_class": (1, 2),
+    "objectness_smooth": True,
+    "focal_loss": True,
+    "show_details": False,
+}
+
+
+@pytest.mark.parametrize("option", ONLY_DARKNET)
+def test_what_only_darknet_has_is_refused_for_the_true_gradient(option):
+    YoloLoss(gradient="darknet", **{option: DARKNETS[option]})
+    with pytest.raises(pydantic.ValidationError, match=f"{option}: no meaning with gradient: true; set gradient: dark"):
+        YoloLoss(**{option: DARKNETS[option]})
+
+
+@pytest.mark.parametrize("head", [YoloHead, GaussianYoloHead])
+def test_masks_name_anchors_of_their_table_once(head):
+    with pytest.raises(
+        pydantic.ValidationError, match=r"levels\[1\].mask names anchors \[3\], but there are 3 anchors"
+    ):
+        head(anchors=ANCHORS, levels=[{"mask": (0, 1)}, {"mask": (2, 3)}])
+    with pytest.raises(
+        pydantic.ValidationError, match=r"levels\[0\].mask names anchors \[1\], but there are 1 anchors"
+    ):
+        head(anchors=ANCHORS, levels=[{"mask": (0, 1), "anchors": [(5, 5)]}])
+    with pytest.raises(pydantic.ValidationError, match=r"levels\[0\].mask \[2, 2\] names an anchor twice"):
+        head(anchors=ANCHORS, levels=[{"mask": (2, 2)}])
+
+
+def test_a_level_may_have_its_own_anchors():
+    head = YoloHead(anchors=ANCHORS, levels=[{"mask": (2, 0)}, {"mask": (1,), "anchors": [(5, 6), (7, 8)]}])
+    assert [head.anchors_of(level) for level in head.levels] == [((40, 30), (10, 14)), ((7, 8),)]
+    assert head.table(head.levels[1]) == ((5, 6), (7, 8))
