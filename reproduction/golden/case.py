@@ -1,0 +1,112 @@
+"""What every kind of check is made of: cases that it finds in files, and rows that say how each quantity came out."""
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from modeling.darknet.cfg import Network, parse_cfg
+from modeling.darknet.options import Layer
+from official.core.errors import UserError
+from reproduction.compare import Metrics, Numbers, SameSet, Stored, Tolerance, judge, measure, measure_rows
+from reproduction.trace import Trace, TraceError, read_trace
+
+
+class Row(Stored):
+    """One quantity of one case. With `metrics` it can be judged again by another tolerance."""
+
+    case: str
+    quantity: str
+    outcome: Literal["pass", "fail", "skip"]
+    error: float | None = Field(None, description="In the tolerance's own measure.")
+    bound: float | None = None
+    note: str = ""
+    tolerance: Tolerance | None = None
+    metrics: Metrics | None = None
+
+    @property
+    def share_of_bound(self) -> float:
+        """How near the error is to the bound, for finding the worst row; failures without a number come first."""
+        if self.error is None:
+            return float("inf") if self.outcome == "fail" else -1.0
+        return self.error / self.bound if self.bound else self.error
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case: a file, or a part of one."""
+
+    path: Path
+    part: str = ""
+    assets: Path | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.path.stem}/{self.part}" if self.part else self.path.stem
+
+    @functools.cached_property
+    def trace(self) -> Trace:
+        return read_trace(self.path)
+
+    @functools.cached_property
+    def network(self) -> Network:
+        """The cfg that the trace was recorded with."""
+        return parse_cfg(self.trace.text("meta/cfg"), f"{self.path}:meta/cfg")
+
+    @property
+    def heads(self) -> tuple[Layer, ...]:
+        """The cfg's sections that detect, at least one."""
+        if not self.network.heads:
+            raise TraceError(f"{self.path}: its cfg has no section that detects")
+        return self.network.heads
+
+    def compare(self, quantity: str, ours: Numbers, tolerance: Tolerance, expected: Numbers | None = None) -> Row:
+        """Judges ours beside `expected`, which is by default the recorded array named `quantity`."""
+        try:
+            if expected is None:
+                expected = self.trace.array(quantity, dtype=np.number)
+            compare = measure_rows if isinstance(tolerance, SameSet) else measure
+            metrics = compare(quantity, ours, expected)
+        except UserError as error:
+            return self.fail(quantity, str(error))
+        verdict = judge(metrics, tolerance)
+        outcome = "pass" if verdict.passed else "fail"
+        return Row(
+            case=self.name, quantity=quantity, outcome=outcome, error=verdict.error, bound=verdict.bound,
+            note=verdict.note, tolerance=tolerance, metrics=metrics,
+        )  # fmt: skip
+
+    def skip(self, quantity: str, reason: str) -> Row:
+        """A quantity that is not compared, and why."""
+        return Row(case=self.name, quantity=quantity, outcome="skip", note=reason)
+
+    def fail(self, quantity: str, reason: str) -> Row:
+        """A quantity that cannot be compared, though it should be."""
+        return Row(case=self.name, quantity=quantity, outcome="fail", note=reason)
+
+
+def whole_file(case: Case) -> list[str]:
+    """The parts of a file that is one case."""
+    return [""]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of comparison.
+
+    what: a line for the summary.
+    files: pattern below the root.
+    check: gives a row for each quantity of a case. An error that it raises is a failure of the case.
+    parts: the cases in a file; a file that is one case has a single one, without a name.
+    needs_assets: skipped without weights and images.
+    """
+
+    what: str
+    files: str
+    check: Callable[[Case], Iterator[Row]]
+    parts: Callable[[Case], list[str]] = whole_file
+    needs_assets: bool = False

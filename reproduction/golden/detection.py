@@ -1,0 +1,218 @@
+"""Whole detectors with their trained weights: every layer, the heads, boxes before and after NMS, and the score.
+
+The weights are looked for below `--assets`: those of a trace by their SHA-256, those of a file of detections by name.
+"""
+
+import functools
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from losses.from_cfg import head_of
+from modeling.darknet.loading import load_weights
+from modeling.darknet.sections import Yolo
+from modeling.heads import DECODERS
+from modeling.heads.yolo import DecodedLevel, decode_level
+from official.core.config import Protocol
+from official.core.errors import UserError
+from official.vision.boxes import yxyx_to_cxcywh
+from official.vision.coco import evaluate_coco
+from official.vision.nms import per_class_nms
+from official.vision.resize import boxes_to_original, normalise, resize_image
+from reproduction.compare import Absolute, AbsoluteAndRelative, OfAbsmax, SameSet, Tolerance
+from reproduction.golden.case import Case, Row
+from reproduction.golden.network import Rebuilt
+from reproduction.golden.vision import NMS_KINDS, PIXELS, nms_protocol
+from reproduction.trace import TraceError, read_trace, relayout
+from tasks.darknet import evaluation_experiment
+from tasks.jobs import evaluate_to_file
+
+HEAD = Absolute(bound=1e-4)
+BOXES = SameSet(bound=1e-4)
+LAYER = OfAbsmax(bound=1e-5)
+STATISTICS = AbsoluteAndRelative(absolute=1e-4, relative=1e-5)
+AP = Absolute(bound=0.0015)  # of 1
+
+NMS_THRESHOLD = 0.45
+MODES = {"resize": "stretch", "letterbox": "letterbox"}
+# How the recorded detections of coco_val were made; not by the cfg's own rules.
+COCO_PROTOCOL = {
+    "resize": "stretch",
+    "interpolation": "opencv",
+    "nms": "per_class_iou",
+    "nms_threshold": 0.45,
+    "score_floor": 0.001,
+    "detections_per_image": 100,
+}
+
+
+def inference(case: Case) -> Iterator[Row]:
+    """An image through the network, stretched and letterboxed; or a recorded input (`X`) and all its layers."""
+    rebuilt = Rebuilt.fresh(case)
+    load_weights(rebuilt.graph.model, str(_weights(case)), rebuilt.records)
+    if "X" in case.trace:
+        for index, array in enumerate(_forward(rebuilt, rebuilt.image("X")).layers):
+            yield case.compare(f"L{index:03d}_output", array, LAYER)
+        return
+    for mode in MODES:
+        if any(name.startswith(f"{mode}/") for name in case.trace):
+            yield from _one_image(rebuilt, mode)
+        else:
+            yield case.skip(mode, "not recorded")
+
+
+def _one_image(rebuilt: Rebuilt, mode: str) -> Iterator[Row]:
+    case, net = rebuilt.case, rebuilt.case.network.net
+    image = _image(case)
+    protocol = Protocol(resize=MODES[mode], interpolation="align_corners")
+    given = normalise(resize_image(tf.constant(image), (net.height, net.width), protocol))[tf.newaxis]
+    yield from _whole_or_sample(case, f"{mode}/X", relayout(given[0].numpy(), "HWC", "CHW"), PIXELS)
+    # The network gets the recorded input where there is one, so that it alone is compared.
+    done = _forward(rebuilt, rebuilt.image(f"{mode}/X") if f"{mode}/X" in case.trace else given)
+    of_heads = {index for head in case.network.heads for index in (head.index - 1, head.index)}
+    for index, array in enumerate(done.layers):
+        name = f"{mode}/L{index:03d}"
+        if any(index == head.index for head in case.network.heads) and f"{name}_output" not in case.trace:
+            yield case.fail(f"{name}_output", "the output of a head is missing")
+        else:
+            yield from _whole_or_sample(case, name, array, HEAD if index in of_heads else LAYER)
+    yield from _statistics(case, f"{mode}/layer_stats", done.layers)
+    yield from _boxes(case, mode, done, tf.constant([image.shape[:2]]), protocol)
+
+
+def _image(case: Case) -> np.ndarray:
+    """The image in its own size, [rows, columns, 3]; several traces of it may share one copy in their folder."""
+    traces = [case.trace]
+    if "image_u8_chw" not in case.trace:
+        wanted = case.trace.text("meta/image_sha256")
+        traces = [read_trace(path) for path in sorted(case.path.parent.glob("*.npz"))]
+        traces = [one for one in traces if {"image_u8_chw", "meta/image_sha256"} <= set(one)]
+        traces = [one for one in traces if one.text("meta/image_sha256") == wanted] or [case.trace]
+    return relayout(traces[0].array("image_u8_chw", (3, "rows", "columns"), np.uint8), "CHW", "HWC")
+
+
+class _Forward(NamedTuple):
+    raw: list[tf.Tensor]  # output of each head
+    decoded: list[DecodedLevel]  # of each [yolo]
+    layers: list[np.ndarray]  # Darknet's output of every layer
+
+
+def _forward(rebuilt: Rebuilt, image: tf.Tensor) -> _Forward:
+    """The network's outputs. A [yolo] gives out what it decodes, but width and height raw."""
+    network = rebuilt.case.network
+    outputs = rebuilt.all_outputs(image, training=False)
+    raw = [outputs[head.index] for head in network.heads]
+    layers = [rebuilt.in_darknets_form(output) for output in outputs]
+    decoded = []
+    for number, layer in enumerate(network.heads):
+        if isinstance(layer, Yolo):
+            head = head_of(network)
+            level = head.levels[number]
+            size = (network.net.height, network.net.width)
+            decoded.append(decode_level(raw[number], head.anchors_of(level), level, size))
+            parts = decoded[-1].offsets, raw[number][..., 2:4], decoded[-1].objectness[..., tf.newaxis]
+            shown = tf.concat([*parts, decoded[-1].class_probabilities], axis=-1)
+            layers[layer.index] = rebuilt.in_darknets_form(shown)
+    return _Forward(raw, decoded, layers)
+
+
+def _whole_or_sample(case: Case, name: str, ours: np.ndarray, tolerance: Tolerance) -> Iterator[Row]:
+    """Beside the whole recorded array, and beside numbers from some flat positions of it."""
+    whole = name if name.endswith("/X") else f"{name}_output"
+    if whole in case.trace:
+        yield case.compare(whole, ours, tolerance)
+    if f"{name}_sample" in case.trace:
+        at = case.trace.array(f"{name}_sample_idx", ("positions",), np.integer)
+        if at.size and not 0 <= at.min() <= at.max() < ours.size:
+            raise TraceError(f"{case.path}: {name}_sample_idx points beyond the {ours.size} elements of the array")
+        if isinstance(tolerance, OfAbsmax):  # of the whole layer, not of the sample
+            tolerance = Absolute(bound=tolerance.bound * float(np.abs(ours).max()))
+        yield case.compare(f"{name}_sample", ours.ravel()[at], tolerance)
+
+
+def _statistics(case: Case, name: str, layers: list[np.ndarray]) -> Iterator[Row]:
+    """Of every layer channels, rows, columns, mean, standard deviation, least and largest element."""
+    if name not in case.trace:
+        return
+    recorded = case.trace.array(name, (len(layers), 8), np.floating)[:, 1:]
+    ours = [[*array.shape[1:], array.mean(), array.std(), array.min(), array.max()] for array in layers]
+    yield case.compare(name, ours, STATISTICS, recorded)
+
+
+def _boxes(case: Case, mode: str, done: _Forward, image_size: tf.Tensor, protocol: Protocol) -> Iterator[Row]:
+    """Boxes above each recorded threshold, relative to the original image: all, and those each kind of NMS keeps."""
+    net, head = case.network.net, head_of(case.network)
+    size = (net.height, net.width)
+    boxes, scores = DECODERS[head.type](done.raw, head, size)
+    boxes = boxes_to_original(boxes, image_size, size, protocol)
+    folders = sorted({name.rpartition("/")[0] for name in case.trace if name.startswith(f"{mode}/thresh")})
+    if not folders:
+        yield case.skip(f"{mode}/thresh", "no boxes recorded")
+    for folder in folders:
+        thresh = float(folder.removeprefix(f"{mode}/thresh"))
+        yield _before_nms(case, f"{folder}/raw", done, boxes[0], thresh)
+        for kind in NMS_KINDS:
+            found = per_class_nms(boxes, scores, nms_protocol(kind, NMS_THRESHOLD, thresh, scores))
+            ours = np.column_stack([yxyx_to_cxcywh(found.boxes[0]), found.classes[0], found.scores[0]])
+            name = f"{folder}/{kind}"  # cx, cy, w, h, objectness, class, probability
+            recorded = case.trace.array(name, ("boxes", 7), np.floating)[:, [0, 1, 2, 3, 5, 6]]
+            yield case.compare(name, ours[found.valid[0].numpy()], BOXES, recorded)
+
+
+def _before_nms(case: Case, name: str, done: _Forward, boxes: tf.Tensor, thresh: float) -> Row:
+    """cx, cy, w, h, objectness, and maybe the probabilities above the threshold, of what has objectness above it."""
+    if len(done.decoded) < len(done.raw):
+        return case.skip(name, "only [yolo] has an objectness to choose boxes by")
+    objectness = np.concatenate([level.objectness.numpy().ravel() for level in done.decoded])
+    classes = done.decoded[0].class_probabilities.shape[-1]
+    probabilities = np.concatenate([np.reshape(level.class_probabilities, [-1, classes]) for level in done.decoded])
+    probabilities = objectness[:, np.newaxis] * probabilities
+    probabilities[probabilities <= thresh] = 0
+    rows = np.column_stack([yxyx_to_cxcywh(boxes), objectness, probabilities])[objectness > thresh]
+    recorded = case.trace.array(name, ("boxes", "numbers"), np.floating)
+    return case.compare(name, rows[:, :5] if recorded.shape[1] == 5 else rows, BOXES, recorded)
+
+
+def coco(case: Case) -> Iterator[Row]:
+    """The COCO AP of our detections beside that of the recorded ones, which NAME.weights made as NAME_opencv.json."""
+    name = case.path.stem.removesuffix("_opencv")
+    weights = _only(case.assets, f"{name}.weights")
+    annotations = _only(case.assets, "instances_*.json")
+    ground_truth = json.loads(annotations.read_text())
+    expected = evaluate_coco(ground_truth, json.loads(case.path.read_text()))
+    overrides = [f"task.evaluation.{key}={value}" for key, value in COCO_PROTOCOL.items()]
+    with tempfile.TemporaryDirectory() as folder:
+        data = {"coco_json": str(annotations), "images": str(annotations.parent / "images")}
+        experiment = evaluation_experiment(
+            str(weights.with_suffix(".cfg")), **data, data_path=None, names=None, overrides=overrides
+        )
+        ours = evaluate_to_file(experiment, str(weights), f"{folder}/metrics.json")
+    yield case.compare("AP", ours["AP"], AP, expected["AP"])
+
+
+def _only(assets: Path, pattern: str) -> Path:
+    found = sorted(assets.rglob(pattern))
+    if len(found) != 1:
+        raise UserError(f"expected one file {pattern} below {assets}, found {len(found)}")
+    return found[0]
+
+
+def _weights(case: Case) -> Path:
+    """The file below the assets that the trace was recorded with."""
+    wanted = case.trace.text("meta/weights_sha256")
+    for path in sorted(case.assets.rglob("*.weights")):
+        if _sha256(path) == wanted:
+            return path
+    raise TraceError(f"{case.path}: no *.weights file below {case.assets} has the SHA-256 {wanted}")
+
+
+@functools.cache
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,130 @@
+"""Whole networks in training: gradients of all parameters, and steps of the optimiser (`..._cudnn_emulated`)."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pydantic
+import tensorflow as tf
+
+from losses.detection import CellTruth
+from losses.truth import Truth
+from modeling.darknet.cfg import Network, parse_cfg
+from official.core.config import Duration, Schedule, Sgd, Trainer
+from official.core.layer_rules import weight_rules
+from official.core.step import State, TrainStep
+from official.core.task import Moment
+from official.optimization.moving_average import build_average
+from official.optimization.optimizers import slot_names
+from official.optimization.schedules import build_schedule
+from reproduction.compare import OfAbsmax, Relative
+from reproduction.golden.case import Case, Row
+from reproduction.golden.losses import labels, loss, moment
+from reproduction.golden.network import STATISTICS, Rebuilt, compare_updates, gradients_of
+from reproduction.trace import relayout
+from tasks.recipe import Sources, recipe, schedule
+
+BOUND = OfAbsmax(bound=1e-5)
+RATE = Relative(bound=1e-6)
+LOSS = Relative(bound=1e-5)
+MOMENTUM = 1e-4  # of its absmax; the sum of the gradients of all steps, each at weights that are ours
+
+
+def gradients(case: Case) -> Iterator[Row]:
+    """Image to loss and back: every parameter's gradient, the image's, and the moving statistics afterwards."""
+    rebuilt = Rebuilt.of(case)
+    image = rebuilt.image()
+    with tf.GradientTape() as tape:
+        tape.watch(image)
+        outputs = rebuilt.graph.model(image, training=True)
+        outputs = outputs if isinstance(outputs, list) else [outputs]
+        value, _ = loss(case.network, outputs, labels(case), moment(case))
+    batch = image.shape[0]
+    by_all = gradients_of(tape, value, [image, *rebuilt.graph.model.trainable_variables])
+    deltas = [-batch * gradient for gradient in by_all]
+    yield case.compare("train/input_delta", relayout(deltas[0].numpy(), "NHWC", "NCHW"), BOUND)
+    yield from compare_updates(rebuilt, "grad", rebuilt.updates(deltas[1:]), BOUND.bound)
+    for name, array in rebuilt.parameters().items():
+        if name.endswith(STATISTICS):
+            yield case.compare(f"after/{name}", array, BOUND)
+
+
+class _Batch(NamedTuple):
+    image: tf.Tensor
+    truth: Truth | CellTruth
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """The task of a trace: the same batch in every step."""
+
+    network: Network
+
+    def prepare(self, batch: _Batch) -> tuple[tf.Tensor, Truth | CellTruth]:
+        return batch.image, batch.truth
+
+    def loss(
+        self, outputs: Sequence[tf.Tensor], truth: Truth | CellTruth, moment: Moment
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        return loss(self.network, outputs, truth, moment)[0], {}
+
+
+def steps(case: Case) -> Iterator[Row]:
+    """The trainer's own step, again and again from the recorded start: rate, loss, parameters after each."""
+    rebuilt = Rebuilt.of(case)
+    step, state = _train_step(rebuilt)
+    batch = _Batch(rebuilt.image(), labels(case))
+    numbers = sorted({int(found[1]) for name in case.trace if (found := re.match(r"it([0-9]+)/", name))})
+    for number in numbers:
+        state, metrics = step(state, batch)
+        yield case.compare(f"it{number}/lr", metrics.scalars["learning_rate"], RATE)
+        yield case.compare(f"it{number}/loss_printed", metrics.scalars["loss"], LOSS)
+        rebuilt.take(state.weights, state.statistics)
+        for name, array in rebuilt.parameters().items():
+            yield case.compare(f"it{number}/after/{name}", array, BOUND)
+        if isinstance(step.config.optimizer, Sgd):
+            # Darknet's buffer has the sum of the batch, minus the gradient's sign, and the next step's momentum.
+            factor = -case.network.net.batch * step.config.optimizer.momentum
+            buffers = rebuilt.updates([factor * buffer for buffer in state.slots["momentum"]])
+            yield from compare_updates(rebuilt, f"it{number}/momentum_buffer", buffers, MOMENTUM)
+
+
+def _train_step(rebuilt: Rebuilt) -> tuple[TrainStep, State]:
+    """The step that training by this cfg runs, and the state it begins with."""
+    network, model = rebuilt.case.network, rebuilt.graph.model
+    classes = tuple(map(str, range(rebuilt.case.heads[-1].classes)))  # nothing is read by them
+    trainer = Trainer.model_validate(recipe(network, Sources(classes, {}, {})).experiment["trainer"])
+    rates = build_schedule(trainer.schedule, _in_steps(trainer.duration), _in_steps, seed=0)
+    rules = weight_rules(model, trainer.layers, _in_steps)
+    weights = [tf.identity(variable) for variable in model.trainable_variables]
+    statistics = [tf.identity(variable) for variable in model.non_trainable_variables]
+    slots = {name: [tf.zeros_like(weight) for weight in weights] for name in slot_names(trainer.optimizer)}
+    state = State(tf.constant(0, tf.int64), weights, statistics, slots, [])
+    return TrainStep(_Recorded(network), model, trainer, rates, rules, build_average(None, _in_steps)), state
+
+
+def rate_cases(case: Case) -> list[str]:
+    """Each recorded policy."""
+    return sorted({name.removeprefix("cfg/") for name in case.trace} - {"batch_num"})
+
+
+def learning_rates(case: Case) -> Iterator[Row]:
+    """The learning rate of the updates `batch_num` by the policy of the cfg `cfg/NAME`."""
+    numbers = case.trace.array("batch_num", ("updates",), np.integer)
+    recorded = case.trace.array(case.part, numbers.shape, np.floating)
+    network = parse_cfg(case.trace.text(f"cfg/{case.part}"), f"{case.path}:cfg/{case.part}")
+    if network.net.policy == "random":
+        yield case.skip(case.part, "policy=random draws every rate")
+        return
+    policy = pydantic.TypeAdapter(Schedule).validate_python(schedule(network.net))
+    rate = build_schedule(policy, network.net.max_batches, _in_steps, seed=0)
+    updates = tf.constant(numbers[numbers >= 1], tf.int64)  # Darknet's first one is number 1
+    of_all = tf.function(lambda: tf.map_fn(rate, updates, fn_output_signature=tf.float32), autograph=False)
+    yield case.compare(case.part, of_all(), RATE, recorded[numbers >= 1])
+
+
+def _in_steps(duration: Duration) -> int:
+    """Of a cfg: there all durations are numbers of updates."""
+    return duration.in_steps(1, 1)

@@ -1,0 +1,160 @@
+"""Boxes, their suppression, and operations on images, beside what Darknet recorded of each function alone (`misc/`)."""
+
+import re
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from dataloaders.augment.colour import apply_colour, distort
+from dataloaders.augment.geometry import crop_image
+from dataloaders.batch import ColourDraws, TrainBatch
+from losses.darknet_boxes import KINDS as IOUS
+from losses.darknet_boxes import iou_gradient
+from modeling.layers.activations import ACTIVATIONS, Activation
+from official.core.config import Protocol
+from official.vision.boxes import cxcywh_to_yxyx
+from official.vision.nms import per_class_nms
+from official.vision.resize import normalise, resize_image
+from reproduction.compare import Absolute, AbsoluteAndRelative, OfAbsmax, SameSet
+from reproduction.golden.case import Case, Row
+from reproduction.trace import TraceError, relayout
+
+PIXELS = Absolute(bound=1e-5)
+IOU = Absolute(bound=1e-5)
+IOU_GRADIENT = AbsoluteAndRelative(absolute=1e-5, relative=1e-5)  # of boxes nearly without area they reach 1e4
+SAME_BOXES = SameSet(bound=0)
+ACTIVATION = OfAbsmax(bound=1e-5)
+
+NMS_KINDS = {"default": "per_class_iou", "greedynms": "greedynms", "diounms": "diounms"}
+
+
+def iou_family(case: Case) -> Iterator[Row]:
+    """Values, and Darknet's hand-written derivatives, of pairs of boxes (cxcywh, [n, 4] each)."""
+    predicted, true = (
+        tf.constant(case.trace.array(name, ("pairs", 4), np.floating), tf.float32) for name in ("pred", "truth")
+    )
+    values = tf.stack([function(predicted, true) for function in IOUS.values()], axis=-1)
+    yield case.compare("iou_giou_diou_ciou", values, IOU)
+    for kind in IOUS:
+        yield case.compare(f"dx_dy_dw_dh_{kind}", iou_gradient(predicted, true, kind), IOU_GRADIENT)
+
+
+def nms_cases(case: Case) -> list[str]:
+    """Each set of boxes that something was recorded for."""
+    return sorted({name.split("/")[0] for name in case.trace if "/" in name})
+
+
+def nms(case: Case) -> Iterator[Row]:
+    """What is left after each kind of suppression. Rows are cx, cy, w, h, objectness, a probability for each class."""
+    given = case.trace.array(f"{case.part}/in", ("boxes", "numbers"), np.floating)
+    boxes, scores = cxcywh_to_yxyx(tf.constant(given[:, :4], tf.float32)), tf.constant(given[:, 5:], tf.float32)
+    of_case = [name.partition("/")[2] for name in case.trace if name.startswith(f"{case.part}/")]
+    recorded = {tuple(name.rsplit("_", 1)) for name in of_case if "_" in name}
+    for threshold in sorted({threshold for _, threshold in recorded}):
+        for kind in NMS_KINDS:
+            name = f"{case.part}/{kind}_{threshold}"
+            ours = _kept(boxes, scores, nms_protocol(kind, float(threshold), 0.0, scores))
+            # Recorded are all boxes, with probability 0 where one was suppressed.
+            after = case.trace.array(name, (len(given), 1 + scores.shape[1]), np.floating)[:, 1:]
+            rows, columns = np.nonzero(after)
+            yield case.compare(
+                name, ours, SAME_BOXES, np.column_stack([boxes.numpy()[rows], columns, after[rows, columns]])
+            )
+    for kind, threshold in sorted(recorded):
+        if kind not in NMS_KINDS:
+            yield case.skip(f"{case.part}/{kind}_{threshold}", f"detectors use {', '.join(NMS_KINDS)} alone")
+
+
+def nms_protocol(kind: str, threshold: float, floor: float, scores: tf.Tensor) -> Protocol:
+    """One of Darknet's kinds of NMS, over all that is above the floor."""
+    count = max(1, int(tf.math.count_nonzero(scores > floor)))
+    return Protocol(
+        nms=NMS_KINDS[kind], nms_threshold=threshold, beta_nms=0.6, score_floor=floor,
+        candidates=count, detections_per_image=count,
+    )  # fmt: skip
+
+
+def _kept(boxes: tf.Tensor, scores: tf.Tensor, protocol: Protocol) -> np.ndarray:
+    """Rows of a box yxyx, its class and its score, [kept, 6]."""
+    found = per_class_nms(boxes[tf.newaxis], scores[tf.newaxis], protocol)
+    return np.column_stack([found.boxes[0], found.classes[0], found.scores[0]])[found.valid[0].numpy()]
+
+
+def image_cases(case: Case) -> list[str]:
+    """Each recorded operation, but not the image itself."""
+    return [name for name in case.trace if name != "image_u8_chw"]
+
+
+def image_operation(case: Case) -> Iterator[Row]:
+    """One operation on the image: OPERATION_NUMBERS, the numbers by `_` or `x`. `tall`: on the image transposed."""
+    image = relayout(case.trace.array("image_u8_chw", (3, "rows", "columns"), np.uint8), "CHW", "HWC")
+    operation, _, settings = case.part.partition("_")
+    if settings.startswith("tall_"):
+        image, settings = image.swapaxes(0, 1), settings.removeprefix("tall_")
+    if operation not in _OPERATIONS:
+        raise TraceError(f"{case.path}: no operation {operation!r} on images; there are {', '.join(_OPERATIONS)}")
+    numbers = [float(number) for number in re.findall(r"-?[0-9]*\.?[0-9]+", settings)]
+    try:
+        ours = _OPERATIONS[operation](tf.constant(image), *numbers)
+    except TypeError:
+        raise TraceError(f"{case.path}: {case.part!r} has {len(numbers)} numbers, not those of {operation}") from None
+    yield case.compare(case.part, relayout(ours.numpy(), "HWC", "CHW"), PIXELS)
+
+
+def _resized(rule: str) -> Callable[[tf.Tensor, float, float], tf.Tensor]:
+    def operation(image: tf.Tensor, width: float, height: float) -> tf.Tensor:
+        protocol = Protocol(resize=rule, interpolation="align_corners")
+        return normalise(resize_image(image, (int(height), int(width)), protocol))
+
+    return operation
+
+
+def _crop(image: tf.Tensor, left: float, top: float, width: float, height: float) -> tf.Tensor:
+    return normalise(crop_image(image, tf.constant([int(top), int(left), int(height), int(width)])))
+
+
+def _distort(image: tf.Tensor, hue: float, saturation: float, exposure: float) -> tf.Tensor:
+    return distort(image[tf.newaxis], _draws(False, hue, saturation, exposure))[0]
+
+
+def _flip(image: tf.Tensor) -> tf.Tensor:
+    none = tf.zeros([1, 0])
+    batch = TrainBatch(
+        image=image[tf.newaxis],
+        boxes=tf.zeros([1, 0, 4]),
+        classes=tf.cast(none, tf.int32),
+        valid=tf.cast(none, tf.bool),
+        example_id=tf.zeros([1], tf.int64),
+        draws=_draws(True, 0.0, 1.0, 1.0),
+    )
+    return apply_colour(batch)[0][0]
+
+
+def _draws(flip: bool, hue: float, saturation: float, exposure: float) -> ColourDraws:
+    return ColourDraws(tf.constant([flip]), *(tf.constant([number]) for number in (hue, saturation, exposure)))
+
+
+_OPERATIONS: dict[str, Callable[..., tf.Tensor]] = {
+    "resize": _resized("stretch"),
+    "letterbox": _resized("letterbox"),
+    "crop": _crop,
+    "distort": _distort,
+    "flip": _flip,
+}
+
+
+def activation_cases(case: Case) -> list[str]:
+    """Each recorded function."""
+    return [name for name in case.trace if name != "x" and not name.startswith("grad_of_output_")]
+
+
+def activation(case: Case) -> Iterator[Row]:
+    """f(x)."""
+    if case.part not in ACTIVATIONS:
+        raise TraceError(f"{case.path}: no activation {case.part!r}; there are {', '.join(ACTIVATIONS)}")
+    x = tf.constant(case.trace.array("x", ("numbers",), np.floating), tf.float32)
+    yield case.compare(case.part, Activation(case.part)(x), ACTIVATION)
+    if f"grad_of_output_{case.part}" in case.trace:
+        reason = "Darknet's derivative of any output, even one that no input has; layers_train compares gradients"
+        yield case.skip(f"grad_of_output_{case.part}", reason)
