@@ -33,6 +33,7 @@ setup(
         "gpu": ["tensorflow[and-cuda]>=2.20,<2.22"],
         # tensorflow-tpu asks for libtpu~=0.0.14, which resolves to a release whose import aborts; 0.0.17 works.
         "tpu": ["tensorflow-tpu==2.20.0", "libtpu==0.0.17"],
-        "dev": ["hypothesis", "pytest", "ruff"],
+        # OpenCV 5 no longer reads Darknet's files.
+        "dev": ["hypothesis", "opencv-python-headless<5", "pytest", "ruff"],
     },
 )

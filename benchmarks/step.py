@@ -14,6 +14,7 @@ from benchmarks.synthetic_batch import random_batch
 from configs.experiment import Experiment
 from official.core.config_io import load_config
 from official.core.distribution import place
+from official.core.task import Moment
 from official.core.trainer import Run
 from tasks.yolo import Yolo
 
@@ -38,7 +39,7 @@ def bare_step(run: Run, batch: Any) -> Callable[[], tf.Tensor]:
             weights = [tf.convert_to_tensor(variable) for variable in variables]
             tape.watch(weights)
             outputs, new_statistics = model.stateless_call(weights, statistics_, images, training=True)
-            loss, _ = task.loss(outputs, labels)
+            loss, _ = task.loss(outputs, labels, Moment(tf.constant(1, tf.int64), task.input_sizes[0]))
         gradients = tape.gradient(loss, weights)
         for variable, value in zip(statistics_, new_statistics, strict=True):
             variable.assign(value)

@@ -32,7 +32,7 @@ def main() -> None:
                     "task.data.train.batch_size=4",
                 ]
                 experiment = load_config("configs/experiments/demo.yaml", Experiment, overrides)
-                batch = next(iter(build_task(experiment).train_inputs(0, Shard())))
+                batch = next(iter(build_task(experiment).train_inputs(0, Shard(), experiment.task.model.input_size)))
                 total = sum(x.dtype.size * x.shape.num_elements() for x in tf.nest.flatten(batch)) / 4
                 pixels = batch.image.shape[1:].num_elements()
                 row = {"input": size, "max_boxes": max_boxes, "bytes": total, "uint8 pixels": pixels}

@@ -9,7 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from jaxtyping import install_import_hook
 
-CHECKED_PACKAGES = ["official", "configs", "dataloaders", "modeling", "losses", "tasks", "serving"]
+CHECKED_PACKAGES = ["official", "configs", "dataloaders", "modeling", "losses", "tasks", "serving", "reproduction"]
 install_import_hook(CHECKED_PACKAGES, "beartype.beartype")
 
 import pytest
@@ -46,6 +46,19 @@ def golden() -> Callable[[str], Path]:
         path = (SHARED / "golden" if (SHARED / "golden").is_dir() else SUBSET) / name
         if not path.is_file():
             pytest.skip(f"{name} is not in {path.parents[name.count('/')]}")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def golden_centernet() -> Callable[[str], Path]:
+    """The same for what is recorded from CenterNet, in ../shared/golden_centernet."""
+
+    def find(name: str) -> Path:
+        path = SHARED / "golden_centernet" / name
+        if not path.is_file():
+            pytest.skip(f"{name} is not in {path.parent}")
         return path
 
     return find

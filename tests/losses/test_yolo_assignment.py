@@ -4,7 +4,7 @@ import tensorflow as tf
 from yolo_cases import CASES, GRIDS, HEAD, SIZE, TRUTH, as_truth, random_outputs
 from yolo_reference import assignment
 
-from configs.yolo import YoloLoss
+from configs.yolo import YoloLevel, YoloLoss
 from losses import yolo_assignment
 from losses.yolo_assignment import Targets, assign, best_overlap
 from modeling.heads.yolo import decode_level
@@ -12,7 +12,7 @@ from modeling.heads.yolo import decode_level
 
 def targets_of(number: int, raw: np.ndarray, truth, rules: YoloLoss) -> Targets:
     level = HEAD.levels[number]
-    decoded = decode_level(tf.constant(raw), [HEAD.anchors[i] for i in level.mask], level.scale_x_y, SIZE)
+    decoded = decode_level(tf.constant(raw), HEAD.anchors_of(level), level, SIZE)
     return assign(decoded, as_truth(truth), HEAD.anchors, level.mask, SIZE, rules)
 
 
@@ -67,7 +67,9 @@ def test_equal_anchors_first_wins():
     boxes = np.full((2, 1, 4), 0.2, np.float32)
     truth = as_truth((boxes, np.zeros((2, 1), np.int32), np.ones((2, 1), bool)))
     raw = tf.zeros([2, 3, 4, 2, 6])
-    targets = assign(decode_level(raw, head_anchors, 1.0, SIZE), truth, head_anchors, (0, 1), SIZE, YoloLoss())
+    targets = assign(
+        decode_level(raw, head_anchors, YoloLevel(mask=(0, 1)), SIZE), truth, head_anchors, (0, 1), SIZE, YoloLoss()
+    )
     np.testing.assert_array_equal(targets.positive[:, 0], [[True, False]] * 2)
 
 

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from yolo_cases import CASES, HEAD, SIZE, TRUTH, as_truth, random_outputs
+from yolo_cases import CASES, HEAD, MOMENT, SIZE, TRUTH, as_truth, random_outputs
 from yolo_reference import assignment, level_losses, loss_parts
 
-from configs.yolo import YoloLoss
+from configs.yolo import YoloHead, YoloLoss
+from losses.truth import Truth
 from losses.yolo import yolo_loss
-from losses.yolo_assignment import Truth
 
 KINDS = ["mse", "iou", "giou", "diou", "ciou"]
 PARTS = ["box", "objectness", "class"]
@@ -18,14 +18,14 @@ def rules_of(kind: str, **changes) -> YoloLoss:
 
 
 def loss_of(outputs, truth: Truth, rules: YoloLoss):
-    return yolo_loss([tf.constant(raw) for raw in outputs], truth, HEAD, rules, SIZE)
+    return yolo_loss([tf.constant(raw) for raw in outputs], truth, HEAD, rules, MOMENT)
 
 
 def gradients_of(outputs, truth: Truth, rules: YoloLoss) -> list[np.ndarray]:
     outputs = [tf.constant(raw) for raw in outputs]
     with tf.GradientTape() as tape:
         tape.watch(outputs)
-        total, _ = yolo_loss(outputs, truth, HEAD, rules, SIZE)
+        total, _ = yolo_loss(outputs, truth, HEAD, rules, MOMENT)
     return [gradient.numpy() for gradient in tape.gradient(total, outputs)]
 
 
@@ -167,7 +167,7 @@ def test_compiles_with_static_shapes_and_equals_eager(kind):
     def step(outputs, truth):
         with tf.GradientTape() as tape:
             tape.watch(outputs)
-            total, parts = yolo_loss(outputs, truth, HEAD, rules, SIZE)
+            total, parts = yolo_loss(outputs, truth, HEAD, rules, MOMENT)
         return total, parts, tape.gradient(total, outputs)
 
     outputs = random_outputs(9)
@@ -178,3 +178,24 @@ def test_compiles_with_static_shapes_and_equals_eager(kind):
         np.testing.assert_allclose(parts[name], value, rtol=1e-5)
     for one, other in zip(gradients, gradients_of(outputs, truth, rules), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_a_level_may_have_its_own_loss_and_anchors():
+    """Each level alone, with what it has of its own as the head's and the task's, adds up to both together."""
+    outputs, truth = [tf.constant(raw) for raw in random_outputs(10)], as_truth(TRUTH)
+    own, common = rules_of("ciou", iou_thresh=0.3, obj_normalizer=0.2), rules_of("mse")
+    anchors = tuple((1.3 * width, height) for width, height in HEAD.anchors)
+    levels = [HEAD.levels[0].model_copy(update={"loss": own, "anchors": anchors}), HEAD.levels[1]]
+    together, _ = yolo_loss(outputs, truth, YoloHead(anchors=HEAD.anchors, levels=levels), common, MOMENT)
+    first, _ = yolo_loss(outputs[:1], truth, YoloHead(anchors=anchors, levels=HEAD.levels[:1]), own, MOMENT)
+    second, _ = yolo_loss(outputs[1:], truth, YoloHead(anchors=HEAD.anchors, levels=HEAD.levels[1:]), common, MOMENT)
+    np.testing.assert_allclose(together, first + second, rtol=1e-6)
+
+
+def test_anchors_are_pixels_of_the_current_input_size():
+    outputs, truth, rules = [tf.constant(raw) for raw in random_outputs(11)], as_truth(TRUTH), rules_of("ciou")
+    doubled = HEAD.model_copy(update={"anchors": tuple((2 * width, 2 * height) for width, height in HEAD.anchors)})
+    larger = MOMENT._replace(input_size=(2 * SIZE[0], 2 * SIZE[1]))
+    expected, _ = yolo_loss(outputs, truth, HEAD, rules, MOMENT)
+    np.testing.assert_allclose(yolo_loss(outputs, truth, doubled, rules, larger)[0], expected, rtol=1e-6)
+    assert yolo_loss(outputs, truth, HEAD, rules, larger)[0] != expected

@@ -4,9 +4,11 @@ import numpy as np
 import tensorflow as tf
 
 from configs.yolo import YoloHead, YoloLevel
-from losses.yolo_assignment import Truth
+from losses.truth import Truth
+from official.core.task import Moment
 
 SIZE = (96, 128)  # height, width
+MOMENT = Moment(tf.constant(1, tf.int64), SIZE)
 CLASSES = 3
 GRIDS = [(3, 4), (6, 8)]
 HEAD = YoloHead(

@@ -10,7 +10,6 @@ import tensorflow as tf
 from modeling.detector import build_detector, build_folded, fold_batch_norm, fold_into
 from modeling.layers.batch_norm import BatchNorm
 from modeling.layers.convolution import Convolution
-from tests.darknet_weights import convolution_names
 
 SIZE = (96, 160)  # (height, width)
 # cfg -> backbone, levels, lateral, classes
@@ -43,7 +42,7 @@ def test_shapes_and_number_of_weights_are_the_cfgs(golden, yolo_model, cfg):
     ]
     weights = {variable.path: int(np.prod(variable.shape)) for variable in model.variables}
     actual = []
-    for name in convolution_names(model):
+    for name, _ in model.convolutions:
         _, height, width, channels = model.get_layer(name).output.shape
         own = [count for path, count in weights.items() if path.split("/")[0] in (name, f"{name}_norm")]
         actual.append((channels, height, width, sum(own)))

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
+from modeling.darknet.loading import load_weights, model_records
 from modeling.detector import build_detector, fold_batch_norm
-from tests.darknet_weights import load_darknet
 
 
 @pytest.fixture(scope="module")
 def original(shared, yolo_model):
     config = yolo_model("yolov4_tiny", size=(416, 416))
     model = build_detector(config, num_classes=80, seed=0)
-    load_darknet(model, shared / "assets/darknet/yolov4-tiny/yolov4-tiny.weights")
+    load_weights(model, str(shared / "assets/darknet/yolov4-tiny/yolov4-tiny.weights"), model_records(model))
     return config, model, np.load(shared / "golden/infer/yolov4-tiny__000000006040.npz")
 
 

@@ -11,6 +11,10 @@ ANCHORS = ((10.0, 14.0), (22.0, 18.0), (40.0, 30.0))
 HEAD = YoloHead(anchors=ANCHORS, levels=(YoloLevel(mask=(1, 2), scale_x_y=1.05), YoloLevel(mask=(0,))))
 
 
+def level_of(slots: int, scale: float = 1.0, **fields) -> YoloLevel:
+    return YoloLevel(mask=range(slots), scale_x_y=scale, **fields)
+
+
 def raw_output(seed: int, rows: int, columns: int, slots: int, classes: int = 3) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 1, (2, rows, columns, slots, 5 + classes)).astype(np.float32)
 
@@ -18,7 +22,7 @@ def raw_output(seed: int, rows: int, columns: int, slots: int, classes: int = 3)
 @pytest.mark.parametrize("scale", [1.0, 1.05, 2.0])
 def test_every_prediction_by_the_formula(scale):
     raw = raw_output(0, 3, 4, 2)
-    decoded = decode_level(tf.constant(raw), ANCHORS[1:], scale, SIZE)
+    decoded = decode_level(tf.constant(raw), ANCHORS[1:], level_of(2, scale), SIZE)
     sigmoid = 1 / (1 + np.exp(-raw.astype(np.float64)))
     for where in np.ndindex(raw.shape[:4]):
         _, row, column, slot = where
@@ -37,8 +41,8 @@ def test_every_prediction_by_the_formula(scale):
 def test_scale_reaches_the_border_of_the_cell():
     raw = np.zeros((2, 3, 4, 1, 6), np.float32)
     raw[..., :2] = 20
-    without = decode_level(tf.constant(raw), ANCHORS[:1], 1.0, SIZE).boxes
-    with_scale = decode_level(tf.constant(raw), ANCHORS[:1], 2.0, SIZE).boxes
+    without = decode_level(tf.constant(raw), ANCHORS[:1], level_of(1), SIZE).boxes
+    with_scale = decode_level(tf.constant(raw), ANCHORS[:1], level_of(1, 2.0), SIZE).boxes
     np.testing.assert_allclose(without[0, 0, 0, 0, :2], [1 / 4, 1 / 3], rtol=1e-6)
     np.testing.assert_allclose(with_scale[0, 0, 0, 0, :2], [1.5 / 4, 1.5 / 3], rtol=1e-6)
 
@@ -48,14 +52,14 @@ def test_decode_joins_levels_coarsest_first():
     boxes, scores = decode(outputs, HEAD, SIZE)
     assert boxes.shape == (2, 3 * 4 * 2 + 6 * 8, 4)
     assert scores.shape == (2, 3 * 4 * 2 + 6 * 8, 3)
-    coarse = decode_level(outputs[0], ANCHORS[1:], 1.05, SIZE)
+    coarse = decode_level(outputs[0], ANCHORS[1:], level_of(2, 1.05), SIZE)
     position = (2 * 4 + 3) * 2 + 1  # row 2, column 3, second anchor
     expected = convert_boxes(coarse.boxes[1, 2, 3, 1], "cxcywh", "yxyx")
     np.testing.assert_array_equal(boxes[1, position], expected)
     np.testing.assert_array_equal(
         scores[1, position], coarse.objectness[1, 2, 3, 1] * coarse.class_probabilities[1, 2, 3, 1]
     )
-    fine = decode_level(outputs[1], ANCHORS[:1], 1.0, SIZE)
+    fine = decode_level(outputs[1], ANCHORS[:1], level_of(1), SIZE)
     np.testing.assert_array_equal(boxes[0, -1], convert_boxes(fine.boxes[0, 5, 7, 0], "cxcywh", "yxyx"))
 
 
@@ -74,7 +78,7 @@ def test_nan_stays_where_it_is(channel, compiled):
     raw = raw_output(3, 3, 4, 2)
     raw[0, 1, 2, 0, channel] = np.nan
     decode_boxes = tf.function(
-        lambda raw: decode_level(raw, ANCHORS[1:], 1.0, SIZE).boxes, autograph=False, jit_compile=compiled
+        lambda raw: decode_level(raw, ANCHORS[1:], level_of(2), SIZE).boxes, autograph=False, jit_compile=compiled
     )
     boxes = decode_boxes(tf.constant(raw)).numpy()
     assert np.argwhere(np.isnan(boxes)).tolist() == [[0, 1, 2, 0, channel]]
@@ -86,7 +90,7 @@ def test_wild_sizes_are_finite_and_sane_ones_as_they_are():
     with tf.GradientTape() as tape:
         logits = tf.constant(raw)
         tape.watch(logits)
-        boxes = decode_level(logits, ANCHORS[:1], 1.0, SIZE).boxes
+        boxes = decode_level(logits, ANCHORS[:1], level_of(1), SIZE).boxes
     gradient = tape.gradient(boxes, logits).numpy()[0, 0, 0, 0, 2:4]
     expected = np.exp([30, 29]) * np.array(ANCHORS[0]) / [128, 96]
     np.testing.assert_allclose(boxes[0, 0, 0, 0, 2:], expected, rtol=1e-6)
@@ -95,7 +99,7 @@ def test_wild_sizes_are_finite_and_sane_ones_as_they_are():
 
 def test_wrong_number_of_anchors_is_one_clear_error():
     with pytest.raises(ValueError, match=r"raw has shape \(2, 3, 4, 2, 8\); expected .* for the 3 anchors"):
-        decode_level(tf.constant(raw_output(0, 3, 4, 2)), ANCHORS, 1.0, SIZE)
+        decode_level(tf.constant(raw_output(0, 3, 4, 2)), ANCHORS, level_of(3), SIZE)
 
 
 def test_boxes_are_darknets_on_a_real_image(golden):
