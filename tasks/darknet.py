@@ -1,6 +1,8 @@
 """What the doors make of Darknet's own files: an experiment from a cfg, data and weights, and no YAML."""
 
+import dataclasses
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
@@ -46,12 +48,12 @@ def training_experiment(
     train, valid = ({"type": "darknet", "data": data_path, "split": split} for split in ("train", "valid"))
     initialise = {"checkpoint": weights, "start_step": _start(weights, clear)} if weights else None
     made = recipe(network, Sources(classes, train, valid if "valid" in data.options else dict(train)), initialise)
-    notes = listing([*made.not_honoured, *_data_notes(data)])
-    say("\n".join([f"{cfg}: the experiment is {directory}/{EXPERIMENT_FILE}", *_titled(notes)]))
-    origin = f"{cfg}, {data_path}" + (f", {weights}{' --clear' if clear else ''}" if weights else "")
-    text = _as_yaml(override(made.experiment, overrides), origin, notes)
     check_config(made.experiment, Experiment, cfg, overrides)  # before anything is written
-    return load_config(_write(directory, text), Experiment)
+    notes = listing([*made.not_honoured, *_data_notes(data)])
+    origin = f"{cfg}, {data_path}" + (f", {weights}{' --clear' if clear else ''}" if weights else "")
+    path = _write(directory, _as_yaml(override(made.experiment, overrides), origin, notes))
+    say("\n".join([f"{cfg}: the experiment is {path}", *_titled(notes)]))
+    return load_config(path, Experiment)
 
 
 def evaluation_experiment(
@@ -130,7 +132,7 @@ def coco_classes(
     raise DataError(f"{names_path}: {coco_json} has no category named {unknown}; it has: {', '.join(categories)}")
 
 
-def listing(notes: list[Note]) -> list[str]:
+def listing(notes: Iterable[Note]) -> list[str]:
     """One line for each thing to tell, with all the lines of the file where it stands."""
     lines: dict[tuple[str, str, str], list[int]] = {}
     for note in notes:
@@ -142,7 +144,13 @@ def listing(notes: list[Note]) -> list[str]:
 
 
 def _without_training(network: Network, classes: tuple[str, ...], source: dict, overrides: list[str]) -> Experiment:
-    made = recipe(network, Sources(classes, source, dict(source)))
+    """The experiment with its evaluation as the cfg has it, and a trainer that nobody asks; prints the cfg's notes."""
+    if network.notes:
+        say("\n".join(listing(network.notes)))
+    net = dataclasses.replace(
+        network.net, max_batches=1, learning_rate=0.001, policy="constant", burn_in=0, ema_alpha=0.0
+    )
+    made = recipe(dataclasses.replace(network, net=net), Sources(classes, source, dict(source)))
     return check_config(made.experiment, Experiment, network.source, overrides)
 
 

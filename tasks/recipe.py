@@ -114,7 +114,6 @@ def _optimizer(net: Net) -> Data:
     if not net.adam:
         return {"type": "sgd", "momentum": net.momentum, "weight_decay": net.decay}
     epsilon = net.eps / (net.mini_batch * net.subdivisions)  # Darknet's is beside the gradient's sum over the batch
-    epsilon = net.eps / (net.mini_batch * net.subdivisions)  # Darknet's gradients are sums over the batch
     return {"type": "adam", "beta1": net.B1, "beta2": net.B2, "epsilon": epsilon, "weight_decay": net.decay}
 
 

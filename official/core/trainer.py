@@ -210,7 +210,10 @@ class Run:
         return next((step for step in range(begin + 1, end) if self.task.input_size_at(step) != size), end)
 
     def _inputs(self) -> Iterator[Any]:
-        """Batches from this run's position on, of the size it uses there. Each size has a stream of its own."""
+        """Batches from this run's position on, of the size it uses there.
+
+        Each size has a stream of its own from its first step on, which then holds the few batches it has read ahead.
+        """
         size = self.task.input_size_at(self.step)
         if size not in self._iterators:
             self._iterators[size] = self._new_inputs(size)

@@ -149,6 +149,13 @@ def test_darknets_own_names_of_coco(shared):
     assert by_names == by_order and len(by_order) == 80 and by_order[4] == "airplane"
 
 
+def test_a_cfg_for_evaluation_needs_no_training_and_says_what_it_means(files, tmp_path, capsys):
+    cfg = write_cfg(tmp_path / "y.cfg", "max_batches=0\nlearning_rate=0\nadam=1\nburn_in=-1\nwidht=7\n")
+    made = evaluation_experiment(cfg, None, None, files[1], None, [])
+    assert made.task.model.input_size == (64, 96)
+    assert "y.cfg:6: [net] Darknet does not know widht here and ignores it" in capsys.readouterr().err
+
+
 def test_what_an_evaluation_or_export_lacks(files, tmp_path):
     cfg, data = files
     with pytest.raises(ConfigError, match="give --coco_json and --images, or --data"):

@@ -404,8 +404,8 @@ def test_weights_trained_past_the_duration_are_an_error_that_names_the_way_out(t
     run = make_run(tmp_path / "run", initialise={"checkpoint": path, "start_step": "from_file"})
     with pytest.raises(
         ConfigError,
-        match=rf"foreign.json: its weights count as trained for {step} steps .*start_step is from_file.* at step 6: nothing "
-        r"would be trained. Set trainer.initialise.start_step=0 .*--clear.* or a longer trainer.duration",
+        match=rf"foreign.json: its weights count as trained for {step} steps .*start_step is from_file.* at step 6: "
+        r"nothing would be trained. Set trainer.initialise.start_step=0 .*--clear.* or a longer trainer.duration",
     ):
         run.resume_or_initialise()
 
