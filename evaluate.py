@@ -33,10 +33,19 @@ JSON = flags.DEFINE_string(
 )
 SET = flags.DEFINE_multi_string("set", [], "Overrides a key: --set task.evaluation.nms_threshold=0.5 (repeatable).")
 flags.mark_flags_as_mutual_exclusive(["config", "darknet"], required=True)
+flags.mark_flags_as_mutual_exclusive(["coco_json", "data"])
+flags.mark_flags_as_mutual_exclusive(["names", "data"])
 
 
 @one_line_errors
 def main(_: list[str]) -> None:
+    foreign = (CHECKPOINT, WATCH, OUTPUT) if DARKNET.value else (WEIGHTS, COCO_JSON, IMAGES, NAMES, DATA, JSON)
+    given = [f"--{flag.name}" for flag in foreign if flag.value]
+    if given:
+        raise ConfigError(
+            f"{', '.join(given)} {'does' if len(given) == 1 else 'do'} not go with "
+            f"--{'darknet' if DARKNET.value else 'config'}; see --help"
+        )
     if DARKNET.value and WEIGHTS.value and JSON.value:
         data = (COCO_JSON.value, IMAGES.value, DATA.value, NAMES.value)
         jobs.evaluate_to_file(evaluation_experiment(DARKNET.value, *data, SET.value), WEIGHTS.value, JSON.value)

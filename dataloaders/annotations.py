@@ -52,12 +52,15 @@ def read_bytes(path: str, what: str) -> bytes:
 
     Raises:
         FileNotFoundError: it is missing; the message names `what` it should have been.
+        DataError: it is there, but cannot be read.
     """
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
             return file.read()
-    except tf.errors.OpError as error:
+    except tf.errors.NotFoundError as error:
         raise FileNotFoundError(f"cannot read {what} {path}: {error.message}") from None
+    except tf.errors.OpError as error:
+        raise DataError(f"cannot read {what} {path}: {error.message}; expected a file that may be read") from None
 
 
 def as_number(value: object) -> float:

@@ -18,7 +18,7 @@ from official.core.checkpoint import (
     write_text,
 )
 from official.core.config import Runtime
-from official.core.config_io import dump_config
+from official.core.config_io import ConfigError, dump_config
 from official.core.distribution import Placement, place, place_locally
 from official.core.evaluation import Evaluation, Scorer, new_checkpoints
 from official.core.initialise import find_weights
@@ -58,9 +58,12 @@ def evaluate(experiment: Experiment, checkpoint: str, directory: str) -> dict[st
 
 def evaluate_to_file(experiment: Experiment, weights: str, path: str) -> dict[str, Any]:
     """Scores one checkpoint or file of weights; writes metrics and protocol to `path`, and `path`.detections.json."""
+    weights = find_weights(weights)
+    if tf.io.gfile.isdir(path):
+        raise ConfigError(f"{path}: is a folder; expected the name of a file to write")
     placement = set_up_locally(experiment)
     tf.io.gfile.makedirs(os.path.dirname(path) or ".")
-    metrics, evaluator, _ = Scorer(build_task(experiment), placement.strategy).score(find_weights(weights))
+    metrics, evaluator, _ = Scorer(build_task(experiment), placement.strategy).score(weights)
     evaluator.save_detections(f"{path}.detections.json")
     write_json(path, metrics)
     report(metrics, experiment)

@@ -73,6 +73,9 @@ _CONTRASTIVE = "contrastive training is not here"
 _TRACKING = "tracking is not here"
 _RANDOM = "of the sizes that Darknet may draw, 5 are compiled; task.data.train.multi_scale.sizes=all takes all of them"
 _UNUSED = "has no effect: Darknet reads it and does not use it"
+_JITTER = (
+    "what a crop shows beyond the image is task.evaluation.padding_value; Darknet repeats the edge, or takes the mean"
+)
 
 REASONS: dict[str, dict[str, str]] = {
     "*": {
@@ -89,6 +92,7 @@ REASONS: dict[str, dict[str, str]] = {
         "cutmix": "not here; Darknet does not support it for detectors either",
         "blur": "not in the pipeline yet",
         "gaussian_noise": "not in the pipeline yet",
+        "letter_box": "letterboxed as in Darknet, but a jittered crop keeps its own aspect, not the whole image's",
         "resize_step": "sizes are multiples of 32",
         "dynamic_minibatch": "the batch keeps its size at every input size",
         "try_fix_nan": "a NaN stops the run and names its examples",
@@ -133,6 +137,7 @@ REASONS: dict[str, dict[str, str]] = {
     "softmax": {"spatial": "over all numbers of a group", "noloss": _MACHINE},
     "yolo": {
         "random": _RANDOM,
+        "jitter": _JITTER,
         "delta_normalizer": "has no effect in Darknet's CPU build; its GPU build multiplies the gradient by it",
         "map": "classes are the cfg's own",
         "track_history_size": _TRACKING,
@@ -144,6 +149,7 @@ REASONS: dict[str, dict[str, str]] = {
     },
     "Gaussian_yolo": {
         "random": _RANDOM,
+        "jitter": _JITTER,
         "delta_normalizer": "has no effect in Darknet's CPU build; its GPU build multiplies the gradient by it",
         "map": "classes are the cfg's own",
         "objectness_smooth": "not in this head's loss",
@@ -151,7 +157,8 @@ REASONS: dict[str, dict[str, str]] = {
     },
     "region": {
         "random": _RANDOM,
-        "tree": "classes are no tree here: each is one of all",
+        "jitter": _JITTER,
+        "tree": "a hierarchy of classes is not here",
         "map": "classes are the cfg's own",
         "mask_scale": "masks are not predicted",
         "classfix": "not in this head's loss",
@@ -161,6 +168,7 @@ REASONS: dict[str, dict[str, str]] = {
         "absolute": _UNUSED,
     },
     "detection": {
+        "jitter": _JITTER,
         "forced": "not in this head's loss",
         "reorg": _UNUSED,
         "resize": "has no effect: Darknet trains [detection] with a jitter only",

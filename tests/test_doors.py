@@ -78,6 +78,8 @@ def test_a_broken_installation_is_one_line(tmp_path, remove, add, message):
         ),
         (("train.py", "--darknet", "none.cfg", "--model_dir", "{}"), "--darknet and --data go together"),
         (("evaluate.py", "--darknet", "none.cfg", "--weights", "x.weights"), "--darknet needs --weights and --json"),
+        (("evaluate.py", "--darknet", "none.cfg", "--output", "{}"), "--output does not go with --darknet"),
+        (("evaluate.py", "--config", "none.yaml", "--json", "{}"), "--json does not go with --config"),
         (
             ("export.py", "--darknet", "none.cfg", "--weights", "x.weights", "--output", "{}"),
             "none.cfg: cannot read the cfg",

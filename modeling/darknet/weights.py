@@ -227,6 +227,7 @@ def _as_shape(numbers: np.ndarray, shape: tuple[int, ...], transposed: bool) -> 
 def _misfit(path: str, wanted: Sequence[Record], records: Sequence[Record], floats: int) -> str:
     """Why a file with so many floats does not fit."""
     advice = _other_class_count(path, records, floats) or _other_cutoff(records, floats)
+    advice = advice or "; it is of another network, or damaged: give the network it was trained with"
     surplus = floats - _floats(wanted)
     if surplus > 0:
         last = wanted[-1].name if wanted else "the header"

@@ -56,8 +56,9 @@ def find_weights(path: str) -> str:
     Raises:
         CheckpointError: there is none.
     """
-    is_file = tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path)
-    return path if is_file else find_checkpoint(path)
+    if not tf.io.gfile.exists(path):
+        raise CheckpointError(f"{path}: no such file or folder; expected a run, a checkpoint, or a file of weights")
+    return find_checkpoint(path) if tf.io.gfile.isdir(path) else path
 
 
 def load_trained(model: keras.Model, path: str, task: Task) -> dict[str, Any]:

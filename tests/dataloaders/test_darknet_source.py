@@ -182,6 +182,13 @@ def test_an_image_without_label_file_has_no_objects_and_is_reported(folder, capl
     assert "1 x no_label_file" in caplog.text and "kept, as one without objects" in caplog.text
 
 
+def test_a_label_file_that_is_there_but_cannot_be_read_is_no_missing_one(folder):
+    folder.image("a.jpg", "1 0.5 0.25 0.1 0.2\n")
+    folder.image("b.jpg").with_suffix(".txt").mkdir()
+    with pytest.raises(DataError, match="cannot read .*b.txt"):
+        folder.open()
+
+
 def test_no_label_file_at_all_is_an_error_that_tells_the_rule(folder):
     folder.image("a.jpg")
     folder.image("b.jpg")
