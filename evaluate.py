@@ -24,13 +24,9 @@ DARKNET = flags.DEFINE_string("darknet", None, "Darknet cfg, instead of --config
 WEIGHTS = flags.DEFINE_string("weights", None, "With --darknet: .weights, .weights.h5 or .keras.")
 COCO_JSON = flags.DEFINE_string("coco_json", None, "With --darknet: annotations in COCO's format.")
 IMAGES = flags.DEFINE_string("images", None, "With --coco_json: the folder of its images.")
-NAMES = flags.DEFINE_string(
-    "names", None, "With --coco_json: names of the cfg's classes; else the order of category ids."
-)
+NAMES = flags.DEFINE_string("names", None, "With --coco_json: names of the cfg's classes; else by category ids' order.")
 DATA = flags.DEFINE_string("data", None, "With --darknet, instead of --coco_json: a .data file; its valid list.")
-JSON = flags.DEFINE_string(
-    "json", None, "With --darknet: receives metrics and protocol; FILE.detections.json beside it."
-)
+JSON = flags.DEFINE_string("json", None, "With --darknet: receives metrics, protocol; FILE.detections.json beside it.")
 SET = flags.DEFINE_multi_string("set", [], "Overrides a key: --set task.evaluation.nms_threshold=0.5 (repeatable).")
 flags.mark_flags_as_mutual_exclusive(["config", "darknet"], required=True)
 flags.mark_flags_as_mutual_exclusive(["coco_json", "data"])

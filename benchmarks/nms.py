@@ -35,7 +35,8 @@ def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=40)
     options = parser.parse_args()
-    experiment = load_config("configs/experiments/yolov4_tiny_coco.yaml", Experiment)
+    plain = ["task.evaluation.nms=per_class_iou"]
+    experiment = load_config("configs/experiments/yolov4_tiny_coco.yaml", Experiment, plain)
     config, rng = experiment.task, np.random.default_rng(0)
     trained = build_detector(config.model, 80, seed=0)
     folded = fold_batch_norm(config.model, 80, trained)

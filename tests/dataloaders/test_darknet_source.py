@@ -185,7 +185,7 @@ def test_an_image_without_label_file_has_no_objects_and_is_reported(folder, capl
 def test_a_label_file_that_is_there_but_cannot_be_read_is_no_missing_one(folder):
     folder.image("a.jpg", "1 0.5 0.25 0.1 0.2\n")
     folder.image("b.jpg").with_suffix(".txt").mkdir()
-    with pytest.raises(DataError, match="cannot read .*b.txt"):
+    with pytest.raises(DataError, match=r"cannot read .*b\.txt"):
         folder.open()
 
 
