@@ -176,6 +176,7 @@ def test_no_class_is_an_error(yolo_model):
 
 
 @pytest.mark.parametrize("backbone", ["yolov3_tiny", "yolov4_tiny"])
+@pytest.mark.slow  # the whole step is compiled in tests/tasks/test_yolo_step.py
 def test_train_step_graph_compiles(yolo_model, not_deterministic, backbone):
     """Forward and backward under XLA: the cheap proof that every shape is static."""
     model = build_detector(yolo_model(backbone, 3, width=0.25, norm="sync"), num_classes=4, seed=0)

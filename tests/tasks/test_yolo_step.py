@@ -58,7 +58,14 @@ def first_batch(run: Run):
     return next(iter(run.task.train_inputs(0, Shard(), run.task.input_size_at(0))))
 
 
-@pytest.mark.parametrize("name", ["yolov3_tiny_coco", "yolov4_tiny_coco", "demo", "bccd"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "yolov3_tiny_coco",
+        "bccd",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("yolov4_tiny_coco", "demo")),
+    ],
+)
 def test_one_step_of_every_shipped_model_compiles_under_xla(name, data, tmp_path, not_deterministic):
     """The everyday check that all shapes of the step are static and that nothing in it needs the host."""
     run = make_run(experiment(name, data, "task.model.backbone.width=0.25"), tmp_path)
