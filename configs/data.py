@@ -37,6 +37,7 @@ Source = Annotated[CocoSource | VocSource | DarknetSource, Field(discriminator="
 class Augmentation(Config):
     """Random geometry and colour of one image; every parameter is drawn before anything is decoded."""
 
+    type: Literal["darknet"] = "darknet"
     flip: bool = True
     jitter: float = Field(0.0, ge=0, lt=1, description="Each edge moves by up to this fraction of the image's side.")
     resize: float = Field(

@@ -39,3 +39,10 @@ class EvalBatch(NamedTuple):
     image: Images
     image_size: Int32[tf.Tensor, "b 2"]  # of the original (height, width)
     example_id: Int64[tf.Tensor, " b"]
+
+
+def pad_rows(rows: tf.Tensor, count: int) -> tf.Tensor:
+    """[n, ...] -> [count, ...], zeros (False) after the rows there are; n is at most `count`."""
+    missing = count - tf.shape(rows)[0]
+    padded = tf.pad(rows, [[0, missing], *([[0, 0]] * (rows.shape.rank - 1))])
+    return tf.ensure_shape(padded, [count, *rows.shape[1:]])

@@ -15,7 +15,7 @@ from dataloaders.sources.voc import read_voc
 
 __all__ = ["DetectionDataset", "TruthForm", "open_source"]
 
-TruthForm = Literal["yxyx", "cxcywh"]
+TruthForm = Literal["yxyx", "cxcywh", "xyxy_pixels"]  # the first two are relative to the image
 
 _ROUNDING = 2.0**-23  # a difference in relative coordinates that clipping may also have made by rounding alone
 
@@ -56,11 +56,14 @@ class DetectionDataset:
     def __len__(self) -> int:
         return len(self.image_ids)
 
-    def relative_boxes(self, form: TruthForm) -> Float32[np.ndarray, "boxes 4"]:
-        """All boxes relative to their image, clipped to it (0..1); from the pixels in float64, rounded once.
+    def boxes_in(self, form: TruthForm) -> Float32[np.ndarray, "boxes 4"]:
+        """All boxes; relative ones are clipped to their image (0..1); from the pixels in float64, rounded once.
 
         So each form is as exact as float32 can be. Native boxes come as they were read, unless they were clipped.
         """
+        if form == "xyxy_pixels":
+            corner, size = self.pixel_boxes[:, :2], self.pixel_boxes[:, 2:]
+            return np.concatenate([corner, corner + size], axis=1).astype(np.float32)
         sizes = np.repeat(self.image_sizes, np.diff(self.splits), axis=0)  # [boxes, 2]
         x, y, width, height = (clip_boxes(self.pixel_boxes, sizes) / np.tile(sizes[:, ::-1], 2)).T
         if form == "yxyx":

@@ -120,7 +120,7 @@ def test_up_to_one_pixel_outside_is_no_fault_and_keeps_its_numbers_for_evaluatio
     assert dataset.report.findings == ()
     assert dataset.ground_truth()["annotations"][0]["bbox"] == [-0.5, 3, 41.4, 10]
     assert dataset.ground_truth()["annotations"][0]["area"] == 7.5
-    np.testing.assert_array_equal(dataset.relative_boxes("yxyx"), np.float32([[3 / 24, 0, 13 / 24, 1]]))
+    np.testing.assert_array_equal(dataset.boxes_in("yxyx"), np.float32([[3 / 24, 0, 13 / 24, 1]]))
 
 
 def test_more_boxes_than_max_boxes(folder):

@@ -78,15 +78,15 @@ def test_the_truth_is_as_read_to_the_bit(folder):
     folder.image("a.jpg", "".join(f"0 {line}\n" for line in lines), size=(641, 357))
     dataset = open_source(folder.source(), CLASSES, "fail", 500)
     read = np.array([line.split() for line in lines], np.float64).astype(np.float32)
-    np.testing.assert_array_equal(dataset.relative_boxes("cxcywh"), read)
+    np.testing.assert_array_equal(dataset.boxes_in("cxcywh"), read)
     x, y, width, height = read.astype(np.float64).T
     corners = np.stack([y - height / 2, x - width / 2, y + height / 2, x + width / 2], 1)
-    np.testing.assert_allclose(dataset.relative_boxes("yxyx"), corners, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(dataset.boxes_in("yxyx"), corners, rtol=0, atol=1e-7)
 
 
 def test_boxes_at_the_border_are_clipped_as_darknet_clips(folder):
     folder.image("a.jpg", "0 0.01 0.5 0.04 0.2\n0 0.5 0.5 1 1\n0 0.9 0.9 0.2 0.2\n")
-    boxes = folder.open().relative_boxes("cxcywh")
+    boxes = folder.open().boxes_in("cxcywh")
     np.testing.assert_allclose(boxes[0], [0.015, 0.5, 0.03, 0.2], atol=1e-7)  # left -0.01 -> 0
     np.testing.assert_array_equal(boxes[1:], float32([0.5, 0.5, 1, 1], [0.9, 0.9, 0.2, 0.2]))  # as read
 
@@ -165,12 +165,12 @@ def test_weird_boxes_are_reported_at_the_door(folder, line, kind):
     dataset = folder.open(on_bad="skip")
     kept = kind == "partly_outside_box"
     assert len(dataset.classes) == kept
-    corners = dataset.relative_boxes("yxyx")
+    corners = dataset.boxes_in("yxyx")
     assert (corners >= 0).all() and (corners <= 1).all()
     if kept:
         y1, x1, y2, x2 = corners[0]
         centred = [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
-        np.testing.assert_allclose(dataset.relative_boxes("cxcywh")[0], centred, atol=1e-6)
+        np.testing.assert_allclose(dataset.boxes_in("cxcywh")[0], centred, atol=1e-6)
 
 
 def test_an_image_without_label_file_has_no_objects_and_is_reported(folder, caplog):
@@ -212,7 +212,7 @@ def test_crlf_byte_order_mark_and_blank_lines(folder):
     path = folder.image("a.jpg", "")
     path.with_suffix(".txt").write_bytes(b"\xef\xbb\xbf0 .5 0.5 1e-1 +0.2\r\n\r\n")
     dataset = folder.open()
-    np.testing.assert_array_equal(dataset.relative_boxes("cxcywh"), float32([0.5, 0.5, 0.1, 0.2]))
+    np.testing.assert_array_equal(dataset.boxes_in("cxcywh"), float32([0.5, 0.5, 0.1, 0.2]))
 
 
 def test_difficult_objects_are_ignored_in_validation(folder, tmp_path):

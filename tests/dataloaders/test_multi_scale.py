@@ -10,6 +10,8 @@ import pytest
 import tensorflow as tf
 
 from configs.data import Augmentation, MultiScale, TrainSplit
+from dataloaders.examples import Files
+from dataloaders.jitter import jittered
 from dataloaders.multi_scale import SizePlan, plan_sizes
 from dataloaders.pipeline import train_dataset
 from dataloaders.sources import open_source
@@ -112,7 +114,9 @@ def test_a_size_changes_the_pixels_of_a_step_and_nothing_else_of_it(seven):
     dataset, sizes = open_source(seven.source, ("cell", "dot"), "fail", 5), plan((32, 64), every={"steps": 2}, sizes=2)
 
     def batches(size, steps):
-        return train_dataset(dataset, split, size, Protocol(resize="stretch"), "cxcywh", 1, steps)
+        return train_dataset(
+            jittered(Files(dataset, "cxcywh"), split, size, Protocol(resize="stretch"), "cxcywh", 1), split, steps
+        )
 
     every = list(itertools.islice(batches((32, 64), tf.data.Dataset.range(40)), 40))
     for size in sizes.sizes:

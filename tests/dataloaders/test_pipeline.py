@@ -10,6 +10,8 @@ import tensorflow as tf
 from configs.data import Augmentation, CocoSource, Split, TrainSplit
 from dataloaders import pipeline
 from dataloaders.annotations import DataError
+from dataloaders.examples import Files
+from dataloaders.jitter import jittered
 from dataloaders.pipeline import check_eval_files, check_train_files, eval_dataset, train_dataset
 from dataloaders.sources import open_source
 from official.core.config import Protocol
@@ -37,10 +39,14 @@ def _from(step):
     return tf.data.Dataset.counter(np.int64(step), dtype=tf.int64)
 
 
+def _train_dataset(dataset, split, input_size, protocol, form, seed, steps, shard=(0, 1)):
+    return train_dataset(jittered(Files(dataset, form), split, input_size, protocol, form, seed), split, steps, shard)
+
+
 def _stream(folder, steps, protocol=STRETCH, start=0, shard=(0, 1), seed=11, form="cxcywh", **more):
     """The first batches as NumPy."""
     split = _split(folder, **more)
-    dataset = train_dataset(_open(folder), split, INPUT, protocol, form, seed, _from(start), shard)
+    dataset = _train_dataset(_open(folder), split, INPUT, protocol, form, seed, _from(start), shard)
     return [tf.nest.map_structure(lambda t: t.numpy(), batch) for batch in itertools.islice(dataset, steps)]
 
 
@@ -53,7 +59,7 @@ def _assert_equal(ours, others):
 def test_static_shapes_and_types(seven):
     for batch_size in (2, 3):
         split = _split(seven, batch_size=batch_size, augmentation=AUGMENTATION)
-        spec = train_dataset(_open(seven), split, INPUT, LETTERBOX, "cxcywh", 1, _from(0)).element_spec
+        spec = _train_dataset(_open(seven), split, INPUT, LETTERBOX, "cxcywh", 1, _from(0)).element_spec
         assert [(part.shape.as_list(), part.dtype) for part in tf.nest.flatten(spec)] == [
             ([batch_size, 32, 64, 3], tf.uint8),
             ([batch_size, 5, 4], tf.float32),
@@ -120,7 +126,7 @@ def test_seed_and_epoch_change_order_and_draws(seven):
 def test_stretched_truth_is_the_sources_own_numbers_and_evaluations_pixels(seven):
     dataset = _open(seven)
     for form in ("cxcywh", "yxyx"):
-        native = dataset.relative_boxes(form)
+        native = dataset.boxes_in(form)
         for batch in _stream(seven, 4, form=form):
             for image, boxes, classes, valid, example_id in zip(*batch[:5], strict=True):
                 row = dataset.image_ids.tolist().index(example_id)
@@ -164,7 +170,7 @@ def test_more_than_max_boxes_trains_on_the_first(folder, caplog):
         folder.box(1, [number, 2, 10, 10])
     with caplog.at_level(logging.WARNING):
         dataset = _open(folder, on_bad="skip")
-    batch = next(iter(train_dataset(dataset, _split(folder), INPUT, STRETCH, "yxyx", 1, _from(0))))
+    batch = next(iter(_train_dataset(dataset, _split(folder), INPUT, STRETCH, "yxyx", 1, _from(0))))
     np.testing.assert_allclose(batch.boxes[1, :, 1] * 40, [0, 1, 2, 3, 4], atol=1e-5)
     assert batch.valid.numpy().all()
 
@@ -198,7 +204,7 @@ def test_aligned_corners_are_evaluated_in_float_and_trained_in_whole_levels(seve
 def test_bytes_to_the_device_are_at_most_1_02_times_the_pixels(folder, size):
     folder.image(1)
     split = _split(folder, max_boxes=100, augmentation=AUGMENTATION)
-    spec = train_dataset(_open(folder, 100), split, size, STRETCH, "cxcywh", 1, _from(0)).element_spec
+    spec = _train_dataset(_open(folder, 100), split, size, STRETCH, "cxcywh", 1, _from(0)).element_spec
     total = sum(part.shape.num_elements() * part.dtype.size for part in tf.nest.flatten(spec))
     assert total <= 1.02 * 2 * size[0] * size[1] * 3
 
@@ -208,7 +214,7 @@ def test_bytes_to_the_device_are_at_most_1_02_times_the_pixels(folder, size):
 def test_a_file_that_fails_in_mid_run_stops_the_stream_and_is_named(seven, damage, training):
     dataset, split = _open(seven), _split(seven)
     stream = (
-        train_dataset(dataset, split, INPUT, STRETCH, "cxcywh", 1, _from(0))
+        _train_dataset(dataset, split, INPUT, STRETCH, "cxcywh", 1, _from(0))
         if training
         else eval_dataset(dataset, _eval_split(seven, 2), INPUT, STRETCH)
     )
@@ -248,7 +254,7 @@ def test_nothing_but_the_assertion_keeps_state_so_that_deterministic_runs_stay_p
     monkeypatch.setattr(pipeline, "_batched", lambda *given: functions.append(given[1]) or batched(*given))
     if training:
         split = _split(seven, augmentation=AUGMENTATION)
-        train_dataset(_open(seven), split, INPUT, LETTERBOX, "cxcywh", 1, _from(0))
+        _train_dataset(_open(seven), split, INPUT, LETTERBOX, "cxcywh", 1, _from(0))
     else:
         eval_dataset(_open(seven), _eval_split(seven, 2), INPUT, LETTERBOX)
     untraced = tf.autograph.experimental.do_not_convert(functions[0])
@@ -262,7 +268,7 @@ def test_real_images_letterboxed_and_jittered_keep_their_boxes_inside_and_visibl
     source = CocoSource(annotations=str(path), images=str(path.parent / "images"))
     dataset = open_source(source, ("person", "dog"), "skip", 100)
     split = TrainSplit(source=source, batch_size=4, on_bad="skip", augmentation=AUGMENTATION)
-    for batch in itertools.islice(train_dataset(dataset, split, (96, 64), LETTERBOX, "cxcywh", 5, _from(0)), 20):
+    for batch in itertools.islice(_train_dataset(dataset, split, (96, 64), LETTERBOX, "cxcywh", 5, _from(0)), 20):
         boxes = batch.boxes.numpy()[batch.valid.numpy()]
         assert (boxes[:, 2:] * [64, 96] >= 1 - 1e-4).all() and (boxes[:, :2] - boxes[:, 2:] / 2 >= -1e-6).all()
         assert (boxes[:, :2] + boxes[:, 2:] / 2 <= 1 + 1e-6).all()

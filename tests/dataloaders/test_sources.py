@@ -62,7 +62,7 @@ def test_relative_boxes_are_rounded_once(folder):
         "yxyx": (y, x, y + height, x + width),
     }
     for form, box in expected.items():
-        np.testing.assert_array_equal(dataset.relative_boxes(form), np.array([box]).astype(np.float32))
+        np.testing.assert_array_equal(dataset.boxes_in(form), np.array([box]).astype(np.float32))
 
 
 def test_coco_without_sizes_takes_the_files(folder):
@@ -75,7 +75,7 @@ def test_coco_without_sizes_takes_the_files(folder):
 def test_no_boxes_at_all(folder):
     folder.image(1)
     dataset = open_source(folder.source, CLASSES, "fail", 5)
-    assert dataset.relative_boxes("cxcywh").shape == (0, 4) and dataset.ground_truth()["annotations"] == []
+    assert dataset.boxes_in("cxcywh").shape == (0, 4) and dataset.ground_truth()["annotations"] == []
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_voc_counts_pixels_from_one_and_keeps_difficult_objects_for_training(tmp
 
 def test_voc_files_that_count_from_zero_are_clipped(tmp_path):
     dataset = open_source(_voc(tmp_path, {"a": _object("dot", (0, 0, 10, 12))}), CLASSES, "fail", 5)
-    np.testing.assert_array_equal(dataset.relative_boxes("yxyx"), np.float32([[0, 0, 12 / 24, 10 / 40]]))
+    np.testing.assert_array_equal(dataset.boxes_in("yxyx"), np.float32([[0, 0, 12 / 24, 10 / 40]]))
 
 
 @pytest.mark.parametrize(
