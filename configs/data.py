@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Discriminator, Field, PositiveInt, Tag
 
-from official.core.config import Config, Duration
+from official.core.config import Config, Duration, type_or
 
 
 class CocoSource(Config):
@@ -48,6 +48,27 @@ class Augmentation(Config):
     exposure: float = Field(1.0, gt=0, description="Value (of HSV) is multiplied or divided by up to this.")
 
 
+class CenterNetAugmentation(Config):
+    """CenterNet's affine map and colours (lib/datasets/sample/ctdet.py, lib/opts.py)."""
+
+    type: Literal["centernet"] = "centernet"
+    crop: Literal["random", "shift_scale"] = Field(
+        "random",
+        description="random: a scale of 0.6, 0.7 .. 1.3 and a centre anywhere but near the border. shift_scale: normal "
+        "noise on the image's middle and scale, --not_rand_crop.",
+    )
+    scale: float = Field(0.4, ge=0, lt=1, description="Of shift_scale: deviation and largest change of the scale.")
+    shift: float = Field(0.1, ge=0, description="Of shift_scale: deviation of the centre; twice it is the largest.")
+    flip: float = Field(0.5, ge=0, le=1, description="Probability.")
+    colour: bool = Field(True, description="Brightness, contrast, saturation and lighting.")
+
+
+AnyAugmentation = Annotated[
+    Annotated[Augmentation, Tag("darknet")] | Annotated[CenterNetAugmentation, Tag("centernet")],
+    Discriminator(type_or("darknet")),
+]
+
+
 class Split(Config):
     """One split of the data and how it is read."""
 
@@ -75,7 +96,7 @@ class MultiScale(Config):
 
 class TrainSplit(Split):
     max_boxes: PositiveInt = Field(100, description="Boxes are padded to this many; an image with more is reported.")
-    augmentation: Augmentation | None = None
+    augmentation: AnyAugmentation | None = None
     multi_scale: MultiScale | None = None
 
 
