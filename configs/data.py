@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, PositiveInt, Tag
+from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
 
 from official.core.config import Config, Duration, type_or
 
@@ -34,8 +34,21 @@ class DarknetSource(Config):
 Source = Annotated[CocoSource | VocSource | DarknetSource, Field(discriminator="type")]
 
 
+class Window(Config):
+    """Images are decoded once for a window of examples, which all are made of them: cheaper, but less independent.
+
+    Of an image's `reuse` examples most are in the same batch, or in neighbouring ones.
+    """
+
+    examples: int = Field(ge=1, description="In a window. Best: a divisor of the examples of a step and host.")
+    reuse: int = Field(ge=2, description="In how many places of these examples each image is seen.")
+
+
 class Augmentation(Config):
-    """Random geometry and colour of one image; every parameter is drawn before anything is decoded."""
+    """Darknet's: random geometry and colour; every parameter is drawn before anything is decoded.
+
+    cutmix is not here: Darknet has it for classifiers only.
+    """
 
     type: Literal["darknet"] = "darknet"
     flip: bool = True
@@ -46,6 +59,76 @@ class Augmentation(Config):
     hue: float = Field(0.0, ge=0, le=0.5, description="Hue is shifted by up to +-this fraction of the colour circle.")
     saturation: float = Field(1.0, gt=0, description="Saturation is multiplied or divided by up to this.")
     exposure: float = Field(1.0, gt=0, description="Value (of HSV) is multiplied or divided by up to this.")
+    fill: Literal["padding", "edge", "mean"] = Field(
+        "padding",
+        description="What a window shows beyond its image: evaluation.padding_value; the edge, repeated (Darknet "
+        "without OpenCV); the image's mean (Darknet with OpenCV).",
+    )
+    mosaic: float = Field(0.0, ge=0, le=1, description="Share of the examples that are made of four images.")
+    mosaic_bound: bool = Field(False, description="Boxes of a mosaic are clipped to their image's part of it.")
+    mixup: float = Field(0.0, ge=0, le=1, description="Share of the examples that are two images, half of each.")
+    window: Window | None = Field(None, description="None: every image is decoded for one example.")
+    precise: bool = Field(
+        False, description="Decode all of every image and resize it as evaluation does, as slowly as the original."
+    )
+
+    @model_validator(mode="after")
+    def _one_composition(self) -> "Augmentation":
+        if self.mosaic > 0 and self.mixup > 0:
+            raise ValueError("mosaic and mixup: Darknet knows one of them at a time; expected one of them to be 0")
+        return _checked(self)
+
+
+class AffineAugmentation(Config):
+    """Scaled-YOLOv4's and YOLOv7's (utils/datasets.py): mosaics, an affine map, mixup; colours of their HSV gains."""
+
+    type: Literal["affine"] = "affine"
+    flip: float = Field(0.5, ge=0, le=1, description="Probability of a mirrored example (fliplr).")
+    saturation: float = Field(0.0, ge=0, le=1, description="Saturation is multiplied by 1 +- up to this (hsv_s).")
+    exposure: float = Field(0.0, ge=0, le=1, description="Value is multiplied by 1 +- up to this (hsv_v).")
+    mosaic: float = Field(1.0, ge=0, le=1, description="Share of the examples that are mosaics.")
+    nine: float = Field(0.0, ge=0, le=1, description="Share of the mosaics that are 3 x 3 (YOLOv7: 0.2), not 2 x 2.")
+    centre: Literal["middle", "random"] = Field(
+        "random", description="Where four images meet: in the middle of the canvas (Scaled-YOLOv4), or around it."
+    )
+    mixup: float = Field(0.0, ge=0, le=1, description="Share of the mosaics that are blended with another.")
+    mixup_beta: float = Field(8.0, gt=0, description="Both parameters of the blend's beta distribution.")
+    translate: float = Field(0.0, ge=0, le=1, description="The centre moves by up to this fraction of the input.")
+    scale: tuple[PositiveFloat, PositiveFloat] = Field(
+        (1.0, 1.0), description="Uniform between: 1 - s, 1 + s (Scaled-YOLOv4); 1 - s, 1.1 + s (YOLOv7)."
+    )
+    degrees: float = Field(0.0, ge=0, le=180, description="Rotation of up to this; not 0: the slow way.")
+    shear: float = Field(0.0, ge=0, lt=90, description="Degrees of up to this; not 0: the slow way.")
+    perspective: float = Field(0.0, ge=0, le=0.001, description="Up to this per pixel; not 0: the slow way.")
+    least_side: float = Field(2.0, ge=0, description="Boxes of fewer input pixels are dropped (wh_thr).")
+    most_aspect: float = Field(20.0, gt=1, description="Boxes this many times longer than wide are dropped (ar_thr).")
+    least_area: float = Field(
+        0.1, ge=0, lt=1, description="Boxes of which less is left are dropped (area_thr; Scaled-YOLOv4: 0.2)."
+    )
+    window: Window | None = Field(None, description="None: every image is decoded for one example.")
+    precise: bool = Field(False, description="Decode all of every image and warp a canvas, as slowly as the original.")
+
+    @property
+    def is_crop(self) -> bool:
+        """Whether the map is a scale and a shift: then nothing is warped."""
+        return not (self.degrees or self.shear or self.perspective)
+
+    @model_validator(mode="after")
+    def _checks(self) -> "AffineAugmentation":
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale: {list(self.scale)}; expected the smaller factor first")
+        if self.window and not self.is_crop:
+            raise ValueError("window: rotation, shear and perspective need whole images; expected them to be 0")
+        return _checked(self)
+
+
+def _checked(augmentation: "Composed") -> "Composed":
+    if augmentation.window and augmentation.precise:
+        raise ValueError("window and precise: images of a window are decoded for all its examples; expected only one")
+    return augmentation
+
+
+Composed = Augmentation | AffineAugmentation  # examples made of pieces of images
 
 
 class CenterNetAugmentation(Config):
@@ -64,7 +147,9 @@ class CenterNetAugmentation(Config):
 
 
 AnyAugmentation = Annotated[
-    Annotated[Augmentation, Tag("darknet")] | Annotated[CenterNetAugmentation, Tag("centernet")],
+    Annotated[Augmentation, Tag("darknet")]
+    | Annotated[AffineAugmentation, Tag("affine")]
+    | Annotated[CenterNetAugmentation, Tag("centernet")],
     Discriminator(type_or("darknet")),
 ]
 
@@ -95,7 +180,10 @@ class MultiScale(Config):
 
 
 class TrainSplit(Split):
-    max_boxes: PositiveInt = Field(100, description="Boxes are padded to this many; an image with more is reported.")
+    max_boxes: PositiveInt = Field(
+        100,
+        description="Boxes are padded to this many; an image with more is reported. A mosaic keeps its first.",
+    )
     augmentation: AnyAugmentation | None = None
     multi_scale: MultiScale | None = None
 

@@ -12,8 +12,9 @@ from jaxtyping import Int64
 from configs.data import Split, TrainSplit
 from dataloaders.annotations import DataError, read_bytes
 from dataloaders.batch import PADDING_ID, EvalBatch, TrainBatch
+from dataloaders.blocks import rows_at
+from dataloaders.composed import blocks_at
 from dataloaders.examples import Files, decode_example
-from dataloaders.order import draw_row
 from dataloaders.sources import DetectionDataset
 from official.core.config import Protocol
 from official.core.errors import UserError, first_line
@@ -38,6 +39,12 @@ def train_dataset(
         tf.errors.OpError: while iterating, an image file cannot be decoded as it was checked; `check_train_files` then
             names it.
     """
+    positions = positions_of(split, steps, shard)
+    return batched(positions, make, split.threads, split.batch_size // shard[1])
+
+
+def positions_of(split: TrainSplit, steps: tf.data.Dataset, shard: tuple[int, int]) -> tf.data.Dataset:
+    """Positions of the stream, int64 scalars, that this host reads; see `train_dataset`."""
     index, count = shard
     if not 0 <= index < count or split.batch_size % count:
         raise UserError(
@@ -46,11 +53,12 @@ def train_dataset(
         )
     per_host = split.batch_size // count
 
-    def example(number: Int64[tf.Tensor, ""]) -> TrainBatch:
-        return make(number // per_host * split.batch_size + index * per_host + number % per_host)
+    @tf.autograph.experimental.do_not_convert
+    def of_step(step: Int64[tf.Tensor, ""]) -> tf.data.Dataset:
+        start = step * split.batch_size + index * per_host
+        return tf.data.Dataset.range(start, start + per_host)
 
-    numbers = steps.flat_map(lambda step: tf.data.Dataset.range(step * per_host, (step + 1) * per_host))
-    return _batched(numbers, example, split.threads, per_host)
+    return steps.flat_map(of_step)
 
 
 def eval_dataset(
@@ -75,7 +83,7 @@ def eval_dataset(
     padding = EvalBatch(black, tf.ones([2], tf.int32), tf.constant(PADDING_ID, tf.int64))
     missing = -len(dataset) % split.batch_size
     fill = tf.data.Dataset.from_tensors(padding).repeat(missing)
-    return _batched(tf.data.Dataset.range(len(dataset)), evaluated, split.threads, split.batch_size, fill)
+    return batched(tf.data.Dataset.range(len(dataset)), evaluated, split.threads, split.batch_size, fill)
 
 
 def check_train_files(dataset: DetectionDataset, split: TrainSplit, seed: int, first_step: int, last_step: int) -> None:
@@ -86,12 +94,15 @@ def check_train_files(dataset: DetectionDataset, split: TrainSplit, seed: int, f
     Raises:
         DataError: naming the first file that cannot be decoded as it was checked.
     """
-    checked = set()
+    blocks, checked = blocks_at(split), set()
     for position in range(first_step * split.batch_size, last_step * split.batch_size):
-        row, _ = draw_row(tf.constant(position, tf.int64), len(dataset), seed)
-        if int(row) not in checked:
-            _check_file(dataset, int(row))
-        checked.add(int(row))
+        at = tf.constant(position, tf.int64)
+        kind, first = blocks.at(at, seed)
+        count = sum(blocks.kinds[int(kind)])
+        for row in rows_at(blocks, at, first, count, len(dataset), seed):
+            if int(row) not in checked:
+                _check_file(dataset, int(row))
+            checked.add(int(row))
 
 
 def check_eval_files(dataset: DetectionDataset) -> None:
@@ -121,7 +132,7 @@ def _check_file(dataset: DetectionDataset, row: int) -> None:
         )
 
 
-def _batched(
+def batched(
     numbers: tf.data.Dataset,
     example: Callable[[tf.Tensor], TrainBatch | EvalBatch],
     threads: int | None,

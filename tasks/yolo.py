@@ -11,8 +11,8 @@ import tensorflow as tf
 from configs.yolo import YoloTask
 from dataloaders.augment.colour import apply_colour
 from dataloaders.batch import EvalBatch, TrainBatch
+from dataloaders.composed import Composer
 from dataloaders.examples import Files
-from dataloaders.jitter import jittered
 from dataloaders.multi_scale import SizePlan, plan_sizes
 from dataloaders.pictures import picture_of, picture_of_detections
 from dataloaders.pipeline import check_eval_files, check_train_files, eval_dataset, train_dataset
@@ -88,7 +88,7 @@ class Yolo:
     def train_inputs(self, start_step: int, shard: Shard, input_size: tuple[int, int]) -> tf.data.Dataset:
         split, steps = self.config.data.train, self.size_plan.steps(start_step, input_size)
         examples = Files(self.train_data, "cxcywh")
-        make = jittered(examples, split, input_size, self.config.evaluation, "cxcywh", self.seed)
+        make = Composer(examples, split, input_size, self.config.evaluation, "cxcywh", self.seed)
         return train_dataset(make, split, steps, shard)
 
     def example_name(self, example_id: int) -> str:

@@ -1,0 +1,119 @@
+"""Which images an example is made of. The stream of positions is divided into blocks of equally many examples.
+
+A block holds each kind of example (one image; a mosaic of four; ...) as often as its share says, in random order, and
+is made of the next images of the training order (order.py): each is used `reuse` times in the block and not again
+before the next pass. So each pass of the order uses each image exactly `reuse` times, whatever the kinds, and the
+images of any position follow from the seed alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import tensorflow as tf
+from jaxtyping import Int32, Int64
+
+from dataloaders.order import draw_row
+from official.core.errors import UserError
+
+EXAMPLES = 100  # of a block of several kinds: shares are met to whole hundredths
+
+Kind = tuple[int, ...]  # images of each composition: (1,) one image, (4,) a mosaic, (1, 1) two images blended
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """`quota[i]` examples of a block are of `kinds[i]`."""
+
+    kinds: tuple[Kind, ...]
+    quota: tuple[int, ...]
+    reuse: int = 1
+
+    @property
+    def examples(self) -> int:
+        return sum(self.quota)
+
+    @property
+    def images(self) -> int:
+        """Different ones in a block."""
+        return self._uses // self.reuse
+
+    @property
+    def _uses(self) -> int:
+        return sum(sum(kind) * count for kind, count in zip(self.kinds, self.quota, strict=True))
+
+    @property
+    def most(self) -> int:
+        """Images of an example, at most."""
+        return max(sum(kind) for kind in self.kinds)
+
+    def uses_of(self, number: Int32[tf.Tensor, ""]) -> Int32[tf.Tensor, ""]:
+        """Images of an example of the kind of that number."""
+        return tf.constant([sum(kind) for kind in self.kinds])[number]
+
+    def at(self, position: Int64[tf.Tensor, ""], seed: int) -> tuple[Int32[tf.Tensor, ""], Int64[tf.Tensor, ""]]:
+        """Of the example at a position: its kind, and the number of its first use within the block."""
+        block, place = position // self.examples, position % self.examples
+        if len(self.kinds) == 1:
+            return tf.constant(0), place * sum(self.kinds[0])
+        kinds = tf.repeat(tf.range(len(self.kinds)), self.quota)  # [examples]
+        places = tf.range(self.examples, dtype=tf.int64)
+        shuffled = tf.gather(kinds, _shuffled(places, self.examples, seed, block, -1))
+        uses = tf.gather(tf.constant([sum(kind) for kind in self.kinds], tf.int64), shuffled)
+        return shuffled[place], tf.cumsum(uses, exclusive=True)[place]
+
+    def images_of(
+        self, position: Int64[tf.Tensor, ""], first: Int64[tf.Tensor, ""], count: int, seed: int
+    ) -> Int64[tf.Tensor, " count"]:
+        """Places in the block's images, 0-based, of the `count` uses from `first` on."""
+        uses = first + tf.range(count, dtype=tf.int64)
+        if self.reuse == 1:
+            return uses
+        passes, places = uses // self.images, uses % self.images
+        block = position // self.examples
+        return tf.stack(
+            [_shuffled(places[number], self.images, seed, block, passes[number]) for number in range(count)]
+        )
+
+
+def blocks_of(shares: Sequence[tuple[Kind, float]], reuse: int = 1, examples: int | None = None) -> Blocks:
+    """Blocks in which kinds occur by their shares, which sum to 1; largest remainders first.
+
+    Args:
+        examples: of a block; none: as few as do.
+
+    Raises:
+        UserError: the images of a block cannot all be used equally often.
+    """
+    shares = [(kind, share) for kind, share in shares if share > 0]
+    if examples is None:
+        examples = 1 if len(shares) == 1 else EXAMPLES
+    exact = [share * examples for _, share in shares]
+    quota = [int(number + 1e-9) for number in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda place: quota[place] - exact[place])
+    for place in by_remainder[: examples - sum(quota)]:
+        quota[place] += 1
+    blocks = Blocks(tuple(kind for kind, _ in shares), tuple(quota), reuse)
+    uses = sum(sum(kind) * count for kind, count in zip(blocks.kinds, quota, strict=True))
+    if uses % reuse:
+        raise UserError(
+            f"window: {examples} examples are made of {uses} images, which are not a multiple of reuse: {reuse}; "
+            f"expected another number of examples or reuse, such as examples: {examples * reuse}"
+        )
+    return blocks
+
+
+def rows_at(
+    blocks: Blocks, position: Int64[tf.Tensor, ""], first: Int64[tf.Tensor, ""], count: int, images: int, seed: int
+) -> list[Int64[tf.Tensor, ""]]:
+    """The data set's rows of the `count` uses from `first` on of the example at a position."""
+    places = blocks.images_of(position, first, count, seed)
+    start = position // blocks.examples * blocks.images
+    return [draw_row(start + place, images, seed)[0] for place in tf.unstack(places, num=count)]
+
+
+def _shuffled(
+    places: Int64[tf.Tensor, "*n"], count: int, seed: int, block: Int64[tf.Tensor, ""], what: int | tf.Tensor
+) -> Int64[tf.Tensor, "*n"]:
+    """Places 0 .. count - 1 of a block in an order of their own for each number `what`."""
+    key = tf.random.experimental.stateless_fold_in(tf.stack([tf.constant(seed, tf.int64), block]), what)
+    return tf.random.experimental.index_shuffle(places, key, tf.constant(count - 1, tf.int64))

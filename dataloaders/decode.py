@@ -1,0 +1,118 @@
+"""Decodes what is seen of a JPEG, at the scale at which it is seen."""
+
+import tensorflow as tf
+from jaxtyping import Bool, Float32, Int32, Int64, UInt8
+
+from dataloaders.examples import Example
+from dataloaders.pieces import RATIOS
+from official.vision.resize import decode_image
+
+_JPEG = b"\xff\xd8\xff"
+
+
+class Encoded:
+    """Images that are decoded when something of them is asked for, and no more than that."""
+
+    def __init__(self, encoded: tf.Tensor) -> None:
+        """`encoded`: strings [p], bytes of JPEG or PNG files whose size has been checked."""
+        self._encoded = encoded
+        self._is_jpeg = is_jpeg(encoded)  # [p]
+
+    def ratio(self, shrink: Float32[tf.Tensor, " p"]) -> Int32[tf.Tensor, " p"]:
+        return tf.where(self._is_jpeg[: shrink.shape[0]], dct_ratio(shrink), 1)
+
+    def patch(
+        self, number: Int32[tf.Tensor, ""], ratio: Int32[tf.Tensor, ""], crop: Int32[tf.Tensor, "4"]
+    ) -> UInt8[tf.Tensor, "h w 3"]:
+        branch = tf.where(self._is_jpeg[number], tf.reduce_sum(tf.cast(ratio >= tf.constant(RATIOS), tf.int32)), 0)
+        return decode_window(self._encoded[number], branch, crop)
+
+
+class Stored:
+    """Images that have been decoded before, at 1 / ratio of their size, and are kept."""
+
+    def __init__(self, images: tf.Tensor, places: Int64[tf.Tensor, " p"], ratio: Int32[tf.Tensor, " p"]) -> None:
+        """`images`: scalar variant, a list of uint8 [h, w, 3], of which those at `places` are the example's."""
+        self._images, self._places, self._ratio = images, tf.cast(places, tf.int32), ratio
+
+    def ratio(self, shrink: Float32[tf.Tensor, " p"]) -> Int32[tf.Tensor, " p"]:
+        return self._ratio[: shrink.shape[0]]
+
+    def patch(
+        self, number: Int32[tf.Tensor, ""], ratio: Int32[tf.Tensor, ""], crop: Int32[tf.Tensor, "4"]
+    ) -> UInt8[tf.Tensor, "h w 3"]:
+        image = tf.raw_ops.TensorListGetItem(
+            input_handle=self._images,
+            index=self._places[number],
+            element_shape=tf.constant([-1, -1, 3]),
+            element_dtype=tf.uint8,
+        )
+        return crop_pixels(tf.ensure_shape(image, [None, None, 3]), crop)
+
+
+def checked(example: Example) -> tf.Tensor:
+    """The bytes of an image, scalar string, once its header states the size it had when the run began.
+
+    Not beside the decoding: what is inside a branch must keep no state, see `decode_example`.
+
+    Raises:
+        tf.errors.InvalidArgumentError: it has another size, or its header cannot be read (at run time).
+    """
+    told = ["image", example.name, "has another size than", example.size, "which it had when the run began"]
+    found = stated_size(example.encoded)
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(found == example.size), told)]):
+        return tf.identity(example.encoded)
+
+
+def is_jpeg(encoded: tf.Tensor) -> Bool[tf.Tensor, "*b"]:
+    """Of strings of any shape."""
+    return tf.strings.substr(encoded, 0, len(_JPEG)) == _JPEG
+
+
+def dct_ratio(shrink: Float32[tf.Tensor, "*b"]) -> Int32[tf.Tensor, "*b"]:
+    """The largest of RATIOS that leaves at least as many pixels as are shown, for a view that is `shrink` smaller."""
+    return tf.reduce_max(tf.where(shrink[..., tf.newaxis] >= tf.constant(RATIOS, tf.float32), RATIOS, 1), axis=-1)
+
+
+def decode_window(
+    encoded: tf.Tensor, branch: Int32[tf.Tensor, ""], crop: Int32[tf.Tensor, "4"]
+) -> UInt8[tf.Tensor, "h w 3"]:
+    """The pixels of a crop of an image.
+
+    A part of a JPEG is decoded with libjpeg's fastest inverse DCT, and colours at half the resolution are not smoothed.
+
+    Args:
+        encoded: scalar string, bytes of a JPEG or PNG file.
+        branch: 1 to 4: a JPEG at 1 / RATIOS[branch - 1] of its size; 0: any other file, decoded whole.
+        crop: top, left, bottom, right in pixels of the image at that size; inside it, and not empty.
+
+    Raises:
+        tf.errors.InvalidArgumentError: it cannot be decoded (at run time).
+    """
+    window = tf.concat([crop[:2], crop[2:] - crop[:2]], axis=0)
+
+    def part(ratio: int) -> UInt8[tf.Tensor, "h w 3"]:
+        return tf.io.decode_and_crop_jpeg(
+            encoded, window, channels=3, ratio=ratio, dct_method="INTEGER_FAST", fancy_upscaling=False
+        )
+
+    parts = [lambda ratio=ratio: part(ratio) for ratio in RATIOS]
+    pixels = tf.switch_case(branch, [lambda: crop_pixels(decode_image(encoded), crop), *parts])
+    return tf.ensure_shape(pixels, [None, None, 3])
+
+
+def stated_size(encoded: tf.Tensor) -> Int32[tf.Tensor, "2"]:
+    """(height, width) from the header of a JPEG or PNG file; nothing is decoded."""
+
+    def of_png() -> Int32[tf.Tensor, "_"]:
+        return tf.io.decode_raw(tf.strings.substr(encoded, 16, 8), tf.int32, little_endian=False)[::-1]
+
+    return tf.ensure_shape(tf.cond(is_jpeg(encoded), lambda: tf.io.extract_jpeg_shape(encoded)[:2], of_png), [2])
+
+
+def crop_pixels(image: UInt8[tf.Tensor, "h w 3"], crop: Int32[tf.Tensor, "4"]) -> UInt8[tf.Tensor, "H W 3"]:
+    """The pixels from (top, left) to (bottom, right), inside the image. In two dimensions: ten times as fast."""
+    rows, columns = crop[2] - crop[0], crop[3] - crop[1]
+    flat = tf.reshape(image, [tf.shape(image)[0], 3 * tf.shape(image)[1]])  # [h, 3 w]
+    part = tf.slice(flat, [crop[0], 3 * crop[1]], [rows, 3 * columns])
+    return tf.reshape(part, [rows, columns, 3])

@@ -1,0 +1,49 @@
+"""What is known of the images of an example, padded so that it can be stacked."""
+
+import tensorflow as tf
+from jaxtyping import Int64
+
+from dataloaders.batch import pad_rows
+from dataloaders.decode import Encoded, checked
+from dataloaders.examples import Example, Examples
+from dataloaders.pieces import Truths
+
+
+def truth_of(example: Example, max_boxes: int) -> Truths:
+    """Of one image: the fields of `Truths` without their first dimension."""
+    boxes, classes = example.yxyx[:max_boxes], example.classes[:max_boxes]
+    return Truths(
+        example.size,
+        example.example_id,
+        tf.shape(boxes)[0],
+        pad_rows(boxes, max_boxes),
+        pad_rows(classes, max_boxes),
+    )
+
+
+def no_truths(count: int, max_boxes: int) -> Truths:
+    """Zeros in the place of `count` images."""
+    shapes = ([2], tf.int32), ([], tf.int64), ([], tf.int32), ([max_boxes, 4], tf.float32), ([max_boxes], tf.int32)
+    return Truths(*(tf.zeros([count, *shape], dtype) for shape, dtype in shapes))
+
+
+def read_all(
+    examples: Examples, rows: Int64[tf.Tensor, " p"], count: tf.Tensor, max_boxes: int
+) -> tuple[Truths, Encoded]:
+    """The first `count` of the rows; the others, which are not read, are zeros and empty strings."""
+    most = rows.shape[0]
+    if most == 1:
+        example = examples.read(rows[0])
+        encoded = checked(example)[tf.newaxis]
+        return Truths(*(field[tf.newaxis] for field in truth_of(example, max_boxes))), Encoded(encoded)
+
+    def one(number: tf.Tensor, arrays: list[tf.TensorArray]) -> tuple:
+        example = examples.read(rows[number])
+        found = (checked(example), *truth_of(example, max_boxes))
+        return number + 1, [array.write(number, value) for array, value in zip(arrays, found, strict=True)]
+
+    fields = (tf.zeros([most], tf.string), *no_truths(most, max_boxes))
+    arrays = [tf.TensorArray(field.dtype, most, element_shape=field.shape[1:]).unstack(field) for field in fields]
+    _, arrays = tf.while_loop(lambda number, _: number < count, one, (tf.constant(0), arrays), maximum_iterations=most)
+    encoded, *truths = (array.stack() for array in arrays)
+    return Truths(*truths), Encoded(encoded)
