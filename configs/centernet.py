@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 import pydantic
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from official.core.config import Config
 
@@ -76,6 +76,12 @@ class CenterNetModel(Config):
         None, description="deconv for resnet, dla_up for dla34, none for hourglass."
     )
     head: CenterNetHead = CenterNetHead()
+    mean: tuple[float, float, float] = Field(
+        (0.40789654, 0.44719302, 0.47026115),
+        description="Of the pixels B, G, R (0..1); the network sees "
+        "(B, G, R - mean) / std. COCO's; for Pascal the original has ImageNet's R, G, B ones, in that order.",
+    )
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.28863828, 0.27408164, 0.27809835)
     norm: Literal["local", "sync"] = Field(
         "local", description="Batch-norm statistics of a replica (the original's), or of all replicas."
     )
