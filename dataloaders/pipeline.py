@@ -58,7 +58,7 @@ def eval_dataset(
 ) -> tf.data.Dataset:
     """Every image once, in the data set's order: `EvalBatch` elements, all of `split.batch_size` rows.
 
-    The last batch is filled up with rows of example_id -1.
+    The last batch is filled up with rows of example_id -1. Where each image has a size of its own, batches have one.
 
     Raises:
         tf.errors.OpError: while iterating, an image file cannot be decoded as it was checked; `check_eval_files` then
@@ -68,14 +68,17 @@ def eval_dataset(
 
     def evaluated(row: Int64[tf.Tensor, ""]) -> EvalBatch:
         example = examples.read(row)
-        image = resize_image(decode_example(example), input_size, protocol)
+        image = decode_example(example)
+        if not protocol.sees_whole_images:
+            image = resize_image(image, input_size, protocol)
         return EvalBatch(image, example.size, example.example_id)
 
-    black = tf.zeros([*input_size, 3], pixel_type(protocol))
-    padding = EvalBatch(black, tf.ones([2], tf.int32), tf.constant(PADDING_ID, tf.int64))
-    missing = -len(dataset) % split.batch_size
-    fill = tf.data.Dataset.from_tensors(padding).repeat(missing)
-    return _batched(tf.data.Dataset.range(len(dataset)), evaluated, split.threads, split.batch_size, fill)
+    rows, missing, fill = tf.data.Dataset.range(len(dataset)), -len(dataset) % split.batch_size, None
+    if missing:
+        black = tf.zeros([*input_size, 3], pixel_type(protocol))
+        padding = EvalBatch(black, tf.ones([2], tf.int32), tf.constant(PADDING_ID, tf.int64))
+        fill = tf.data.Dataset.from_tensors(padding).repeat(missing)
+    return _batched(rows, evaluated, split.threads, split.batch_size, fill)
 
 
 def check_train_files(dataset: DetectionDataset, split: TrainSplit, seed: int, first_step: int, last_step: int) -> None:

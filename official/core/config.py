@@ -300,6 +300,12 @@ class Protocol(Config):
     scales: tuple[PositiveFloat, ...] = Field(
         (1.0,), min_length=1, description="CenterNet: the image is also seen at these sizes; needs nms: soft_nms."
     )
+    clip_boxes: bool = Field(True, description="To the image, before they are scored.")
     decimals: NonNegativeInt | None = Field(
         None, description="Of boxes and scores, before they are scored; CenterNet's results have 2."
     )
+
+    @property
+    def sees_whole_images(self) -> bool:
+        """Whether images reach `detect` as they are, each of its own size, to be resized for each of the scales."""
+        return self.nms == "soft_nms"

@@ -82,7 +82,8 @@ def resize_image(image: UInt8[tf.Tensor, "h w 3"], input_size: tuple[int, int], 
     """
     image_size = tf.shape(image)[:2]
     if protocol.resize == "affine":
-        return WARPS[protocol.interpolation](image, fitting_map(image_size, input_size), input_size)
+        where = fitting_map(image_size, tf.reduce_max(image_size), input_size)
+        return WARPS[protocol.interpolation](image, where, input_size)
     offset, size = placement(image_size, input_size, protocol)
     resized = image if protocol.resize == "keep" else INTERPOLATIONS[protocol.interpolation](image, size)
     if protocol.resize in ("letterbox", "keep"):
@@ -97,13 +98,14 @@ def static_size(input_size: tuple[int, int], protocol: Protocol) -> tuple[int | 
     return (None, None) if protocol.resize == "keep" else input_size
 
 
-def fitting_map(image_size: Int32[tf.Tensor, "2"], input_size: tuple[int, int]) -> Map:
-    """Where `affine` shows an image: its middle in the middle, its longer side as long as the input is wide.
+def fitting_map(image_size: Int32[tf.Tensor, "2"], across: Int32[tf.Tensor, ""], input_size: tuple[int, int]) -> Map:
+    """Where `affine` shows an image: its middle in the middle, and `across` of its pixels across the input.
 
+    These are as many as its longer side has, but for a test at several scales: then as the unscaled image's has.
     CenterNet lib/detectors/base_detector.py pre_process (fix_res), lib/utils/image.py get_affine_transform.
     """
     sides, whole = tf.cast(image_size, tf.float64), tf.constant(input_size, tf.float64)
-    scale = whole[1] / tf.reduce_max(sides)
+    scale = whole[1] / tf.cast(across, tf.float64)
     return Map(tf.fill([2], scale), whole / 2 - scale * sides / 2)
 
 

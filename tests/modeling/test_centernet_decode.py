@@ -5,7 +5,16 @@ import pytest
 import tensorflow as tf
 
 from configs.centernet import CenterNetHead
-from modeling.heads.centernet import Maps, average_flipped, best_peaks, decode, stacks_of, suppress_neighbours, to_image
+from modeling.heads.centernet import (
+    Maps,
+    average_flipped,
+    best_peaks,
+    decode,
+    maps_of,
+    stacks_of,
+    suppress_neighbours,
+    to_image,
+)
 
 CASES = ["small_random", "small_k40", "coco80_peaky"]
 
@@ -35,7 +44,7 @@ def test_decoding_from_outputs(golden_centernet, name):
     trace = np.load(golden_centernet(f"decode_{name}.npz"))
     head, (rows, columns) = CenterNetHead(K=int(trace["meta/K"])), trace["wh"].shape[2:]
     outputs = [nhwc(trace[part]) for part in ("hm_logits", "wh", "reg")]
-    boxes, scores = decode([tf.zeros_like(part) for part in outputs] + outputs, head, (4 * rows, 4 * columns))
+    boxes, scores = decode(maps_of([tf.zeros_like(part) for part in outputs] + outputs, head), head)
     expected = trace["detections"]
     np.testing.assert_allclose(boxes * [rows, columns, rows, columns], expected[..., [1, 0, 3, 2]], atol=1e-3)
     np.testing.assert_array_equal(np.argmax(scores, axis=-1), expected[..., 5])
@@ -101,6 +110,22 @@ def test_compiles_with_static_shapes_and_equals_eager(golden_centernet, offset):
     trace = np.load(golden_centernet("decode_small_k40.npz"))
     head = CenterNetHead(K=40, reg_offset=offset)
     outputs = [nhwc(trace[part]) for part in ("hm_logits", "wh", "reg")[: 3 if offset else 2]]
-    compiled = tf.function(lambda *maps: decode(maps, head, (96, 128)), autograph=False, jit_compile=True)
-    for one, other in zip(compiled(*outputs), decode(outputs, head, (96, 128)), strict=True):
+
+    def detect(*outputs):
+        return decode([maps for maps in maps_of(outputs, head) if maps is not None], head)
+
+    compiled = tf.function(detect, autograph=False, jit_compile=True)
+    for one, other in zip(compiled(*outputs), detect(*outputs), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_a_map_of_unknown_size_and_few_cells():
+    """As many peaks as K, those beyond the cells of score 0 and in range."""
+    maps = [tf.random.stateless_uniform([1, 2, 3, channels], [channels, 7]) for channels in (1, 2, 2)]
+    head, shapes = CenterNetHead(K=10), [tf.TensorSpec([1, None, None, part.shape[3]]) for part in maps]
+    boxes, scores = tf.function(lambda *maps: decode(maps, head), shapes, autograph=False)(*maps)
+    static, expected = decode(maps, head)
+    assert boxes.shape == (1, 10, 4) and static.shape == (1, 6, 4)
+    np.testing.assert_allclose(boxes[:, :6], static)
+    np.testing.assert_allclose(scores[:, :6], expected)
+    assert not scores[:, 6:].numpy().any() and np.isfinite(boxes).all()
