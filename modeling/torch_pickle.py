@@ -9,10 +9,11 @@ a million times: it is neither hashed, compared nor shown unless it is known to 
 """
 
 import contextlib
+import io
 import math
 import pickletools
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from official.core.errors import UserError
 
@@ -74,7 +75,7 @@ class _Kind(NamedTuple):
     name: str
 
 
-def read_pickle(stream: BinaryIO) -> Pickled:
+def read_pickle(stream: io.BytesIO) -> Pickled:
     """Reads one pickle, and the stream up to its end.
 
     Raises:
@@ -95,7 +96,7 @@ def read_pickle(stream: BinaryIO) -> Pickled:
     raise TorchFileError("is truncated: a pickle in it has no end")
 
 
-def _opcodes(stream: BinaryIO) -> Iterator[tuple[str, Any]]:
+def _opcodes(stream: io.BytesIO) -> Iterator[tuple[str, Any]]:
     for number, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
         if number == MOST_OPCODES:
             raise TorchFileError(f"has a pickle of more than {MOST_OPCODES:,} opcodes; no state dict is so long")
