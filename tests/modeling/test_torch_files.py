@@ -22,6 +22,7 @@ from modeling import torch_pickle
 from modeling.torch_files import read_state_dict, write_state_dict
 from modeling.torch_pickle import TorchFileError
 
+"".encode("cp437")  # zipfile decodes names by it, and imports it when it first does
 MADE_BY_TORCH = Path(__file__).parents[1] / "golden/torch"
 FILES = ("tensors_zip", "tensors_legacy", "tensors_legacy_protocol4", "checkpoint_zip", "checkpoint_legacy")
 TENSOR = ops.tensor(shape=(2, 3), strides=(3, 1))
