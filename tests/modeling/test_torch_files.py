@@ -8,6 +8,7 @@ import pickle
 import shutil
 import struct
 import sys
+import tarfile
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -234,11 +235,14 @@ def test_other_files(tmp_path):
     with zipfile.ZipFile(torch_script, "w") as archive:
         for name in ("x/data.pkl", "x/code/__torch__.py", "x/constants.pkl"):
             archive.writestr(name, b"\x80\x02}.")
+    with tarfile.open(fileobj=(tar := io.BytesIO()), mode="w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(tarfile.TarInfo("storages"))
     with zipfile.ZipFile(keras, "w") as archive:
         archive.writestr("model.weights.h5", b"")
     for content, says in [
         (b"", "is no file that torch.save has written: it is empty"),
         (b"\x89HDF\r\n\x1a\n", r"is no file that torch.save has written: its first bytes are b'\\x89HDF"),
+        (tar.getvalue(), "is a tar archive, as the first versions of PyTorch wrote them"),
         (pickle.dumps({"w": 1}), "is no file that torch.save has written"),
         (keras.getvalue(), "is a zip archive, but none that torch.save has written: it lacks NAME/data.pkl"),
         (torch_script.getvalue(), "is a TorchScript archive, which holds a program, not a state dict"),
