@@ -73,8 +73,8 @@ def _open(content: bytes) -> _File:
         return _open_legacy(content)
     if content[257:262] == b"ustar":
         raise TorchFileError(
-            "is a tar archive, as the first versions of PyTorch wrote them (torchvision's resnet18-5c106cde.pth is one, and"
-            " resnet18-f37072fd.pth the same anew); in PyTorch: torch.save(torch.load(FILE), OTHER_FILE)"
+            "is a tar archive, as the first versions of PyTorch wrote them (torchvision has published its own anew); in"
+            " PyTorch: torch.save(torch.load(FILE), OTHER_FILE)"
         )
     start = f"its first bytes are {content[:12]!r}" if content else "it is empty"
     raise TorchFileError(f"is no file that torch.save has written: {start}")
