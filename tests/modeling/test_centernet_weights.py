@@ -71,20 +71,24 @@ def test_the_recorded_network_from_a_file(golden_centernet, tmp_path):
         np.testing.assert_array_equal(written[name], 0 if name.endswith("tracked") else value, err_msg=name)
 
 
-@functools.cache
-def whole_network(name: str):
-    """Tests leave its weights as they are."""
-    return build(80, 0, CenterNetModel(**{"input_size": (32, 64)} | ARCHITECTURES[name]))
+@pytest.fixture(scope="module")
+def whole_network(tmp_path_factory):
+    """`whole_network(name)` -> (model, a file of it, what is read from that); tests leave its weights as they are."""
+
+    @functools.cache
+    def make(name: str):
+        model = build(80, 0, CenterNetModel(**{"input_size": (32, 64)} | ARCHITECTURES[name]))
+        path = str(tmp_path_factory.mktemp("whole") / "x.pth")
+        return model, path, read_written(model, path)
+
+    return make
 
 
 @pytest.mark.parametrize("name", quick("resdcn_18", "dla_34 (DCN)", of=ARCHITECTURES))
-def test_files_have_the_original_s_names_and_shapes(golden_centernet, tmp_path, name):
+def test_files_have_the_original_s_names_and_shapes(golden_centernet, whole_network, name):
     expected = json.loads(golden_centernet("architecture_shapes.json").read_text())[name]["state_dict"]
-    model = whole_network(name)
+    model, path, written = whole_network(name)
     before = values(model)
-    path = str(tmp_path / "x.pth")
-    save_centernet_weights(model, path)
-    written = read_state_dict(path)
     assert {name: list(value.shape) for name, value in written.items()} == expected
     for name, value in written.items():
         assert value.dtype == (np.int64 if name.endswith("num_batches_tracked") else np.float32), name
@@ -153,15 +157,13 @@ def test_another_number_of_classes(model, tmp_path):
         np.testing.assert_array_equal(variable, own if "hm.0.1" in variable.path else theirs)
 
 
-def test_backbones_of_imagenet(tmp_path):
+def test_backbones_of_imagenet(whole_network, tmp_path):
     """torchvision's ResNet and DLA's own file: without `base.`, with a classifier and the unused projections."""
     for name, prefix, heads in (("resdcn_18", "", "deconv_layers ("), ("dla_34 (DCN)", "base.", "dla_up (")):
-        model = whole_network(name)
+        model, _, tensors = whole_network(name)
+        path = str(tmp_path / "x.pth")
         parts = ("conv1.", "bn1.", "layer", "base.")
-        save_centernet_weights(model, path := str(tmp_path / "x.pth"))
-        backbone = {
-            key.removeprefix(prefix): value for key, value in read_state_dict(path).items() if key.startswith(parts)
-        }
+        backbone = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(parts)}
         write_state_dict(path, backbone | {"fc.weight": np.zeros((10, 512), "f4"), "fc.bias": np.zeros(10, "f4")})
         before = values(model)
         for variable in model.variables:
