@@ -32,32 +32,32 @@ def picture_hashes(thumbnails: UInt8[np.ndarray, "n 32 32"]) -> UInt64[np.ndarra
     return np.ascontiguousarray(np.packbits(bits, axis=1)).view(np.uint64).ravel()
 
 
-def first_likeness(thumbnails: UInt8[np.ndarray, "n 32 32"], preferred: int) -> Int64[np.ndarray, " n"]:
-    """For each picture the first one before it that is like it, or its own number.
+def likeness_before(thumbnails: UInt8[np.ndarray, "n 32 32"], preferred: int) -> Int64[np.ndarray, " n"]:
+    """For each picture an earlier one that is like it, or its own number.
 
-    preferred: this many at the start are looked for with care: a later picture that is like one of them gets it.
+    preferred: so many at the start; a picture that is like one of these gets such a one.
     """
     hashes, shapes = picture_hashes(thumbnails), _shapes(thumbnails)
-    first = np.arange(len(hashes))
+    before = np.arange(len(hashes))
     for band in range(_BANDS):
         key = (hashes >> np.uint64(band * _BAND_BITS) & np.uint64(2**_BAND_BITS - 1)).astype(np.int64)
         order = np.argsort(key, kind="stable")
         starts = np.flatnonzero(np.diff(key[order], prepend=-1))
         for bucket in (part for part in np.split(order, starts[1:]) if len(part) > 1):
-            _compare(bucket, hashes, shapes, first, preferred)
-    return first
+            _compare(bucket, hashes, shapes, before, preferred)
+    return before
 
 
 def _compare(
     bucket: Int64[np.ndarray, " m"],
     hashes: UInt64[np.ndarray, " n"],
     shapes: Float32[np.ndarray, "n 256"],
-    first: Int64[np.ndarray, " n"],
+    before: Int64[np.ndarray, " n"],
     preferred: int,
 ) -> None:
-    """Enters into `first` what the pictures of a bucket, in ascending order, have before them in it."""
+    """Enters into `before` what the pictures of a bucket, in ascending order, are like in it."""
     # Once a picture has an answer, only one of the preferred could be a better one.
-    open_rows = np.flatnonzero((first[bucket] == bucket) | ((bucket >= preferred) & (first[bucket] >= preferred)))
+    open_rows = np.flatnonzero((before[bucket] == bucket) | ((bucket >= preferred) & (before[bucket] >= preferred)))
     step = max(1, _CHUNK // len(bucket))
     for start in range(0, len(open_rows), step):
         places = open_rows[start : start + step]
@@ -69,7 +69,7 @@ def _compare(
         alike &= shapes[rows] @ shapes[bucket].T >= LEAST_CORRELATION
         some = alike.any(1)
         rows, earlier = rows[some], bucket[alike.argmax(1)[some]]
-        first[rows] = np.minimum(first[rows], earlier)
+        before[rows] = np.minimum(before[rows], earlier)
 
 
 def _shapes(thumbnails: UInt8[np.ndarray, "n 32 32"]) -> Float32[np.ndarray, "n 256"]:
@@ -92,7 +92,7 @@ def duplicate_findings(splits: Sequence[SplitData]) -> list[Finding]:
     unique = np.flatnonzero(same == np.arange(len(same)))
     preferred = int((split_of[unique] == 0).sum())
     thumbnails = np.array([facts[place].thumbnail for place in unique], np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL)
-    like = unique[first_likeness(thumbnails, preferred)]
+    like = unique[likeness_before(thumbnails, preferred)]
     alike = same.copy()
     alike[unique] = like
     findings = []

@@ -2,7 +2,7 @@
 
 A box fits if it has a width and a height and reaches at most 1.5 pixels beyond its image. Where many boxes do not fit
 as their format says, every other reading of the same four numbers is tried; the one that leaves the fewest misfits is
-the suspect.
+the suspect. Whether x or y comes first cannot be told of relative values, nor of square images.
 """
 
 import re
@@ -29,7 +29,7 @@ class Reading(NamedTuple):
     last: Literal["corner", "size"]  # and the last two
     y_first: bool = False
 
-    def corners(self, numbers: Numbers, sides: Numbers | float) -> Numbers:
+    def corners(self, numbers: Numbers, sides: Numbers) -> Numbers:
         """Left, top, right and bottom of numbers in units of `sides` (width, height, width, height)."""
         numbers = (numbers[:, [1, 0, 3, 2]] if self.y_first else numbers) * sides
         first, last = numbers[:, :2], numbers[:, 2:]
@@ -103,7 +103,7 @@ def _units(data: SplitData, stated: _Stated) -> list[Finding]:
     if wrong.sum() < min(_FEWEST, count):
         return []
     severity = "fault" if wrong.sum() > count / 2 else "warning"
-    what = f"{percent(wrong.sum(), count)} of the boxes have numbers {got}, where {expected} are expected"
+    what = f"{percent(int(wrong.sum()), count)} of the boxes have numbers {got}, where {expected} are expected"
     return [_suspicion(data.name, severity, "suspected_units", what, stated, wrong, cause, remedy)]
 
 
@@ -112,7 +112,7 @@ def _misfits(corners: Numbers, sizes: Int32[np.ndarray, "boxes 2"]) -> dict[str,
     left, top, right, bottom = corners.T
     height, width = sizes.T
     return {
-        "x2 < x1 or y2 < y1": (right < left) | (bottom < top),
+        "have x2 < x1 or y2 < y1": (right < left) | (bottom < top),
         "reach beyond the left or top edge": (left < -_TOLERANCE) | (top < -_TOLERANCE),
         "reach beyond the right or bottom edge": (right > width + _TOLERANCE) | (bottom > height + _TOLERANCE),
     }
@@ -120,7 +120,8 @@ def _misfits(corners: Numbers, sizes: Int32[np.ndarray, "boxes 2"]) -> dict[str,
 
 def _other_reading(data: SplitData, stated: _Stated) -> list[Finding]:
     """Another order or meaning of the four numbers, if the stated one leaves misfits and the other hardly any."""
-    sides = np.tile(stated.sizes[:, ::-1], 2) if stated.relative else 1.0  # [boxes, 4]
+    sides = np.tile(stated.sizes[:, ::-1], 2) if stated.relative else np.ones_like(stated.numbers)
+    sides = sides.astype(np.float64)  # [boxes, 4]
     count = len(stated.numbers)
 
     def misfits(reading: str) -> dict[str, Bool[np.ndarray, " boxes"]]:
@@ -130,13 +131,14 @@ def _other_reading(data: SplitData, stated: _Stated) -> list[Finding]:
     wrong = np.any(list(here.values()), axis=0)
     if wrong.sum() < max(min(_FEWEST, count), 0.02 * count):
         return []
-    others = {reading: np.any(list(misfits(reading).values()), axis=0).sum() for reading in READINGS}
+    readings = [name for name, reading in READINGS.items() if not (stated.relative and reading.y_first)]
+    others = {reading: int(np.any(list(misfits(reading).values()), axis=0).sum()) for reading in readings}
     best = min(others, key=others.__getitem__)
     if others[best] > 0.1 * wrong.sum():
         return []
-    ways = ", ".join(f"{percent(rows.sum(), count)} {way}" for way, rows in here.items() if rows.any())
+    ways = ", ".join(f"{percent(int(rows.sum()), count)} {way}" for way, rows in here.items() if rows.any())
     as_read, as_other = READINGS[stated.reading].name, READINGS[best].name
-    what = f"{percent(wrong.sum(), count)} of the boxes do not fit their image ({ways}); read as {as_other}, "
+    what = f"{percent(int(wrong.sum()), count)} of the boxes do not fit their image ({ways}); read as {as_other}, "
     what += f"{percent(others[best], count)} do not"
     cause = f"looks like {as_other}, written where {as_read} is expected"
     remedy = f"convert the boxes to {as_read}, or choose the source type of their format"

@@ -43,12 +43,14 @@ def box_figure(
     for (name, sides), marker in zip(anchors.items(), "x+", strict=False):
         shape_axes.scatter(*sides.T, s=90, marker=marker, color="black", label=name)
     shape_axes.set(xlabel="box width", ylabel="box height")
-    for axis in (width_axes.xaxis, height_axes.xaxis, shape_axes.xaxis, shape_axes.yaxis):
+    log_axes = (width_axes.xaxis, height_axes.xaxis, shape_axes.xaxis, shape_axes.yaxis)
+    for axis in log_axes if any(data.kept_boxes.any() for data in splits) else ():
         axis.axes.set(**{f"{axis.axis_name}scale": LogScale(axis, base=2)})
         axis.set_major_formatter("{x:g}")
     count_axes.set(xlabel="boxes of an image", ylabel="images")
     for axes in (width_axes, height_axes, shape_axes, count_axes):
-        axes.legend()
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend()
     return figure
 
 

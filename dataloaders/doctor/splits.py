@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 from jaxtyping import Bool, Float64, Integer
 
 from configs.data import Split, TrainSplit
@@ -70,5 +71,5 @@ def sides_in_input(
 ) -> Float64[np.ndarray, "chosen 2"]:
     """(width, height) of the chosen boxes, which are on images of known size, in pixels of the network's input."""
     sizes = data.examined.found.image_sizes[data.examined.image_of_box[boxes]]  # [chosen, 2], (height, width)
-    scale = placement(sizes, input_size, protocol).size.numpy() / sizes
+    scale = placement(tf.constant(sizes), input_size, protocol).size.numpy() / sizes
     return data.examined.found.boxes[boxes, 2:] * scale[:, ::-1]
