@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Int32, Int64
+from jaxtyping import Bool, Int32, Int64, Shaped
 
 from dataloaders.annotations import Annotations, DataError, clip_boxes, pixels_of
 from dataloaders.image_files import ImageLook, look_at_image
@@ -93,20 +93,33 @@ class Report:
         }
 
 
-def check(
-    found: Annotations, classes: tuple[str, ...], on_bad: Literal["fail", "skip"], max_boxes: int | None
-) -> tuple[Annotations, Int32[np.ndarray, " boxes"], Report]:
-    """Checks every image file and box.
+@dataclass(frozen=True)
+class Examined:
+    """Annotations as they were found, and what is wrong with each image and box: a kind, or an empty string.
+
+    Attributes:
+        found: with boxes in pixels, the images' sizes as in the files, where the annotation states none, and `trained`
+            without what is wrong or beyond `max_boxes`.
+        box_classes: the class (position in the configured ones) of each box; -1: none of them.
+        image_of_box: the row of its image; -1: none.
+        keep_image, keep_box: those without a fault that drops them.
+    """
+
+    found: Annotations
+    box_classes: Int32[np.ndarray, " boxes"]
+    image_of_box: Int64[np.ndarray, " boxes"]
+    image_kinds: Shaped[np.ndarray, " images"]  # text
+    box_kinds: Shaped[np.ndarray, " boxes"]  # text
+    keep_image: Bool[np.ndarray, " images"]
+    keep_box: Bool[np.ndarray, " boxes"]
+    report: Report
+
+
+def examine(found: Annotations, classes: tuple[str, ...], max_boxes: int | None) -> Examined:
+    """Looks at every image file and box, and says what is wrong with it. Nothing is dropped.
 
     Args:
         max_boxes: of one image in training; none: all of them, as in evaluation.
-
-    Returns:
-        the images and boxes that are good, boxes sorted by the order of their images and image sizes as in the files;
-        the class (position in `classes`) of each box; and the report, which is logged once if anything was wrong.
-
-    Raises:
-        DataError: something is wrong and `on_bad` is "fail", or no image is left.
     """
     looks = _look_at_all(found)
     image_kinds = _image_kinds(found, looks)
@@ -125,18 +138,40 @@ def check(
     most = len(found.labels) if max_boxes is None else max_boxes
     trained, crowded = _first_of_each_image(found.trained & keep_box, image_of_box, most)
     report = _report(found, image_kinds, box_kinds, crowded, keep_image, keep_box)
+    found = replace(found, image_sizes=sizes, trained=trained)
+    return Examined(found, box_classes, image_of_box, image_kinds, box_kinds, keep_image, keep_box, report)
+
+
+def check(
+    found: Annotations, classes: tuple[str, ...], on_bad: Literal["fail", "skip"], max_boxes: int | None
+) -> tuple[Annotations, Int32[np.ndarray, " boxes"], Report]:
+    """Checks every image file and box.
+
+    Args:
+        max_boxes: of one image in training; none: all of them, as in evaluation.
+
+    Returns:
+        the images and boxes that are good, boxes sorted by the order of their images and image sizes as in the files;
+        the class (position in `classes`) of each box; and the report, which is logged once if anything was wrong.
+
+    Raises:
+        DataError: something is wrong and `on_bad` is "fail", or no image is left.
+    """
+    examined = examine(found, classes, max_boxes)
+    found, report, keep_image = examined.found, examined.report, examined.keep_image
     if on_bad == "fail" and any(finding.kind not in NOT_FATAL for finding in report.findings):
         raise DataError(_failure(report))
     if not keep_image.any():
         raise DataError(f"{found.where}: no image is left to read\n{report}")
     if report.findings:
         _LOG.warning("%s", report)
-    found = replace(found, image_sizes=sizes, trained=trained)
-    order = np.flatnonzero(keep_box)
-    order = order[np.argsort(image_of_box[order], kind="stable")]
-    clipped = box_kinds[order] == "partly_outside_box"
-    good = _kept(found, np.flatnonzero(keep_image), order, sizes[image_of_box[order]], clipped)
-    return good, box_classes[order], report
+    order = np.flatnonzero(examined.keep_box)
+    image_of_box = examined.image_of_box[order]
+    by_image = np.argsort(image_of_box, kind="stable")
+    order, image_of_box = order[by_image], image_of_box[by_image]
+    clipped = examined.box_kinds[order] == "partly_outside_box"
+    good = _kept(found, np.flatnonzero(keep_image), order, found.image_sizes[image_of_box], clipped)
+    return good, examined.box_classes[order], report
 
 
 def _look_at_all(found: Annotations) -> list[ImageLook]:

@@ -7,13 +7,13 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, Int64
 
 from configs.data import Source
-from dataloaders.annotations import DataError, clip_boxes
+from dataloaders.annotations import Annotations, DataError, clip_boxes
 from dataloaders.checks import Report, check, rows_of_images
 from dataloaders.sources.coco import read_coco
 from dataloaders.sources.darknet import read_darknet
 from dataloaders.sources.voc import read_voc
 
-__all__ = ["DetectionDataset", "TruthForm", "open_source"]
+__all__ = ["DetectionDataset", "TruthForm", "open_source", "read_source"]
 
 TruthForm = Literal["yxyx", "cxcywh", "xyxy_pixels"]  # the first two are relative to the image
 
@@ -106,6 +106,21 @@ class DetectionDataset:
         return {"images": images, "annotations": annotations, "categories": categories}
 
 
+def read_source(config: Source, classes: tuple[str, ...]) -> Annotations:
+    """One split's annotations as its files state them; nothing is checked yet.
+
+    Args:
+        classes: names of the classes, in the order of the contiguous class ids.
+
+    Raises:
+        FileNotFoundError: an annotation file is missing.
+        DataError: an annotation file is malformed, or a class is named twice.
+    """
+    if len(set(classes)) != len(classes):
+        raise DataError(f"data.classes names a class twice: {', '.join(classes)}")
+    return READERS[config.type](config, classes)
+
+
 def open_source(
     config: Source, classes: tuple[str, ...], on_bad: Literal["fail", "skip"], max_boxes: int | None
 ) -> DetectionDataset:
@@ -120,9 +135,7 @@ def open_source(
         FileNotFoundError: an annotation file is missing.
         DataError: an annotation file is malformed, or the data has faults and `on_bad` is "fail".
     """
-    if len(set(classes)) != len(classes):
-        raise DataError(f"data.classes names a class twice: {', '.join(classes)}")
-    found, box_classes, report = check(READERS[config.type](config, classes), classes, on_bad, max_boxes)
+    found, box_classes, report = check(read_source(config, classes), classes, on_bad, max_boxes)
     return DetectionDataset(
         class_names=classes,
         category_ids=found.category_ids,
