@@ -20,8 +20,8 @@ from losses.centernet import centernet_loss
 from losses.centernet_targets import Truth
 from modeling.centernet import build_centernet, fold_centernet_into
 from modeling.centernet_inference import CenterNetInference, build_inference, standardise
+from modeling.centernet_weights import load_centernet_weights
 from modeling.heads.centernet import decode
-from modeling.keras_files import load_keras_file
 from official.core.task import Loaded, Moment, Scalars, Shard
 from official.vision.boxes import swap_xy
 from official.vision.detect import detect
@@ -47,8 +47,7 @@ class CenterNet(DetectionTask):
         return build_centernet(self.config.model, self.num_classes, self.seed)
 
     def load_weights(self, model: keras.Model, path: str) -> Loaded:
-        load_keras_file(model, path)
-        return Loaded(f"loaded all {len(model.weights)} variables from {path}", None)
+        return load_centernet_weights(model, path)
 
     def train_inputs(self, start_step: int, shard: Shard, input_size: tuple[int, int]) -> tf.data.Dataset:
         split = self.config.data.train

@@ -4,6 +4,8 @@ Each scale's image is resized beside the network, and has an input of its own or
 merge runs on the host: this is for evaluation, not for an export.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 from jaxtyping import Float32, Int32, UInt8
@@ -19,7 +21,7 @@ from official.vision.warp import WARPS
 
 
 def detect_at_scales(
-    model: tf.Module,
+    model: Callable,
     decode: Decode,
     image: UInt8[tf.Tensor, "1 h w 3"],
     protocol: CenterNetProtocol,
@@ -52,7 +54,7 @@ def detect_at_scales(
 
 
 def _at_scale(
-    model: tf.Module,
+    model: Callable,
     decode: Decode,
     image: UInt8[tf.Tensor, "h w 3"],
     scale: float,
