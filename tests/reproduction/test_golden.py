@@ -249,6 +249,15 @@ class TestSkipped:
         assert counts(tmp_path, "infer") == (0, 0, 0)
         assert counts(tmp_path, "coco_val") == (0, 1, 0)
 
+    def test_assets_without_photographs(self, tmp_path):
+        """A folder of weights is what `infer` needs; that it holds no photographs is no failure of the detector."""
+        (tmp_path / "coco_val").mkdir()
+        (tmp_path / "coco_val/x_opencv.json").write_text("[]")
+        (tmp_path / "assets").mkdir()
+        case = run({"coco_val": KINDS["coco_val"]}, tmp_path, tmp_path / "assets")["coco_val"]
+        assert list(case.counts().values()) == [0, 1, 0]
+        assert "no instances_*.json below" in case.rows[0].note
+
 
 class TestRun:
     def check(self, tmp_path, kind: Kind):
