@@ -2,18 +2,21 @@
 
 Gradients are those of the mean loss over the global batch. `decayed` says which weights decay: convolution kernels,
 never biases or batch-norm's scale and offset (Darknet convolutional_layer.c update_convolutional_layer).
+
+Weights are float32 in every run. Everything here is computed in their own type, so that a comparison can use float64.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
-from jaxtyping import Float32, Int64
+from jaxtyping import Float, Int64
 
 from official.core.config import Adam, AdamW, Sgd
 
-AnyShape = Float32[tf.Tensor, "..."]
-Rate = Float32[tf.Tensor, ""]
+AnyShape = Float[tf.Tensor, "..."]
+Rate = Float[tf.Tensor, ""]
 Tensors = list[AnyShape]
 Optimizer = Sgd | Adam | AdamW
 MOMENTS = ("first_moment", "second_moment")
@@ -42,16 +45,17 @@ def apply_gradients(
 
     Args:
         config: which optimiser, and its constants.
-        weights: float32, any shapes.
-        gradients: same shapes as `weights`.
+        weights: any shapes.
+        gradients: same shapes and type as `weights`.
         slots: for each of `slot_names(config)`, tensors shaped as `weights`.
         decayed: per weight, whether weight decay applies (but for Adam, whose decay leaves nothing out).
-        learning_rates: per weight, float32 scalars.
+        learning_rates: per weight, scalars.
         step: int64 scalar, number of this update, from 1.
     """
     update = _UPDATES[config.type](config, step)
     slots = [dict(zip(slots, values, strict=True)) for values in zip(*slots.values(), strict=True)]
-    updated = [update(*each) for each in zip(weights, gradients, slots, decayed, learning_rates, strict=True)]
+    rates = [tf.cast(rate, weight.dtype) for rate, weight in zip(learning_rates, weights, strict=True)]
+    updated = [update(*each) for each in zip(weights, gradients, slots, decayed, rates, strict=True)]
     new_slots = {name: [slot[name] for _, slot in updated] for name in slot_names(config)}
     return Update([weight for weight, _ in updated], new_slots)
 
@@ -100,11 +104,18 @@ def _adamw(config: AdamW, step: Int64[tf.Tensor, ""]) -> UpdateOne:
 def _adaptive_direction(
     config: Adam | AdamW, step: Int64[tf.Tensor, ""]
 ) -> Callable[[AnyShape, Slot], tuple[AnyShape, Slot]]:
-    """Adam's direction, its moments corrected for their start at zero (Kingma and Ba 2015, algorithm 1)."""
-    number = tf.cast(step, tf.float32)
-    correction1, correction2 = 1 - config.beta1**number, 1 - config.beta2**number
+    """Adam's direction, its moments corrected for their start at zero (Kingma and Ba 2015, algorithm 1).
+
+    Epsilon is beside the root of the corrected second moment, as in PyTorch's Adam; Keras adds it to the root of the
+    uncorrected one, which in the first step makes it 1 / sqrt(1 - beta2) times as large.
+    """
+
+    def correction(beta: float, dtype: tf.DType) -> tf.Tensor:
+        """1 - beta ** step, by expm1: float32's own power leaves five digits of it in the first step."""
+        return -tf.math.expm1(tf.cast(step, dtype) * (math.log(beta) if beta else -math.inf))
 
     def direction(gradient, slot):
+        correction1, correction2 = (correction(beta, gradient.dtype) for beta in (config.beta1, config.beta2))
         first = config.beta1 * slot["first_moment"] + (1 - config.beta1) * gradient
         second = config.beta2 * slot["second_moment"] + (1 - config.beta2) * tf.square(gradient)
         moments = {"first_moment": first, "second_moment": second}
