@@ -52,7 +52,7 @@ def apply_gradients(
         learning_rates: per weight, scalars.
         step: int64 scalar, number of this update, from 1.
     """
-    update = _UPDATES[config.type](config, step)
+    update = _UPDATES[config.type](config, tf.cast(step, weights[0].dtype))
     slots = [dict(zip(slots, values, strict=True)) for values in zip(*slots.values(), strict=True)]
     rates = [tf.cast(rate, weight.dtype) for rate, weight in zip(learning_rates, weights, strict=True)]
     updated = [update(*each) for each in zip(weights, gradients, slots, decayed, rates, strict=True)]
@@ -61,10 +61,11 @@ def apply_gradients(
 
 
 Slot = dict[str, AnyShape]
+Number = Float[tf.Tensor, ""]  # of this update, from 1, in the weights' type
 UpdateOne = Callable[[AnyShape, AnyShape, Slot, bool, Rate], tuple[AnyShape, Slot]]
 
 
-def _sgd(config: Sgd, step: Int64[tf.Tensor, ""]) -> UpdateOne:
+def _sgd(config: Sgd, number: Number) -> UpdateOne:
     """Darknet: buffer += sum_gradient - decay * B * w; w += rate / B * buffer; buffer *= momentum.
 
     Divided by -B this is v = momentum * v + mean_gradient + decay * w; w -= rate * v. The momentum is multiplied in
@@ -79,9 +80,9 @@ def _sgd(config: Sgd, step: Int64[tf.Tensor, ""]) -> UpdateOne:
     return update
 
 
-def _adam(config: Adam, step: Int64[tf.Tensor, ""]) -> UpdateOne:
+def _adam(config: Adam, number: Number) -> UpdateOne:
     """Darknet blas_kernels.cu adam_update_gpu, divided by the batch. Whatever is trained decays, by its gradient."""
-    adapt = _adaptive_direction(config, step)
+    adapt = _adaptive_direction(config, number)
 
     def update(weight, gradient, slot, decays, rate):
         direction, slot = adapt(gradient + config.weight_decay * weight, slot)
@@ -90,9 +91,9 @@ def _adam(config: Adam, step: Int64[tf.Tensor, ""]) -> UpdateOne:
     return update
 
 
-def _adamw(config: AdamW, step: Int64[tf.Tensor, ""]) -> UpdateOne:
+def _adamw(config: AdamW, number: Number) -> UpdateOne:
     """Loshchilov and Hutter 2019, algorithm 2, with the decay multiplied by the learning rate as in common use."""
-    adapt = _adaptive_direction(config, step)
+    adapt = _adaptive_direction(config, number)
 
     def update(weight, gradient, slot, decays, rate):
         direction, slot = adapt(gradient, slot)
@@ -101,21 +102,17 @@ def _adamw(config: AdamW, step: Int64[tf.Tensor, ""]) -> UpdateOne:
     return update
 
 
-def _adaptive_direction(
-    config: Adam | AdamW, step: Int64[tf.Tensor, ""]
-) -> Callable[[AnyShape, Slot], tuple[AnyShape, Slot]]:
+def _adaptive_direction(config: Adam | AdamW, number: Number) -> Callable[[AnyShape, Slot], tuple[AnyShape, Slot]]:
     """Adam's direction, its moments corrected for their start at zero (Kingma and Ba 2015, algorithm 1).
 
     Epsilon is beside the root of the corrected second moment, as in PyTorch's Adam; Keras adds it to the root of the
     uncorrected one, which in the first step makes it 1 / sqrt(1 - beta2) times as large.
     """
-
-    def correction(beta: float, dtype: tf.DType) -> tf.Tensor:
-        """1 - beta ** step, by expm1: float32's own power leaves five digits of it in the first step."""
-        return -tf.math.expm1(tf.cast(step, dtype) * (math.log(beta) if beta else -math.inf))
+    # 1 - beta ** number, by expm1: of the plain difference, float32 has five digits in the first step.
+    logarithms = (math.log(beta) if beta else -math.inf for beta in (config.beta1, config.beta2))
+    correction1, correction2 = (-tf.math.expm1(number * logarithm) for logarithm in logarithms)
 
     def direction(gradient, slot):
-        correction1, correction2 = (correction(beta, gradient.dtype) for beta in (config.beta1, config.beta2))
         first = config.beta1 * slot["first_moment"] + (1 - config.beta1) * gradient
         second = config.beta2 * slot["second_moment"] + (1 - config.beta2) * tf.square(gradient)
         moments = {"first_moment": first, "second_moment": second}

@@ -1,5 +1,6 @@
 """Optimisers against independent float64 NumPy, and SGD against Darknet's recorded updates."""
 
+import itertools
 import math
 import re
 
@@ -100,7 +101,7 @@ def test_adam_without_decay_is_pytorchs(problem, dtype, bound):
     zeros = [np.zeros_like(weight) for weight in weights]  # so that a step keeps its digits in float32
     expected = pytorchs_adam(zeros, steps, b1, b2, eps, rate)
     ours = run(Adam(beta1=b1, beta2=b2, epsilon=eps, weight_decay=0), zeros, steps, [True, False], rate, dtype)
-    for mine, theirs in zip(sum(ours, []), sum(expected, []), strict=True):
+    for mine, theirs in zip(itertools.chain(*ours), itertools.chain(*expected), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=bound * rate)
     keras = zeros[0] - rate * steps[0][0] * 0.1 / 0.1 / (np.abs(steps[0][0]) + eps / math.sqrt(1 - b2))
     assert np.abs(keras - expected[0][0]).max() > 0.1 * rate  # what this would not let pass
