@@ -100,7 +100,7 @@ def apply_affine(
 
     interpolation: of official/vision/warp.py.
     """
-    where = _map(draws, input_size)
+    where = affine_map(draws, input_size)
     if interpolation == "opencv":  # its steps are not symmetric, so the mirrored image itself is warped
         warped = WARPS[interpolation](tf.where(draws.flip, tf.reverse(image, [1]), image), where, input_size)
         return tf.where(draws.flip, tf.reverse(warped, [1]), warped)
@@ -125,12 +125,12 @@ def transform_corners(
     x1, y1, x2, y2 = tf.unstack(boxes, axis=1)
     mirrored = tf.stack([width - x2 - 1, y1, width - x1 - 1, y2], axis=1)  # [n, 4]
     boxes = tf.cast(tf.where(draws.flip, mirrored, boxes), tf.float64)
-    where = _map(draws, tuple(side // STRIDE for side in input_size))
+    where = affine_map(draws, tuple(side // STRIDE for side in input_size))
     moved = boxes * tf.tile(where.scale[::-1], [2]) + tf.tile(where.offset[::-1], [2])
     return tf.cast(moved, tf.float32)
 
 
-def _map(draws: AffineDraws, canvas: tuple[int, int]) -> Map:
+def affine_map(draws: AffineDraws, canvas: tuple[int, int]) -> Map:
     """Pixels of the (mirrored) image -> pixels of a canvas (CenterNet get_affine_transform without rotation)."""
     scale = tf.fill([2], canvas[1] / draws.s)
     return Map(scale, tf.constant(canvas, tf.float64) / 2 - scale * tf.cast(draws.c[::-1], tf.float64))

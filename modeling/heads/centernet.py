@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
-from jaxtyping import Float32, Int32
+from jaxtyping import Float, Float32, Int32
 
 from configs.centernet import CenterNetHead
 from modeling.layers.sides import sides_of
@@ -41,7 +41,7 @@ class Peaks(NamedTuple):
     classes: Int32[tf.Tensor, "batch peaks"]
 
 
-def stacks_of(outputs: Sequence[Float32[tf.Tensor, "batch rows columns _"]], head: CenterNetHead) -> list[Stack]:
+def stacks_of(outputs: Sequence[Float[tf.Tensor, "batch rows columns _"]], head: CenterNetHead) -> list[Stack]:
     """The network's outputs, a flat list of hm, wh and (with reg_offset) reg of each stack, by stack."""
     maps = 3 if head.reg_offset else 2
     if not outputs or len(outputs) % maps:
