@@ -1,5 +1,6 @@
 """The YOLO family as a task: wires model, loss, data and evaluation for the trainer."""
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -11,11 +12,11 @@ import tensorflow as tf
 from configs.yolo import YoloTask
 from dataloaders.augment.colour import apply_colour
 from dataloaders.batch import EvalBatch, TrainBatch
-from dataloaders.examples import Files
+from dataloaders.examples import in_parallel, rows_of_steps
 from dataloaders.jitter import jittered
 from dataloaders.multi_scale import SizePlan, plan_sizes
 from dataloaders.pictures import picture_of, picture_of_detections
-from dataloaders.pipeline import check_eval_files, check_train_files, eval_dataset, train_dataset
+from dataloaders.pipeline import eval_dataset, train_dataset
 from dataloaders.sources import DetectionDataset, open_source
 from losses import LOSSES
 from losses.truth import Truth
@@ -87,23 +88,26 @@ class Yolo:
 
     def train_inputs(self, start_step: int, shard: Shard, input_size: tuple[int, int]) -> tf.data.Dataset:
         split, steps = self.config.data.train, self.size_plan.steps(start_step, input_size)
-        examples = Files(self.train_data, "cxcywh")
+        examples = self.train_data.examples("cxcywh")
         make = jittered(examples, split, input_size, self.config.evaluation, "cxcywh", self.seed)
-        return train_dataset(make, split, steps, shard)
+        return in_parallel(tf.data.INFINITE_CARDINALITY, lambda: train_dataset(make, split, steps, shard))
 
     def example_name(self, example_id: int) -> str:
         return self.train_data.example_name(example_id)
 
     def eval_inputs(self) -> tf.data.Dataset:
-        return eval_dataset(
-            self.validation_data, self.config.data.validation, self.config.model.input_size, self.config.evaluation
-        )
+        data, split, size = self.validation_data, self.config.data.validation, self.config.model.input_size
+        batches = math.ceil(len(data) / split.batch_size)
+        return in_parallel(batches, lambda: eval_dataset(data, split, size, self.config.evaluation))
 
     def check_train_inputs(self, first_step: int, last_step: int) -> None:
-        check_train_files(self.train_data, self.config.data.train, self.seed, first_step, last_step)
+        data = self.train_data
+        for row in rows_of_steps(len(data), self.batch_size, self.seed, first_step, last_step):
+            data.check(row)
 
     def check_eval_inputs(self) -> None:
-        check_eval_files(self.validation_data)
+        for row in range(len(self.validation_data)):
+            self.validation_data.check(row)
 
     def prepare(self, batch: TrainBatch) -> tuple[tf.Tensor, Truth]:
         images, boxes = apply_colour(batch)
