@@ -33,6 +33,7 @@ def read_tfds(source: TfdsSource, classes: tuple[str, ...]) -> Annotations:
     """
     builder = _builder(source)
     names = _label_names(builder.info.features, source)
+    category_ids = _own_ids(names, classes, source)
     images = builder.info.splits[source.split].num_examples
     examples = track(_read(builder, source), f"reading {_where(source)}", images)
     found = [_annotation(example, row) for row, example in enumerate(examples)]
@@ -43,7 +44,7 @@ def read_tfds(source: TfdsSource, classes: tuple[str, ...]) -> Annotations:
     sizes = np.repeat(np.array([look.size for look in looks], np.int64).reshape(-1, 2), counts, axis=0)
     boxes = np.concatenate([np.zeros((0, 4)), *(of_image["bbox"] for of_image in objects)]).astype(np.float64)
     top, left, bottom, right = (boxes * np.tile(sizes, 2)).T  # pixels
-    crowd, difficult = (_column(objects, name, 0) > 0 for name in ("is_crowd", "is_difficult"))
+    crowd, difficult = (_column(objects, name, 0.0) > 0 for name in ("is_crowd", "is_difficult"))
     return Annotations(
         where=_where(source),
         image_ids=image_ids,
@@ -55,7 +56,7 @@ def read_tfds(source: TfdsSource, classes: tuple[str, ...]) -> Annotations:
         labels=[names[number] for of_image in objects for number in of_image["label"]],
         ignored=crowd | difficult,
         trained=~crowd,
-        category_ids=_own_ids(names, classes, source),
+        category_ids=category_ids,
         looks=tuple(looks),
     )
 
