@@ -1,6 +1,6 @@
 """What a task needs of a split, and random access to its images from inside the pipeline, wherever they are stored."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -133,7 +133,7 @@ def rows_of_steps(examples: int, batch_size: int, seed: int, first_step: int, la
     return list(dict.fromkeys(rows))
 
 
-def coco_dict(class_names: tuple[str, ...], category_ids: tuple[int, ...], truths: Iterator[Truth]) -> dict[str, Any]:
+def coco_dict(class_names: tuple[str, ...], category_ids: tuple[int, ...], truths: Iterable[Truth]) -> dict[str, Any]:
     """The truth as a COCO dict, in the data set's own category ids.
 
     `iscrowd` is 1 for every ignored box (pycocotools knows no other way to ignore one); annotation ids count from

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -75,8 +76,15 @@ class ShardedDataset:
             raise self._unreadable(row, error) from None
 
     def ground_truth(self) -> dict[str, Any]:
-        """The truth as a COCO dict, in the data set's own category ids; see `coco_dict`. Reads all shards once."""
-        return coco_dict(self.class_names, self.category_ids, (truth for truth, _ in self.stored(range(len(self)))))
+        """The truth as a COCO dict, in the data set's own category ids; see `coco_dict`.
+
+        For evaluation, which holds all truth anyway: the shards are read once, and then it is kept.
+        """
+        return coco_dict(self.class_names, self.category_ids, self._truths)
+
+    @cached_property
+    def _truths(self) -> tuple[Truth, ...]:
+        return tuple(truth for truth, _ in self.stored(range(len(self))))
 
     def example_name(self, example_id: int) -> str:
         """The image file of an example id as its source called it, and the record."""
