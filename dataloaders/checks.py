@@ -15,7 +15,7 @@ from dataloaders.image_files import ImageLook, look_at_image
 from official.core.progress import track
 
 _LOG = logging.getLogger(__name__)
-_SHOWN_IDS = 5
+SHOWN_IDS = 5
 _LOOKING_THREADS = 8
 
 # kind -> (what is wrong, what `on_bad: skip` does about it)
@@ -159,8 +159,7 @@ def check(
     """
     examined = examine(found, classes, max_boxes)
     found, report, keep_image = examined.found, examined.report, examined.keep_image
-    if on_bad == "fail" and any(finding.kind not in NOT_FATAL for finding in report.findings):
-        raise DataError(_failure(report))
+    refuse(report, on_bad)
     if not keep_image.any():
         raise DataError(f"{found.where}: no image is left to read\n{report}")
     if report.findings:
@@ -174,7 +173,15 @@ def check(
     return good, examined.box_classes[order], report
 
 
+def refuse(report: Report, on_bad: Literal["fail", "skip"]) -> None:
+    """Raises a DataError that lists the report's faults, if there are some and `on_bad` is "fail"."""
+    if on_bad == "fail" and any(finding.kind not in NOT_FATAL for finding in report.findings):
+        raise DataError(_failure(report))
+
+
 def _look_at_all(found: Annotations) -> list[ImageLook]:
+    if found.looks is not None:
+        return list(found.looks)
     with ThreadPoolExecutor(_LOOKING_THREADS) as pool:
         looks = pool.map(look_at_image, found.image_paths)
         if len(found.image_paths) < 2_000:  # a second or less: not worth a bar
@@ -246,7 +253,7 @@ def _report(found, image_kinds, box_kinds, crowded, keep_image, keep_box) -> Rep
             ids = np.array(found.unlabelled, np.int64)
         if len(ids):
             images = tuple(dict.fromkeys(ids.tolist()))
-            names = tuple(_file_name(found, image_id) for image_id in images[:_SHOWN_IDS])
+            names = tuple(_file_name(found, image_id) for image_id in images[:SHOWN_IDS])
             findings.append(Finding(kind, len(ids), images, names, _detail(found, box_kinds, kind)))
     kept = int(keep_image.sum()), int(keep_box.sum())
     boxes = len(found.labels) + len(found.malformed)
@@ -261,11 +268,11 @@ def _file_name(found: Annotations, image_id: int) -> str:
 def _detail(found: Annotations, box_kinds: np.ndarray, kind: str) -> str:
     """Which categories are unknown, or what the first malformed lines are."""
     if kind == "malformed_line":
-        return ": " + "; ".join(message for _, message in found.malformed[:_SHOWN_IDS])
+        return ": " + "; ".join(message for _, message in found.malformed[:SHOWN_IDS])
     if kind != "unknown_category":
         return ""
     counts = Counter(found.labels[number] for number in np.flatnonzero(box_kinds == kind))
-    return ": " + ", ".join(f"{label!r} ({count})" for label, count in counts.most_common(_SHOWN_IDS))
+    return ": " + ", ".join(f"{label!r} ({count})" for label, count in counts.most_common(SHOWN_IDS))
 
 
 def _failure(report: Report) -> str:

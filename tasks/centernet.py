@@ -13,7 +13,7 @@ from configs.centernet import CenterNetTask
 from dataloaders.augment.centernet import STRIDE, mirror, recolour
 from dataloaders.batch import EvalBatch, TrainBatch
 from dataloaders.centernet import centred
-from dataloaders.examples import Files
+from dataloaders.examples import in_parallel
 from dataloaders.pictures import picture_of
 from dataloaders.pipeline import train_dataset
 from losses.centernet import centernet_loss
@@ -51,10 +51,14 @@ class CenterNet(DetectionTask):
 
     def train_inputs(self, start_step: int, shard: Shard, input_size: tuple[int, int]) -> tf.data.Dataset:
         split = self.config.data.train
-        examples = Files(self.train_data, "xyxy_pixels")
+        examples = self.train_data.examples("xyxy_pixels")
         make = centred(examples, split, input_size, self.config.evaluation, self.seed)
-        steps = tf.data.Dataset.counter(np.int64(start_step), dtype=tf.int64)
-        return train_dataset(make, split, steps, shard)
+
+        def batches() -> tf.data.Dataset:
+            steps = tf.data.Dataset.counter(np.int64(start_step), dtype=tf.int64)
+            return train_dataset(make, split, steps, shard)
+
+        return in_parallel(tf.data.INFINITE_CARDINALITY, batches)
 
     def prepare(self, batch: TrainBatch) -> tuple[tf.Tensor, Truth]:
         return standardise(self._coloured(batch), self.config.model), Truth(batch.boxes, batch.classes, batch.valid)

@@ -1,5 +1,6 @@
 """What all detector families share as tasks: their data, its reports, evaluation by COCO's metrics, pictures."""
 
+import math
 from functools import cached_property
 from typing import Any
 
@@ -8,8 +9,9 @@ import tensorflow as tf
 
 from configs.experiment import Task as TaskConfig
 from dataloaders.batch import EvalBatch
+from dataloaders.examples import in_parallel, rows_of_steps
 from dataloaders.pictures import picture_of_detections
-from dataloaders.pipeline import check_eval_files, check_train_files, eval_dataset
+from dataloaders.pipeline import eval_dataset
 from dataloaders.sources import DetectionDataset, open_source
 from official.vision.evaluator import CocoEvaluator
 from official.vision.nms import Detections
@@ -57,15 +59,18 @@ class DetectionTask:
         return self.train_data.example_name(example_id)
 
     def eval_inputs(self) -> tf.data.Dataset:
-        return eval_dataset(
-            self.validation_data, self.config.data.validation, self.config.model.input_size, self.config.evaluation
-        )
+        data, split, size = self.validation_data, self.config.data.validation, self.config.model.input_size
+        batches = math.ceil(len(data) / split.batch_size)
+        return in_parallel(batches, lambda: eval_dataset(data, split, size, self.config.evaluation))
 
     def check_train_inputs(self, first_step: int, last_step: int) -> None:
-        check_train_files(self.train_data, self.config.data.train, self.seed, first_step, last_step)
+        data = self.train_data
+        for row in rows_of_steps(len(data), self.batch_size, self.seed, first_step, last_step):
+            data.check(row)
 
     def check_eval_inputs(self) -> None:
-        check_eval_files(self.validation_data)
+        for row in range(len(self.validation_data)):
+            self.validation_data.check(row)
 
     def draw(self, batch: EvalBatch, detections: Detections) -> np.ndarray:
         return picture_of_detections(batch, detections, self.config.data.classes, self.config.evaluation)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from configs.yolo import YoloTask
 from dataloaders.augment.colour import apply_colour
 from dataloaders.batch import EvalBatch, TrainBatch
-from dataloaders.examples import Files
+from dataloaders.examples import in_parallel
 from dataloaders.jitter import jittered
 from dataloaders.multi_scale import SizePlan, plan_sizes
 from dataloaders.pictures import picture_of
@@ -59,9 +59,9 @@ class Yolo(DetectionTask):
 
     def train_inputs(self, start_step: int, shard: Shard, input_size: tuple[int, int]) -> tf.data.Dataset:
         split, steps = self.config.data.train, self.size_plan.steps(start_step, input_size)
-        examples = Files(self.train_data, "cxcywh")
+        examples = self.train_data.examples("cxcywh")
         make = jittered(examples, split, input_size, self.config.evaluation, "cxcywh", self.seed)
-        return train_dataset(make, split, steps, shard)
+        return in_parallel(tf.data.INFINITE_CARDINALITY, lambda: train_dataset(make, split, steps, shard))
 
     def prepare(self, batch: TrainBatch) -> tuple[tf.Tensor, Truth]:
         images, boxes = apply_colour(batch)
