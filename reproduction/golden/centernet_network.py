@@ -85,11 +85,11 @@ def _statistics(case: Case, short: str, model: keras.Model) -> Iterator[Row]:
 
 
 def _rounding(trace: Trace, moment: str, outputs: int) -> float:
-    """How far the original's float32 heads are from its float64, of the largest: the median head's; 0 if not known."""
+    """How far the original's float32 heads are from its float64, of the largest: the worst head's; 0 if not known."""
     names = [name for name in head_names(trace, moment, outputs) if name in trace and _in_float64(name) in trace]
     pairs = [(trace[name], trace[_in_float64(name)]) for name in names]
     known = [np.abs(one - other).max() / np.abs(other).max() for one, other in pairs if one.shape == other.shape]
-    return float(np.nan_to_num(np.median(known))) if known else 0.0
+    return float(np.nan_to_num(max(known))) if known else 0.0
 
 
 def _beside_float32(case: Case, name: str, ours: np.ndarray, rounding: float) -> Row:
