@@ -32,6 +32,7 @@ def _import_tensorflow_quietly() -> None:
     with tempfile.TemporaryFile() as said:
         os.dup2(said.fileno(), 2)
         try:
+            importlib.import_module("official")  # which says how TensorFlow starts
             importlib.import_module("keras")  # which imports TensorFlow
         except BaseException:
             said.seek(0)

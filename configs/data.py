@@ -13,6 +13,7 @@ class CocoSource(Config):
     type: Literal["coco"] = "coco"
     annotations: str
     images: str
+    train_crowds: bool = Field(False, description="Whether training sees crowd regions as objects, as CenterNet does.")
 
 
 class VocSource(Config):
@@ -31,7 +32,27 @@ class DarknetSource(Config):
     split: Literal["train", "valid"]
 
 
-Source = Annotated[CocoSource | VocSource | DarknetSource, Field(discriminator="type")]
+class TfRecordSource(Config):
+    """Shards that `python -m dataloaders.convert` made of any source; read record by record, nothing held in memory."""
+
+    type: Literal["tfrecord"] = "tfrecord"
+    manifest: str = Field(description="The NAME.json beside the shards.")
+
+
+class TfdsSource(Config):
+    """TensorFlow Datasets: a prepared builder with `image` and `objects` (`bbox`, `label`).
+
+    Its files can only be read from their start, so the first use converts them to shards, which later ones read.
+    """
+
+    type: Literal["tfds"] = "tfds"
+    name: str = Field(description="Builder, with config and version where needed: coco/2017:1.1.0.")
+    split: str = Field(description="One of the builder's own.")
+    data_dir: str | None = Field(None, description="Where TFDS keeps its data; none: ~/tensorflow_datasets.")
+    shards: str = Field(description="Folder that receives the shards.")
+
+
+Source = Annotated[CocoSource | VocSource | DarknetSource | TfRecordSource | TfdsSource, Field(discriminator="type")]
 
 
 class Window(Config):

@@ -1,13 +1,16 @@
 """One YAML file is one experiment: runtime, task, trainer, and what it reproduces."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
+from configs.centernet import CenterNetTask
 from configs.yolo import YoloTask
-from official.core.config import Config, Reproduces, Runtime, Trainer
+from official.core.config import Config, Reproduces, Runtime, Trainer, type_or
 
-Task = YoloTask  # becomes a union discriminated by `type` with the second family
+Task = Annotated[
+    Annotated[YoloTask, Tag("yolo")] | Annotated[CenterNetTask, Tag("centernet")], Discriminator(type_or("yolo"))
+]
 
 
 class Experiment(Config):

@@ -86,3 +86,21 @@ class YoloTask(Config):
                 f"loss.type is {self.loss.type}, but model.head.type is {self.model.head.type}; expected the same"
             )
         return self
+
+    @pydantic.model_validator(mode="after")
+    def _nothing_of_centernet(self) -> "YoloTask":
+        augmentation, protocol = self.data.train.augmentation, self.evaluation
+        if augmentation is not None and augmentation.type == "centernet":
+            raise ValueError("data.train.augmentation.type is centernet; expected darknet")
+        for name, allowed in OF_YOLO.items():
+            if getattr(protocol, name) not in allowed:
+                raise ValueError(f"evaluation.{name}: {getattr(protocol, name)} is for CenterNet; expected {allowed}")
+        return self
+
+
+OF_YOLO = {  # what of an evaluation protocol has a meaning here
+    "resize": ("stretch", "letterbox"),
+    "nms": ("per_class_iou", "greedynms", "diounms"),
+    "flip_test": (False,),
+    "scales": ((1.0,),),
+}

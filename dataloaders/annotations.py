@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Bool, Float32, Float64, Int32, Int64
 
+from dataloaders.image_files import ImageLook
 from official.core.errors import UserError
 
 
@@ -29,6 +30,7 @@ class Annotations:
         relative: centre x, centre y, width, height relative to the image, where that is what the source states.
         malformed: (image id, message with file and line) of each entry that is no box at all.
         unlabelled: images that have no annotation file, where an image may have none.
+        looks: what a look at each image found, where the reader had to read them anyway; none: the door looks.
     """
 
     where: str
@@ -45,6 +47,7 @@ class Annotations:
     relative: Float32[np.ndarray, "boxes 4"] | None = None
     malformed: tuple[tuple[int, str], ...] = ()
     unlabelled: tuple[int, ...] = ()
+    looks: tuple[ImageLook, ...] | None = None
 
 
 def read_bytes(path: str, what: str) -> bytes:

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Int32, Int64
+from jaxtyping import Bool, Int32, Int64, Shaped
 
 from dataloaders.annotations import Annotations, DataError, clip_boxes, pixels_of
 from dataloaders.image_files import ImageLook, look_at_image
 from official.core.progress import track
 
 _LOG = logging.getLogger(__name__)
-_SHOWN_IDS = 5
+SHOWN_IDS = 5
 _LOOKING_THREADS = 8
 
 # kind -> (what is wrong, what `on_bad: skip` does about it)
@@ -93,20 +93,33 @@ class Report:
         }
 
 
-def check(
-    found: Annotations, classes: tuple[str, ...], on_bad: Literal["fail", "skip"], max_boxes: int | None
-) -> tuple[Annotations, Int32[np.ndarray, " boxes"], Report]:
-    """Checks every image file and box.
+@dataclass(frozen=True)
+class Examined:
+    """Annotations as they were found, and what is wrong with each image and box: a kind, or an empty string.
+
+    Attributes:
+        found: with boxes in pixels, the images' sizes as in the files, where the annotation states none, and `trained`
+            without what is wrong or beyond `max_boxes`.
+        box_classes: the class (position in the configured ones) of each box; -1: none of them.
+        image_of_box: the row of its image; -1: none.
+        keep_image, keep_box: those without a fault that drops them.
+    """
+
+    found: Annotations
+    box_classes: Int32[np.ndarray, " boxes"]
+    image_of_box: Int64[np.ndarray, " boxes"]
+    image_kinds: Shaped[np.ndarray, " images"]  # text
+    box_kinds: Shaped[np.ndarray, " boxes"]  # text
+    keep_image: Bool[np.ndarray, " images"]
+    keep_box: Bool[np.ndarray, " boxes"]
+    report: Report
+
+
+def examine(found: Annotations, classes: tuple[str, ...], max_boxes: int | None) -> Examined:
+    """Looks at every image file and box, and says what is wrong with it. Nothing is dropped.
 
     Args:
         max_boxes: of one image in training; none: all of them, as in evaluation.
-
-    Returns:
-        the images and boxes that are good, boxes sorted by the order of their images and image sizes as in the files;
-        the class (position in `classes`) of each box; and the report, which is logged once if anything was wrong.
-
-    Raises:
-        DataError: something is wrong and `on_bad` is "fail", or no image is left.
     """
     looks = _look_at_all(found)
     image_kinds = _image_kinds(found, looks)
@@ -125,21 +138,50 @@ def check(
     most = len(found.labels) if max_boxes is None else max_boxes
     trained, crowded = _first_of_each_image(found.trained & keep_box, image_of_box, most)
     report = _report(found, image_kinds, box_kinds, crowded, keep_image, keep_box)
-    if on_bad == "fail" and any(finding.kind not in NOT_FATAL for finding in report.findings):
-        raise DataError(_failure(report))
+    found = replace(found, image_sizes=sizes, trained=trained)
+    return Examined(found, box_classes, image_of_box, image_kinds, box_kinds, keep_image, keep_box, report)
+
+
+def check(
+    found: Annotations, classes: tuple[str, ...], on_bad: Literal["fail", "skip"], max_boxes: int | None
+) -> tuple[Annotations, Int32[np.ndarray, " boxes"], Report]:
+    """Checks every image file and box.
+
+    Args:
+        max_boxes: of one image in training; none: all of them, as in evaluation.
+
+    Returns:
+        the images and boxes that are good, boxes sorted by the order of their images and image sizes as in the files;
+        the class (position in `classes`) of each box; and the report, which is logged once if anything was wrong.
+
+    Raises:
+        DataError: something is wrong and `on_bad` is "fail", or no image is left.
+    """
+    examined = examine(found, classes, max_boxes)
+    found, report, keep_image = examined.found, examined.report, examined.keep_image
+    refuse(report, on_bad)
     if not keep_image.any():
         raise DataError(f"{found.where}: no image is left to read\n{report}")
     if report.findings:
         _LOG.warning("%s", report)
-    found = replace(found, image_sizes=sizes, trained=trained)
-    order = np.flatnonzero(keep_box)
-    order = order[np.argsort(image_of_box[order], kind="stable")]
-    clipped = box_kinds[order] == "partly_outside_box"
-    good = _kept(found, np.flatnonzero(keep_image), order, sizes[image_of_box[order]], clipped)
-    return good, box_classes[order], report
+    order = np.flatnonzero(examined.keep_box)
+    image_of_box = examined.image_of_box[order]
+    by_image = np.argsort(image_of_box, kind="stable")
+    order, image_of_box = order[by_image], image_of_box[by_image]
+    clipped = examined.box_kinds[order] == "partly_outside_box"
+    good = _kept(found, np.flatnonzero(keep_image), order, found.image_sizes[image_of_box], clipped)
+    return good, examined.box_classes[order], report
+
+
+def refuse(report: Report, on_bad: Literal["fail", "skip"]) -> None:
+    """Raises a DataError that lists the report's faults, if there are some and `on_bad` is "fail"."""
+    if on_bad == "fail" and any(finding.kind not in NOT_FATAL for finding in report.findings):
+        raise DataError(_failure(report))
 
 
 def _look_at_all(found: Annotations) -> list[ImageLook]:
+    if found.looks is not None:
+        return list(found.looks)
     with ThreadPoolExecutor(_LOOKING_THREADS) as pool:
         looks = pool.map(look_at_image, found.image_paths)
         if len(found.image_paths) < 2_000:  # a second or less: not worth a bar
@@ -211,7 +253,7 @@ def _report(found, image_kinds, box_kinds, crowded, keep_image, keep_box) -> Rep
             ids = np.array(found.unlabelled, np.int64)
         if len(ids):
             images = tuple(dict.fromkeys(ids.tolist()))
-            names = tuple(_file_name(found, image_id) for image_id in images[:_SHOWN_IDS])
+            names = tuple(_file_name(found, image_id) for image_id in images[:SHOWN_IDS])
             findings.append(Finding(kind, len(ids), images, names, _detail(found, box_kinds, kind)))
     kept = int(keep_image.sum()), int(keep_box.sum())
     boxes = len(found.labels) + len(found.malformed)
@@ -226,11 +268,11 @@ def _file_name(found: Annotations, image_id: int) -> str:
 def _detail(found: Annotations, box_kinds: np.ndarray, kind: str) -> str:
     """Which categories are unknown, or what the first malformed lines are."""
     if kind == "malformed_line":
-        return ": " + "; ".join(message for _, message in found.malformed[:_SHOWN_IDS])
+        return ": " + "; ".join(message for _, message in found.malformed[:SHOWN_IDS])
     if kind != "unknown_category":
         return ""
     counts = Counter(found.labels[number] for number in np.flatnonzero(box_kinds == kind))
-    return ": " + ", ".join(f"{label!r} ({count})" for label, count in counts.most_common(_SHOWN_IDS))
+    return ": " + ", ".join(f"{label!r} ({count})" for label, count in counts.most_common(SHOWN_IDS))
 
 
 def _failure(report: Report) -> str:

@@ -211,6 +211,16 @@ def blocks_at(split: TrainSplit) -> Blocks:
     )
 
 
+def rows_of_steps(split: TrainSplit, images: int, seed: int, first_step: int, last_step: int) -> list[int]:
+    """The data set's rows that training steps first_step to last_step - 1 read, in order, each once."""
+    blocks, rows = blocks_at(split), []
+    for number in range(first_step * split.batch_size, last_step * split.batch_size):
+        position = tf.constant(number, tf.int64)
+        kind, first = blocks.at(position, seed)
+        rows += [int(row) for row in rows_at(blocks, position, first, sum(blocks.kinds[int(kind)]), images, seed)]
+    return list(dict.fromkeys(rows))
+
+
 def _switch(number: Int32[tf.Tensor, ""], branches: Sequence[Callable[[], Any]]) -> Any:
     return branches[0]() if len(branches) == 1 else tf.switch_case(number, branches)
 

@@ -50,6 +50,11 @@ def look_at_image(path: str) -> ImageLook:
         return ImageLook((0, 0), "unreadable_image")
 
 
+def look_at_bytes(data: bytes) -> ImageLook:
+    """The same of a whole file's bytes."""
+    return _look(data, data, 0)
+
+
 def _look(head: bytes, tail: bytes, tail_at: int) -> ImageLook:
     if head[:2] == _JPEG_START:
         size, after_header = _jpeg_size(head)

@@ -49,8 +49,10 @@ def picture_of_detections(
         batch: its padding rows are left out; at least one row is none.
         detections: boxes yxyx relative to the original images, as `detect` makes them with this `protocol`.
     """
-    input_size = tuple(batch.image.shape[1:3])
-    boxes = boxes_to_input(detections.boxes, batch.image_size, whole_image(batch.image_size), input_size, protocol)
+    boxes = detections.boxes
+    if not protocol.sees_whole_images:
+        size = tuple(batch.image.shape[1:3])
+        boxes = boxes_to_input(boxes, batch.image_size, whole_image(batch.image_size), size, protocol)
     shown = (detections.valid & (detections.scores >= SHOWN_SCORE)).numpy()
     parts = (part.numpy() for part in (whole_levels(batch.image), boxes, detections.scores, detections.classes))
     rows = zip(batch.example_id.numpy(), shown, *parts, strict=True)

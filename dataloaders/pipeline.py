@@ -10,15 +10,12 @@ import tensorflow as tf
 from jaxtyping import Int64
 
 from configs.data import Split, TrainSplit
-from dataloaders.annotations import DataError, read_bytes
 from dataloaders.batch import PADDING_ID, EvalBatch, TrainBatch
-from dataloaders.blocks import rows_at
-from dataloaders.composed import blocks_at
 from dataloaders.examples import Files, decode_example
 from dataloaders.sources import DetectionDataset
 from official.core.config import Protocol
-from official.core.errors import UserError, first_line
-from official.vision.resize import decode_image, pixel_type, resize_image
+from official.core.errors import UserError
+from official.vision.resize import pixel_type, resize_image
 
 
 def train_dataset(
@@ -36,7 +33,7 @@ def train_dataset(
 
     Raises:
         UserError: the batch size is not a multiple of the number of hosts, or the shard is not one of them.
-        tf.errors.OpError: while iterating, an image file cannot be decoded as it was checked; `check_train_files` then
+        tf.errors.OpError: while iterating, an image cannot be decoded as it was checked; `check` of the data set then
             names it.
     """
     positions = positions_of(split, steps, shard)
@@ -66,70 +63,27 @@ def eval_dataset(
 ) -> tf.data.Dataset:
     """Every image once, in the data set's order: `EvalBatch` elements, all of `split.batch_size` rows.
 
-    The last batch is filled up with rows of example_id -1.
+    The last batch is filled up with rows of example_id -1. Where each image has a size of its own, batches have one.
 
     Raises:
-        tf.errors.OpError: while iterating, an image file cannot be decoded as it was checked; `check_eval_files` then
+        tf.errors.OpError: while iterating, an image cannot be decoded as it was checked; `check` of the data set then
             names it.
     """
     examples = Files(dataset, "yxyx")
 
     def evaluated(row: Int64[tf.Tensor, ""]) -> EvalBatch:
         example = examples.read(row)
-        image = resize_image(decode_example(example), input_size, protocol)
+        image = decode_example(example)
+        if not protocol.sees_whole_images:
+            image = resize_image(image, input_size, protocol)
         return EvalBatch(image, example.size, example.example_id)
 
-    black = tf.zeros([*input_size, 3], pixel_type(protocol))
-    padding = EvalBatch(black, tf.ones([2], tf.int32), tf.constant(PADDING_ID, tf.int64))
-    missing = -len(dataset) % split.batch_size
-    fill = tf.data.Dataset.from_tensors(padding).repeat(missing)
-    return batched(tf.data.Dataset.range(len(dataset)), evaluated, split.threads, split.batch_size, fill)
-
-
-def check_train_files(dataset: DetectionDataset, split: TrainSplit, seed: int, first_step: int, last_step: int) -> None:
-    """Decodes the images of training steps first_step to last_step - 1, one by one, in the order of the stream.
-
-    The stream itself cannot say which file failed, since a decoder's error carries no name; this finds it.
-
-    Raises:
-        DataError: naming the first file that cannot be decoded as it was checked.
-    """
-    blocks, checked = blocks_at(split), set()
-    for position in range(first_step * split.batch_size, last_step * split.batch_size):
-        at = tf.constant(position, tf.int64)
-        kind, first = blocks.at(at, seed)
-        count = sum(blocks.kinds[int(kind)])
-        for row in rows_at(blocks, at, first, count, len(dataset), seed):
-            if int(row) not in checked:
-                _check_file(dataset, int(row))
-            checked.add(int(row))
-
-
-def check_eval_files(dataset: DetectionDataset) -> None:
-    """Decodes all images, one by one.
-
-    Raises:
-        DataError: naming the first file that cannot be decoded as it was checked.
-    """
-    for row in range(len(dataset)):
-        _check_file(dataset, row)
-
-
-def _check_file(dataset: DetectionDataset, row: int) -> None:
-    path, image_id = dataset.image_paths[row], dataset.image_ids[row]
-    try:
-        found = decode_image(tf.constant(read_bytes(path, "the image"))).shape
-    except (FileNotFoundError, tf.errors.OpError) as error:
-        raise DataError(
-            f"{path} (image id {image_id}): cannot be decoded, though its header and end mark were there before: "
-            f"{first_line(error)}. Repair the file and start the same command again"
-        ) from None
-    (height, width), (then_height, then_width) = found[:2], dataset.image_sizes[row]
-    if (height, width) != (then_height, then_width):
-        raise DataError(
-            f"{path} (image id {image_id}): is {height} x {width} pixels (height x width), but was "
-            f"{then_height} x {then_width} when it was checked. Put the file back and start the same command again"
-        )
+    rows, missing, fill = tf.data.Dataset.range(len(dataset)), -len(dataset) % split.batch_size, None
+    if missing:
+        black = tf.zeros([*input_size, 3], pixel_type(protocol))
+        padding = EvalBatch(black, tf.ones([2], tf.int32), tf.constant(PADDING_ID, tf.int64))
+        fill = tf.data.Dataset.from_tensors(padding).repeat(missing)
+    return batched(rows, evaluated, split.threads, split.batch_size, fill)
 
 
 def batched(

@@ -16,7 +16,7 @@ from modeling.layers.torch_blocks import TorchStyle, UpConvolution
 BACKBONES = {"resnet": resnet, "dla34": dla34, "hourglass": hourglass}
 DECODERS = {"deconv": deconv_decoder, "dla_up": dla_up_decoder}
 
-InputSize = tuple[int, int]
+InputSize = tuple[int | None, int | None]
 
 
 def build_centernet(

@@ -1,4 +1,4 @@
-"""Reads the weights in `.keras` and `.weights.h5` files by their layers' names.
+"""The weights in `.keras` and `.weights.h5` files, read by their layers' names.
 
 Keras's own `load_weights` finds layers by their class and number, so that the weights of another network whose first
 layers have the same shapes would be loaded without a word.
@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from official.core.errors import UserError, first_line
+from official.core.task import Loaded
 
 SUFFIXES = (".keras", ".weights.h5")
 _INSIDE = "model.weights.h5"  # of a .keras file, which is a zip archive
@@ -22,7 +23,7 @@ class KerasFileError(UserError):
     """A file that cannot be used; the message names file and layer."""
 
 
-def load_keras_file(model: keras.Model, path: str) -> None:
+def load_keras_file(model: keras.Model, path: str) -> Loaded:
     """Gives a model the weights in a `.keras` or `.weights.h5` file of the same network; all of them or none.
 
     Raises:
@@ -42,6 +43,15 @@ def load_keras_file(model: keras.Model, path: str) -> None:
         raise KerasFileError(f"{path}: cannot read this file of weights: {first_line(error)}") from None
     for variable, value in assignments:
         variable.assign(value)
+    return Loaded(f"loaded all {len(assignments)} variables from {path}", None)
+
+
+def save_keras_file(model: keras.Model, path: str) -> None:
+    """Writes network and weights to a `.keras` file, or the weights alone to a `.weights.h5` file."""
+    if path.endswith(".keras"):
+        model.save(path)
+    else:
+        model.save_weights(path)
 
 
 def _assignments(model: keras.Model, store: h5py.File, path: str) -> list[tuple[keras.Variable, np.ndarray]]:

@@ -1,0 +1,1 @@
+import official as official  # before TensorFlow

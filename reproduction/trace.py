@@ -7,6 +7,7 @@ damaged file is one error, and never takes more memory than its size justifies.
 """
 
 import difflib
+import functools
 import hashlib
 import math
 import os
@@ -211,11 +212,7 @@ class _NpzArrays(Mapping):
 
     def __getitem__(self, name: str) -> np.ndarray:
         info = self.members[name]
-        with (
-            _damage(f"{self.path}: array {name!r} cannot be read"),
-            zipfile.ZipFile(self.path) as archive,
-            archive.open(info) as member,
-        ):
+        with _damage(f"{self.path}: array {name!r} cannot be read"), _opened(self.path).open(info) as member:
             values = _read_array(member, info.file_size)
         if name in self.entries:
             self._compare(name, values)
@@ -228,6 +225,9 @@ class _NpzArrays(Mapping):
             raise TraceError(f"{self.path}: array {name!r}: the manifest says shape and dtype {says}, found {found}")
         if entry.sha256 and entry.sha256 != _digest(values):
             raise TraceError(f"{self.path}: array {name!r} was changed: its SHA-256 is not the manifest's")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.members
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.members)
@@ -245,6 +245,17 @@ def _damage(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise TraceError(f"{what}: {first_line(error)}") from None
+
+
+def _opened(path: Path) -> zipfile.ZipFile:
+    """The file, opened again only if another one was since: its table of contents may be long."""
+    stat = path.stat()
+    return _archive(path, (stat.st_ino, stat.st_mtime_ns, stat.st_size))
+
+
+@functools.lru_cache(maxsize=2)
+def _archive(path: Path, state: tuple[int, ...]) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path)  # closes when it is dropped here
 
 
 def _members(path: Path) -> dict[str, zipfile.ZipInfo]:

@@ -13,7 +13,7 @@ import tensorflow as tf
 from official.core.config import Protocol
 from official.core.errors import UserError
 from official.vision.detect import Decode, detect
-from official.vision.resize import decode_image, pixel_type, resize_image
+from official.vision.resize import decode_image, pixel_type, resize_image, static_size
 
 METADATA_FILE = "detector.json"
 FORMAT = 1
@@ -69,6 +69,11 @@ def export_saved_model(
         UserError: `directory` is remote, or holds something that is not an export.
     """
     directory = local_path(directory, "export to a local folder, then copy that")
+    if protocol.sees_whole_images:
+        raise UserError(
+            f"export: evaluation.nms {protocol.nms} of scales {protocol.scales} runs on the host, beside the network; "
+            "export what a device can do: --set task.evaluation.nms=none --set 'task.evaluation.scales=[1]'"
+        )
     category_ids = range(1, len(classes) + 1) if category_ids is None else category_ids
     if len(classes) != len(category_ids):
         raise UserError(f"export: {len(category_ids)} category ids for {len(classes)} classes; expected one per class")
@@ -101,7 +106,8 @@ def _refuse_foreign(directory: Path) -> None:
 def _build_signatures(
     model: keras.Model, decode: Decode, protocol: Protocol, input_size: tuple[int, int]
 ) -> tuple[tf.Module, dict[str, tf.types.experimental.ConcreteFunction]]:
-    network = _with_constants(model, input_size)
+    sides = static_size(input_size, protocol)
+    network = _with_constants(model, sides)
 
     def name_outputs(resized: tf.Tensor, image_sizes: tf.Tensor) -> dict[str, tf.Tensor]:
         found = detect(network, decode, resized, image_sizes, protocol, input_size)
@@ -113,7 +119,7 @@ def _build_signatures(
             "num_detections": tf.reduce_sum(tf.cast(found.valid, tf.int32), axis=-1),  # [batch]
         }
 
-    resized_spec = tf.TensorSpec([*input_size, 3], pixel_type(protocol))
+    resized_spec = tf.TensorSpec([*sides, 3], pixel_type(protocol))
 
     def of_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
         resized = tf.map_fn(
@@ -127,6 +133,17 @@ def _build_signatures(
             image = decode_image(encoded)
             return resize_image(image, input_size, protocol), tf.shape(image)[:2]
 
+        def of_one(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
+            found = name_outputs(*(part[tf.newaxis] for part in prepare(encoded)))
+            return {name: part[0] for name, part in found.items()}
+
+        if None in sides:  # inputs of several sizes make no batch
+            most = protocol.detections_per_image
+            rows = {"boxes": ([most, 4], tf.float32), "scores": ([most], tf.float32), "classes": ([most], tf.int32)}
+            outputs = {f"detection_{name}": tf.TensorSpec(*spec) for name, spec in rows.items()}
+            outputs["num_detections"] = tf.TensorSpec([], tf.int32)
+            return tf.map_fn(of_one, contents, fn_output_signature=outputs)
+
         specs = (resized_spec, tf.TensorSpec([2], tf.int32))
         return name_outputs(*tf.map_fn(prepare, contents, fn_output_signature=specs))
 
@@ -137,7 +154,7 @@ def _build_signatures(
     inputs = {
         "serving_default": (of_images, tf.TensorSpec([None, None, None, 3], tf.uint8, "images")),
         "encoded": (of_contents, tf.TensorSpec([None], tf.string, "contents")),
-        "raw": (of_input, tf.TensorSpec([None, *input_size, 3], tf.float32, "images")),
+        "raw": (of_input, tf.TensorSpec([None, *sides, 3], tf.float32, "images")),
     }
     return tf.Module(), {
         name: tf.function(function, autograph=False).get_concrete_function(spec)
@@ -145,7 +162,7 @@ def _build_signatures(
     }
 
 
-def _with_constants(model: keras.Model, input_size: tuple[int, int]) -> Callable[..., Any]:
+def _with_constants(model: keras.Model, input_size: tuple[int | None, int | None]) -> Callable[..., Any]:
     """The network for inference with its weights as constants, one function for all signatures.
 
     TensorFlow lays a constant kernel out for the processor once, a variable's anew at each call.

@@ -11,64 +11,36 @@ import tensorflow as tf
 from configs.yolo import YoloTask
 from dataloaders.augment.colour import apply_colour
 from dataloaders.batch import EvalBatch, TrainBatch
-from dataloaders.composed import Composer
-from dataloaders.examples import Files
+from dataloaders.composed import rows_of_steps
+from dataloaders.examples import in_parallel
 from dataloaders.multi_scale import SizePlan, plan_sizes
-from dataloaders.pictures import picture_of, picture_of_detections
-from dataloaders.pipeline import check_eval_files, check_train_files, eval_dataset, train_dataset
-from dataloaders.sources import DetectionDataset, open_source
+from dataloaders.pictures import picture_of
+from dataloaders.train import train_batches
 from losses import LOSSES
 from losses.truth import Truth
 from modeling.detector import fold_into
 from modeling.heads import DECODERS
 from official.core.task import Loaded, Moment, Scalars, Shard
 from official.vision.detect import detect
-from official.vision.evaluator import CocoEvaluator
 from official.vision.nms import Detections
 from tasks import networks
+from tasks.detection import DetectionTask
 
 
-class Yolo:
-    """YOLOv1 to v4 and their kin. `config` is the experiment's `task`, `seed` its `runtime.seed`."""
+class Yolo(DetectionTask):
+    """YOLOv1 to v4 and their kin."""
 
-    def __init__(self, config: YoloTask, seed: int) -> None:
-        self.config, self.seed = config, seed
-        self.batch_size = config.data.train.batch_size
-
-    @property
-    def examples_per_epoch(self) -> int:
-        return len(self.train_data)
-
-    @cached_property
-    def train_data(self) -> DetectionDataset:
-        split = self.config.data.train
-        return open_source(split.source, self.config.data.classes, split.on_bad, split.max_boxes)
-
-    @cached_property
-    def validation_data(self) -> DetectionDataset:
-        split = self.config.data.validation
-        return open_source(split.source, self.config.data.classes, split.on_bad, max_boxes=None)
-
-    def data_reports(self) -> dict[str, dict[str, Any]]:
-        opened = {"train": "train_data", "validation": "validation_data"}
-        return {split: self.__dict__[name].report.as_dict() for split, name in opened.items() if name in self.__dict__}
+    config: YoloTask
 
     def facts(self) -> dict[str, Any]:
-        data = self.train_data
-        return {
-            "examples_per_epoch": len(data),
-            "category_ids": list(data.category_ids),
-            "classes": list(data.class_names),
-            "model": self.config.model.model_dump(mode="json"),
-            **networks.facts(self.config.model),
-        }
+        return {**super().facts(), **networks.facts(self.config.model)}
 
     def build_model(self) -> keras.Model:
         size = (None, None) if self.config.data.train.multi_scale else self.config.model.input_size
-        return networks.build(self.config.model, len(self.config.data.classes), self.seed, size)
+        return networks.build(self.config.model, self.num_classes, self.seed, size)
 
     def load_weights(self, model: keras.Model, path: str) -> Loaded:
-        return networks.load(self.config.model, len(self.config.data.classes), model, path)
+        return networks.load(self.config.model, self.num_classes, model, path)
 
     @cached_property
     def size_plan(self) -> SizePlan:
@@ -87,23 +59,17 @@ class Yolo:
 
     def train_inputs(self, start_step: int, shard: Shard, input_size: tuple[int, int]) -> tf.data.Dataset:
         split, steps = self.config.data.train, self.size_plan.steps(start_step, input_size)
-        examples = Files(self.train_data, "cxcywh")
-        make = Composer(examples, split, input_size, self.config.evaluation, "cxcywh", self.seed)
-        return train_dataset(make, split, steps, shard)
+        data, protocol = self.train_data.examples("cxcywh"), self.config.evaluation
 
-    def example_name(self, example_id: int) -> str:
-        return self.train_data.example_name(example_id)
+        def batches() -> tf.data.Dataset:
+            return train_batches(data, split, input_size, protocol, "cxcywh", self.seed, steps, shard)
 
-    def eval_inputs(self) -> tf.data.Dataset:
-        return eval_dataset(
-            self.validation_data, self.config.data.validation, self.config.model.input_size, self.config.evaluation
-        )
+        return in_parallel(tf.data.INFINITE_CARDINALITY, batches)
 
     def check_train_inputs(self, first_step: int, last_step: int) -> None:
-        check_train_files(self.train_data, self.config.data.train, self.seed, first_step, last_step)
-
-    def check_eval_inputs(self) -> None:
-        check_eval_files(self.validation_data)
+        data = self.train_data
+        for row in rows_of_steps(self.config.data.train, len(data), self.seed, first_step, last_step):
+            data.check(row)
 
     def prepare(self, batch: TrainBatch) -> tuple[tf.Tensor, Truth]:
         images, boxes = apply_colour(batch)
@@ -119,7 +85,7 @@ class Yolo:
         return DECODERS[model.head.type](outputs, model.head, model.input_size)
 
     def build_inference_model(self) -> keras.Model:
-        return networks.build_for_inference(self.config.model, len(self.config.data.classes))
+        return networks.build_for_inference(self.config.model, self.num_classes)
 
     def fold(self, trained: keras.Model, inference: keras.Model) -> None:
         fold_into(inference, trained)
@@ -127,13 +93,6 @@ class Yolo:
     def detect(self, model: keras.Model, batch: EvalBatch) -> Detections:
         size, protocol = self.config.model.input_size, self.config.evaluation
         return detect(model, self.decode, batch.image, batch.image_size, protocol, size)
-
-    def draw(self, batch: EvalBatch, detections: Detections) -> np.ndarray:
-        return picture_of_detections(batch, detections, self.config.data.classes, self.config.evaluation)
-
-    def evaluator(self) -> CocoEvaluator:
-        data, split = self.validation_data, self.config.data.validation.source.model_dump(mode="json")
-        return CocoEvaluator(data.ground_truth(), data.category_ids, self.config.evaluation, split)
 
     def pictures(self, batch: TrainBatch) -> np.ndarray:
         images, labels = self.prepare(batch)

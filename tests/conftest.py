@@ -6,6 +6,7 @@ from pathlib import Path
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as official/__init__.py
 
 from jaxtyping import install_import_hook
 
@@ -24,7 +25,7 @@ tf.config.set_logical_device_configuration(
 tf.config.experimental.enable_op_determinism()  # as every run does by default
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-SUBSET = Path(__file__).parent / "golden"  # of SHARED/golden, in the repository
+SUBSETS = Path(__file__).parent  # of what is in SHARED, in the repository
 
 
 @pytest.fixture(scope="session")
@@ -41,27 +42,43 @@ def golden() -> Callable[[str], Path]:
 
     All of them lie in ../shared/golden; without that folder there is the subset in tests/golden.
     """
+    return _finder("golden")
+
+
+@pytest.fixture(scope="session")
+def golden_centernet() -> Callable[[str], Path]:
+    """The same for what is recorded from CenterNet, in ../shared/golden_centernet or tests/golden_centernet."""
+    return _finder("golden_centernet")
+
+
+def _finder(folder: str) -> Callable[[str], Path]:
+    root = (SHARED if (SHARED / folder).is_dir() else SUBSETS) / folder
 
     def find(name: str) -> Path:
-        path = (SHARED / "golden" if (SHARED / "golden").is_dir() else SUBSET) / name
-        if not path.is_file():
-            pytest.skip(f"{name} is not in {path.parents[name.count('/')]}")
-        return path
+        if not (root / name).is_file():
+            pytest.skip(f"{name} is not in {root}")
+        return root / name
 
     return find
 
 
 @pytest.fixture(scope="session")
-def golden_centernet() -> Callable[[str], Path]:
-    """The same for what is recorded from CenterNet, in ../shared/golden_centernet."""
+def as_recorded(golden_centernet) -> Callable[[str, str], list]:
+    """`as_recorded("centernet_loss", "loss_coco80")` -> the rows of that file's cases, of which none fails.
 
-    def find(name: str) -> Path:
-        path = SHARED / "golden_centernet" / name
-        if not path.is_file():
-            pytest.skip(f"{name} is not in {path.parent}")
-        return path
+    The cases, quantities and bounds are those of `python -m reproduction.golden`.
+    """
+    from reproduction.golden.case import Case  # what it imports is not needed for other tests
+    from reproduction.golden.kinds import CENTERNET
 
-    return find
+    def check(kind: str, name: str) -> list:
+        path = golden_centernet(f"{name}.npz")
+        rows = [row for part in CENTERNET[kind].parts(Case(path)) for row in CENTERNET[kind].check(Case(path, part))]
+        assert [f"{row.case} {row.quantity}: {row.note}" for row in rows if row.outcome == "fail"] == []
+        assert any(row.outcome == "pass" for row in rows)
+        return rows
+
+    return check
 
 
 @pytest.fixture(scope="session")

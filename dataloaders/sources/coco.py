@@ -14,7 +14,8 @@ from dataloaders.annotations import Annotations, DataError, as_number, read_byte
 def read_coco(source: CocoSource, classes: tuple[str, ...]) -> Annotations:
     """Images, boxes and categories of one COCO file.
 
-    A crowd region (`iscrowd` 1) stays in the evaluation's truth, where pycocotools ignores it, and is not trained.
+    A crowd region (`iscrowd` 1) stays in the evaluation's truth, where pycocotools ignores it; it is not trained unless
+    the source says so.
     Categories are matched to `classes` by name, so that the gaps of COCO's own ids (80 classes, ids up to 90) never
     reach the model.
 
@@ -39,7 +40,7 @@ def read_coco(source: CocoSource, classes: tuple[str, ...]) -> Annotations:
         areas=np.array([as_number(entry.get("area")) for entry in entries], np.float64),
         labels=[names.get(category, f"category_id {category}") for _, category, _ in boxes],
         ignored=crowd,
-        trained=~crowd,
+        trained=~crowd | source.train_crowds,
         category_ids=_own_ids(names, classes, path),
     )
 

@@ -8,6 +8,12 @@ from modeling.layers.torch_blocks import TorchStyle, add_relu, convolution_norm,
 
 CHANNELS = (16, 32, 64, 128, 256, 512)
 DEPTH_OF_TREES = {2: 1, 3: 2, 4: 2, 5: 1}  # by level
+# Projections that the original makes (a 1x1 convolution and batch-norm) and never uses: name -> (channels, filters).
+UNUSED_PROJECTIONS = {
+    f"base.level{level}.project": (CHANNELS[level - 1], CHANNELS[level])
+    for level, depth in DEPTH_OF_TREES.items()
+    if depth > 1
+}
 
 
 def dla34(image: keras.KerasTensor, config: DlaBackbone, style: TorchStyle) -> dict[int, keras.KerasTensor]:

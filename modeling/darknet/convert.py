@@ -14,7 +14,7 @@ from modeling.darknet.build import build_network
 from modeling.darknet.cfg import read_cfg
 from modeling.darknet.loading import load_weights, save_weights
 from modeling.darknet.weights import WeightsError, network_records, read_weights
-from modeling.keras_files import SUFFIXES
+from modeling.keras_files import SUFFIXES, save_keras_file
 from official.core.errors import one_line_errors
 
 
@@ -34,10 +34,8 @@ def convert(cfg: str, source: str, target: str, seen: int | None = None) -> str:
         read_weights(source, records)  # before the network takes memory, see that the file fits it
     model = build_network(network, seed=0).model
     loaded = load_weights(model, source, records)
-    if target.endswith(".keras"):
-        model.save(target)
-    elif target.endswith(".weights.h5"):
-        model.save_weights(target)
+    if target.endswith(SUFFIXES):
+        save_keras_file(model, target)
     else:
         save_weights(model, target, records, (loaded.examples_seen or 0) if seen is None else seen)
     return f"{loaded.report}\nwrote {target}"

@@ -73,8 +73,7 @@ def load_weights(model: keras.Model, path: str, records: Sequence[Record]) -> Lo
         WeightsError, KerasFileError: the file cannot be read or is another network's; nothing has been loaded then.
     """
     if path.endswith(SUFFIXES):
-        load_keras_file(model, path)
-        return Loaded(f"loaded all {len(model.weights)} variables from {path}", None)
+        return load_keras_file(model, path)
     weights = read_weights(path, records)
     load_into(model, records, weights, path)
     loaded = [record.name for record in records if weights.values.get(record.name)]

@@ -68,10 +68,11 @@ def layer_shapes(network: Network, input_size: tuple[int, int] | None = None) ->
     height, width = input_size or (net.height, net.width)
     image = Shape(net.channels, height, width, net.channels * height * width or net.inputs)
     shapes: list[LayerShape] = []
+    outputs: list[Shape] = []
     for layer in network.layers:
-        before = shapes[-1].output if shapes else image
+        before = outputs[-1] if outputs else image
         try:
-            output, parameters = _rule(layer)(layer, before, [shape.output for shape in shapes])
+            output, parameters = _rule(layer)(layer, before, outputs)
             _check_size(output, parameters)
         except _MisfitError as problem:
             raise CfgError(f"{network.where(layer)} {problem}") from None
@@ -79,6 +80,7 @@ def layer_shapes(network: Network, input_size: tuple[int, int] | None = None) ->
             _check_shared(network, layer, parameters, shapes)
             parameters = {}
         shapes.append(LayerShape(before, output, parameters))
+        outputs.append(output)
     return tuple(shapes)
 
 

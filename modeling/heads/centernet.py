@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
-from jaxtyping import Float32, Int32
+from jaxtyping import Float, Float32, Int32
 
 from configs.centernet import CenterNetHead
+from modeling.layers.sides import sides_of
 from official.vision.boxes import swap_xy
 
 
@@ -40,7 +41,7 @@ class Peaks(NamedTuple):
     classes: Int32[tf.Tensor, "batch peaks"]
 
 
-def stacks_of(outputs: Sequence[Float32[tf.Tensor, "batch rows columns _"]], head: CenterNetHead) -> list[Stack]:
+def stacks_of(outputs: Sequence[Float[tf.Tensor, "batch rows columns _"]], head: CenterNetHead) -> list[Stack]:
     """The network's outputs, a flat list of hm, wh and (with reg_offset) reg of each stack, by stack."""
     maps = 3 if head.reg_offset else 2
     if not outputs or len(outputs) % maps:
@@ -82,13 +83,19 @@ def best_peaks(maps: Maps, count: int) -> Peaks:
 
     Equal scores are ordered by class, then row, then column, the lower first (the original: in no order).
     """
-    rows, columns, classes = maps.heat.shape[1:]
+    (rows, columns), classes = sides_of(maps.heat), maps.heat.shape[3]
     heat = tf.transpose(suppress_neighbours(maps.heat), [0, 3, 1, 2])  # [batch, classes, rows, columns]
+    batch = maps.heat.shape[0] or -1
+    heat = tf.reshape(heat, [batch, classes, rows * columns])
+    if heat.shape[2] is None:  # then even a map of few cells has `count` peaks
+        heat = tf.pad(heat, [[0, 0], [0, 0], [0, tf.maximum(count - rows * columns, 0)]])
     # First within each class: a sort of all cells of all classes is what accelerators are slow at.
-    within = tf.math.top_k(tf.reshape(heat, [-1, classes, rows * columns]), min(count, rows * columns))
-    each = within.values.shape[2]
-    best = tf.math.top_k(tf.reshape(within.values, [-1, classes * each]), min(count, classes * each))  # [batch, peaks]
-    cell = tf.gather(tf.reshape(within.indices, [-1, classes * each]), best.indices, batch_dims=1)  # [batch, peaks]
+    each = count if heat.shape[2] is None else min(count, heat.shape[2])
+    within = tf.math.top_k(heat, each)
+    values, cells = (tf.reshape(part, [batch, classes * each]) for part in within)
+    best = tf.math.top_k(values, min(count, classes * each))  # [batch, peaks]
+    cell = tf.gather(cells, best.indices, batch_dims=1)  # [batch, peaks]
+    cell = tf.minimum(cell, rows * columns - 1)  # of score 0, where it was beyond
     class_of = best.indices // each
     centre = tf.cast(tf.stack([cell % columns, cell // columns], axis=-1), tf.float32)  # [batch, peaks, 2]
     centre += 0.5 if maps.reg is None else _at(maps.reg, cell, 1, 0)
@@ -99,8 +106,9 @@ def best_peaks(maps: Maps, count: int) -> Peaks:
 
 def _at(pairs: tf.Tensor, cell: tf.Tensor, per_cell: int, which: tf.Tensor | int) -> tf.Tensor:
     """The pair of numbers `which` of the `per_cell` in each cell, [batch, peaks, 2]."""
-    cells = pairs.shape[1] * pairs.shape[2]
-    return tf.gather(tf.reshape(pairs, [-1, cells * per_cell, 2]), cell * per_cell + which, batch_dims=1)
+    rows, columns = sides_of(pairs)
+    in_cells = tf.reshape(pairs, [pairs.shape[0] or -1, rows * columns * per_cell, 2])
+    return tf.gather(in_cells, cell * per_cell + which, batch_dims=1)
 
 
 def to_image(
@@ -123,14 +131,14 @@ def to_image(
 
 
 def decode(
-    outputs: Sequence[Float32[tf.Tensor, "batch rows columns _"]], head: CenterNetHead, input_size: tuple[int, int]
+    outputs: Sequence[Float32[tf.Tensor, "batch rows columns _"]], head: CenterNetHead
 ) -> tuple[Float32[tf.Tensor, "batch peaks 4"], Float32[tf.Tensor, "batch peaks classes"]]:
     """The head.K best peaks: yxyx boxes relative to the network input, and scores, 0 but for the peak's own class.
 
-    input_size is not read: a box is relative to the map, which covers the input whole.
+    outputs: the fields of Maps, without a `reg` that is None. A box is relative to the map, which covers the input
+    whole.
     """
-    maps = maps_of(outputs, head)
-    rows, columns, classes = maps.heat.shape[1:]
+    maps = Maps(*outputs, *[None] * (3 - len(outputs)))
     peaks = best_peaks(maps, head.K)
-    boxes = swap_xy(peaks.boxes) / tf.constant([rows, columns] * 2, tf.float32)
-    return boxes, tf.one_hot(peaks.classes, classes) * peaks.scores[..., tf.newaxis]
+    boxes = swap_xy(peaks.boxes) / tf.cast(sides_of(maps.heat) * 2, tf.float32)
+    return boxes, tf.one_hot(peaks.classes, maps.heat.shape[3]) * peaks.scores[..., tf.newaxis]

@@ -15,7 +15,8 @@ class BatchNorm(keras.layers.Layer):
 
     Training normalises with the batch's mean and biased variance; the unbiased variance goes into the moving one:
     `moving = momentum * moving + (1 - momentum) * batch`. With `sync` the batch is that of all replicas together
-    (they must hold equally many examples). Statistics and parameters are float32 whatever the input's type.
+    (they must hold equally many examples). Statistics and parameters are float32 whatever the input's type, but for
+    a network of float64.
 
     A layer with `trainable = False` is frozen whole: it normalises with its moving statistics and keeps them.
     """
@@ -59,8 +60,10 @@ class BatchNorm(keras.layers.Layer):
         """Outputs, and in training the batch's mean and unbiased variance.
 
         The raw op, because `tf.nn.fused_batch_norm` silently raises epsilon to 1.001e-5. It is three times as fast
-        on a CPU as the same from `tf.nn.moments`.
+        on a CPU as the same from `tf.nn.moments`. It has no float64.
         """
+        if inputs.dtype == tf.float64:
+            return self._in_parts(inputs, mean, variance, is_training)
         outputs = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
             scale=tf.convert_to_tensor(self.gamma),
@@ -71,6 +74,14 @@ class BatchNorm(keras.layers.Layer):
             is_training=is_training,
         )
         return outputs.y, outputs.batch_mean, outputs.batch_variance
+
+    def _in_parts(self, inputs, mean, variance, is_training):
+        """As `_fused`, in plain operations."""
+        mean, variance = tf.nn.moments(inputs, [0, 1, 2]) if is_training else (mean, variance)
+        scale = tf.convert_to_tensor(self.gamma) / tf.sqrt(tf.convert_to_tensor(variance) + EPSILON)
+        outputs = (inputs - mean) * scale + tf.convert_to_tensor(self.beta)
+        count = tf.cast(tf.size(inputs) // inputs.shape[-1], inputs.dtype)
+        return outputs, mean, variance * (count / tf.maximum(count - 1, 1))
 
     def _synchronised(self, inputs, replicas):
         """As `_fused` in training, over the batch of all replicas, with one all-reduce of [2, channels]."""

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from modeling.layers.activations import Activation
 from modeling.layers.batch_norm import BatchNorm
+from modeling.layers.convolve import convolve
 
 
 class Geometry(NamedTuple):
@@ -104,7 +105,7 @@ class Convolution(keras.layers.Layer):
             # [size, size, 1, filters] -> [size, size, channels, filters / channels]
             kernel = tf.reshape(kernel, [self.size, self.size, self.groups, -1])
             return tf.nn.depthwise_conv2d(inputs, kernel, [1, *stride, 1], padding)
-        return tf.nn.conv2d(inputs, kernel, stride, padding, dilations=geometry.dilation)
+        return convolve(inputs, kernel, stride, padding, geometry.dilation)
 
     def compute_output_spec(self, inputs, geometry=None):
         geometry = self.geometry if geometry is None else Geometry(*geometry)

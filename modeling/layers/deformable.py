@@ -11,6 +11,8 @@ import keras
 import tensorflow as tf
 from jaxtyping import Float, Int32
 
+from modeling.layers.sides import sides_of
+
 
 def deformable_convolution(
     inputs: Float[tf.Tensor, "batch rows columns channels"],
@@ -22,9 +24,9 @@ def deformable_convolution(
 
     Taps are in the kernel's row-major order; `size` is odd. A position is read bilinearly, with zeros outside the map,
     and one that is a whole cell or more outside is 0 and has no gradient (dcn_v2_im2col_cuda.cu). Rows and columns are
-    static. Offsets, mask and all sums are in `accumulation_type(inputs.dtype)`.
+    static, or unknown until run time. Offsets, mask and all sums are in `accumulation_type(inputs.dtype)`.
     """
-    rows, columns, channels = inputs.shape[1:]
+    (rows, columns), channels = sides_of(inputs), inputs.shape[3]
     size, filters = kernel.shape[0], kernel.shape[3]
     if size % 2 == 0 or offsets.shape[3] != size * size:
         raise ValueError(
@@ -47,7 +49,7 @@ def _with_neighbours(inputs: tf.Tensor) -> tf.Tensor:
 
     [batch, rows, columns, channels] to [batch, (rows + 1) * (columns + 1), 4 * channels]; zeros outside the map.
     """
-    rows, columns, channels = inputs.shape[1:]
+    (rows, columns), channels = sides_of(inputs), inputs.shape[3]
     framed = tf.pad(inputs, [[0, 0], [1, 1], [1, 1], [0, 0]])
     above, below = framed[:, :-1], framed[:, 1:]
     four = [above[:, :, :-1], above[:, :, 1:], below[:, :, :-1], below[:, :, 1:]]
@@ -58,12 +60,12 @@ def _where_to_read(
     offsets: tf.Tensor, mask: tf.Tensor, size: int
 ) -> tuple[Int32[tf.Tensor, "taps batch positions"], Float[tf.Tensor, "taps batch positions 4"]]:
     """For each tap and position, the cell of `_with_neighbours` to read and the weights of its four neighbours."""
-    rows, columns, taps = offsets.shape[1:4]
+    (rows, columns), taps = sides_of(offsets), offsets.shape[3]
     position = tf.stack(tf.meshgrid(tf.range(rows), tf.range(columns), indexing="ij"), axis=-1)  # [rows, columns, 2]
     tap = tf.stack(tf.meshgrid(tf.range(size), tf.range(size), indexing="ij"), axis=-1) - size // 2  # [size, size, 2]
     start = tf.cast(position[:, :, tf.newaxis] + tf.reshape(tap, [taps, 2]), offsets.dtype)  # [rows, columns, taps, 2]
     place = start + offsets  # [batch, rows, columns, taps, 2]
-    inside = tf.reduce_all((place > -1) & (place < tf.constant([rows, columns], offsets.dtype)), axis=-1)
+    inside = tf.reduce_all((place > -1) & (place < tf.cast([rows, columns], offsets.dtype)), axis=-1)
     place = tf.where(inside[..., tf.newaxis], place, tf.zeros([], place.dtype))
     corner = tf.floor(place)
     y, x = tf.unstack(place - corner, axis=-1)  # 0..1, [batch, rows, columns, taps]
@@ -84,7 +86,7 @@ def _sum_over_taps(cells_of: tf.Tensor, cells: tf.Tensor, weights: tf.Tensor, ke
     """
     taps, channels, filters = kernel.shape
     wide = weights.dtype
-    batch, number, positions = tf.shape(cells_of)[0], cells_of.shape[1], cells.shape[2]
+    batch, number, positions = tf.shape(cells_of)[0], sides_of(cells_of)[0], sides_of(cells)[1]
 
     def read(tap: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The four neighbours [batch, positions, 4, channels], and their weighted sum [batch * positions, channels]."""
@@ -161,7 +163,7 @@ class DeformableConvolution(keras.layers.Layer):
         self.offset_bias = self.add_weight(name="offset_bias", shape=(3 * taps,), initializer="zeros")
 
     def call(self, inputs):
-        rows, columns, taps = *inputs.shape[1:3], self.size * self.size
+        (rows, columns), taps = sides_of(inputs), self.size * self.size
         moves = tf.nn.conv2d(inputs, tf.convert_to_tensor(self.offset_kernel), 1, "SAME")
         moves = tf.nn.bias_add(moves, tf.convert_to_tensor(self.offset_bias))
         moves = tf.cast(moves, accumulation_type(moves.dtype))

@@ -15,6 +15,7 @@ import tensorflow as tf
 from modeling.layers.activations import Activation
 from modeling.layers.batch_norm import BatchNorm
 from modeling.layers.convolution import Convolution
+from modeling.layers.sides import sides_of
 
 Bias = float | Literal["uniform"] | None  # initial value; "uniform" as the kernel; None: no bias
 
@@ -118,14 +119,14 @@ class UpConvolution(keras.layers.Layer):
             self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer=constant)
 
     def call(self, inputs):
-        rows, columns = inputs.shape[1:3]
+        rows, columns = sides_of(inputs)
         shape = [tf.shape(inputs)[0], 2 * rows, 2 * columns, self.filters]
         outputs = tf.nn.conv2d_transpose(inputs, tf.convert_to_tensor(self.kernel), shape, 2, "SAME")
         return outputs if self.bias is None else tf.nn.bias_add(outputs, tf.convert_to_tensor(self.bias))
 
     def compute_output_shape(self, input_shape):
-        batch, rows, columns, _ = input_shape
-        return batch, 2 * rows, 2 * columns, self.filters
+        batch, *sides, _ = input_shape
+        return batch, *(side and 2 * side for side in sides), self.filters
 
 
 @keras.saving.register_keras_serializable("detector")
@@ -148,7 +149,7 @@ class BilinearUp(keras.layers.Layer):
         self.kernel = self.add_weight(name="kernel", shape=shape, initializer=bilinear)
 
     def call(self, inputs):
-        rows, columns, channels = inputs.shape[1:]
+        (rows, columns), channels = sides_of(inputs), inputs.shape[3]
         return tf.raw_ops.DepthwiseConv2dNativeBackpropInput(
             input_sizes=[tf.shape(inputs)[0], rows * self.factor, columns * self.factor, channels],
             filter=tf.transpose(tf.convert_to_tensor(self.kernel), [0, 1, 3, 2]),  # [size, size, channels, 1]
@@ -158,8 +159,8 @@ class BilinearUp(keras.layers.Layer):
         )
 
     def compute_output_shape(self, input_shape):
-        batch, rows, columns, channels = input_shape
-        return batch, rows * self.factor, columns * self.factor, channels
+        batch, *sides, channels = input_shape
+        return batch, *(side and side * self.factor for side in sides), channels
 
 
 def bilinear_kernel(size: int) -> tf.Tensor:

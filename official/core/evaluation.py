@@ -35,7 +35,7 @@ class Scorer:
         self._dataset = task.eval_inputs()
         with self._strategy.scope():
             self._trained, self.model = task.build_model(), task.build_inference_model()
-        self._detect = tf.function(self._detect_everywhere, autograph=False)
+        self._detect = tf.function(self._detect_everywhere, autograph=False, reduce_retracing=True)  # sizes may vary
 
     def score(self, weights: str) -> Scored:
         """Metrics of one checkpoint folder (its moving average, where the run kept one) or file of weights."""

@@ -2,18 +2,21 @@
 
 Gradients are those of the mean loss over the global batch. `decayed` says which weights decay: convolution kernels,
 never biases or batch-norm's scale and offset (Darknet convolutional_layer.c update_convolutional_layer).
+
+Weights are float32 in every run. Everything here is computed in their own type, so that a comparison can use float64.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
-from jaxtyping import Float32, Int64
+from jaxtyping import Float, Int64
 
 from official.core.config import Adam, AdamW, Sgd
 
-AnyShape = Float32[tf.Tensor, "..."]
-Rate = Float32[tf.Tensor, ""]
+AnyShape = Float[tf.Tensor, "..."]
+Rate = Float[tf.Tensor, ""]
 Tensors = list[AnyShape]
 Optimizer = Sgd | Adam | AdamW
 MOMENTS = ("first_moment", "second_moment")
@@ -42,25 +45,27 @@ def apply_gradients(
 
     Args:
         config: which optimiser, and its constants.
-        weights: float32, any shapes.
-        gradients: same shapes as `weights`.
+        weights: any shapes.
+        gradients: same shapes and type as `weights`.
         slots: for each of `slot_names(config)`, tensors shaped as `weights`.
         decayed: per weight, whether weight decay applies (but for Adam, whose decay leaves nothing out).
-        learning_rates: per weight, float32 scalars.
+        learning_rates: per weight, scalars.
         step: int64 scalar, number of this update, from 1.
     """
-    update = _UPDATES[config.type](config, step)
+    update = _UPDATES[config.type](config, tf.cast(step, weights[0].dtype))
     slots = [dict(zip(slots, values, strict=True)) for values in zip(*slots.values(), strict=True)]
-    updated = [update(*each) for each in zip(weights, gradients, slots, decayed, learning_rates, strict=True)]
+    rates = [tf.cast(rate, weight.dtype) for rate, weight in zip(learning_rates, weights, strict=True)]
+    updated = [update(*each) for each in zip(weights, gradients, slots, decayed, rates, strict=True)]
     new_slots = {name: [slot[name] for _, slot in updated] for name in slot_names(config)}
     return Update([weight for weight, _ in updated], new_slots)
 
 
 Slot = dict[str, AnyShape]
+Number = Float[tf.Tensor, ""]  # of this update, from 1, in the weights' type
 UpdateOne = Callable[[AnyShape, AnyShape, Slot, bool, Rate], tuple[AnyShape, Slot]]
 
 
-def _sgd(config: Sgd, step: Int64[tf.Tensor, ""]) -> UpdateOne:
+def _sgd(config: Sgd, number: Number) -> UpdateOne:
     """Darknet: buffer += sum_gradient - decay * B * w; w += rate / B * buffer; buffer *= momentum.
 
     Divided by -B this is v = momentum * v + mean_gradient + decay * w; w -= rate * v. The momentum is multiplied in
@@ -75,9 +80,9 @@ def _sgd(config: Sgd, step: Int64[tf.Tensor, ""]) -> UpdateOne:
     return update
 
 
-def _adam(config: Adam, step: Int64[tf.Tensor, ""]) -> UpdateOne:
+def _adam(config: Adam, number: Number) -> UpdateOne:
     """Darknet blas_kernels.cu adam_update_gpu, divided by the batch. Whatever is trained decays, by its gradient."""
-    adapt = _adaptive_direction(config, step)
+    adapt = _adaptive_direction(config, number)
 
     def update(weight, gradient, slot, decays, rate):
         direction, slot = adapt(gradient + config.weight_decay * weight, slot)
@@ -86,9 +91,9 @@ def _adam(config: Adam, step: Int64[tf.Tensor, ""]) -> UpdateOne:
     return update
 
 
-def _adamw(config: AdamW, step: Int64[tf.Tensor, ""]) -> UpdateOne:
+def _adamw(config: AdamW, number: Number) -> UpdateOne:
     """Loshchilov and Hutter 2019, algorithm 2, with the decay multiplied by the learning rate as in common use."""
-    adapt = _adaptive_direction(config, step)
+    adapt = _adaptive_direction(config, number)
 
     def update(weight, gradient, slot, decays, rate):
         direction, slot = adapt(gradient, slot)
@@ -97,12 +102,15 @@ def _adamw(config: AdamW, step: Int64[tf.Tensor, ""]) -> UpdateOne:
     return update
 
 
-def _adaptive_direction(
-    config: Adam | AdamW, step: Int64[tf.Tensor, ""]
-) -> Callable[[AnyShape, Slot], tuple[AnyShape, Slot]]:
-    """Adam's direction, its moments corrected for their start at zero (Kingma and Ba 2015, algorithm 1)."""
-    number = tf.cast(step, tf.float32)
-    correction1, correction2 = 1 - config.beta1**number, 1 - config.beta2**number
+def _adaptive_direction(config: Adam | AdamW, number: Number) -> Callable[[AnyShape, Slot], tuple[AnyShape, Slot]]:
+    """Adam's direction, its moments corrected for their start at zero (Kingma and Ba 2015, algorithm 1).
+
+    Epsilon is beside the root of the corrected second moment, as in PyTorch's Adam; Keras adds it to the root of the
+    uncorrected one, which in the first step makes it 1 / sqrt(1 - beta2) times as large.
+    """
+    # 1 - beta ** number, by expm1: of the plain difference, float32 has five digits in the first step.
+    logarithms = (math.log(beta) if beta else -math.inf for beta in (config.beta1, config.beta2))
+    correction1, correction2 = (-tf.math.expm1(number * logarithm) for logarithm in logarithms)
 
     def direction(gradient, slot):
         first = config.beta1 * slot["first_moment"] + (1 - config.beta1) * gradient

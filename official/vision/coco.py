@@ -11,6 +11,7 @@ from jaxtyping import Integer
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from official.core.config import Protocol
 from official.vision.boxes import yxyx_to_xywh
 from official.vision.nms import Detections
 
@@ -23,26 +24,30 @@ def coco_results(
     image_ids: Integer[np.ndarray, " b"],
     image_sizes: Integer[np.ndarray, "b 2"],
     category_ids: Sequence[int],
+    protocol: Protocol,
 ) -> list[dict]:
     """COCO results (image_id, category_id, bbox = x, y, width, height in pixels, score) of a batch.
 
     Args:
-        detections: boxes yxyx relative to the original images; they are clipped to them.
+        detections: boxes yxyx relative to the original images.
         image_ids: the data set's own; a negative one marks a padding row, which is left out.
         image_sizes: (height, width) of the originals in pixels.
         category_ids: the data set's own id of each contiguous class id.
+        protocol: whether boxes are clipped to the images, and to how many decimals all numbers are rounded.
     """
     boxes, scores, classes, valid = (np.asarray(part) for part in detections)
     height, width = np.asarray(image_sizes, np.float64).T  # [b] each
     sides = np.stack([height, width, height, width], axis=-1)[:, np.newaxis]  # [b, 1, 4]
-    pixels = boxes.astype(np.float64).clip(0, 1) * sides  # [b, n, 4]
+    boxes = boxes.astype(np.float64)
+    pixels = (boxes.clip(0, 1) if protocol.clip_boxes else boxes) * sides  # [b, n, 4]
     bbox = yxyx_to_xywh(tf.constant(pixels)).numpy()
+    rounded = float if protocol.decimals is None else lambda number: round(float(number), protocol.decimals)
     return [
         {
             "image_id": int(image_ids[image]),
             "category_id": int(category_ids[classes[image, row]]),
-            "bbox": bbox[image, row].tolist(),
-            "score": float(scores[image, row]),
+            "bbox": [rounded(number) for number in bbox[image, row]],
+            "score": rounded(scores[image, row]),
         }
         for image, row in np.argwhere(valid)
         if image_ids[image] >= 0

@@ -6,7 +6,7 @@ import tensorflow as tf
 from jaxtyping import Float32, Int32
 
 from official.core.config import Protocol
-from official.vision.nms import Detections, per_class_nms
+from official.vision.nms import Detections, select
 from official.vision.resize import Images, boxes_to_original, normalise
 
 # The network's outputs -> boxes yxyx relative to its input [b, n, 4], scores [b, n, c].
@@ -26,14 +26,14 @@ def detect(
     Args:
         model: the network, called with float32 images 0..1 and training=False.
         decode: turns its outputs into boxes and scores.
-        images: [b, *input_size, 3], RGB.
+        images: [b, *input_size, 3], RGB; with `keep`, one image of its own size.
         image_sizes: (height, width) of the originals in pixels; 1 by 1 in a padding row.
         protocol: as given to `resize_image`.
         input_size: (height, width).
 
     Returns:
-        boxes relative to the original images, and like Darknet's not clipped to them; the rest as `per_class_nms` says.
+        boxes relative to the original images, and like Darknet's not clipped to them; the rest as `select` says.
     """
     boxes, scores = decode(model(normalise(images), training=False))
     # Before NMS, not after: the distance that two of its kinds take off depends on the image's shape.
-    return per_class_nms(boxes_to_original(boxes, image_sizes, input_size, protocol), scores, protocol)
+    return select(boxes_to_original(boxes, image_sizes, input_size, protocol), scores, protocol)

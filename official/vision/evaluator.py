@@ -27,7 +27,7 @@ class CocoEvaluator:
     def __init__(
         self, ground_truth: dict[str, Any], category_ids: Sequence[int], protocol: Protocol, split: dict[str, Any]
     ):
-        self._ground_truth, self._category_ids = ground_truth, category_ids
+        self._ground_truth, self._category_ids, self.protocol = ground_truth, category_ids, protocol
         self._protocol = {
             **protocol.model_dump(mode="json"),
             "split": split,
@@ -40,7 +40,7 @@ class CocoEvaluator:
     def update(self, batch: Any, detections: Detections) -> None:
         """Adds one batch: it has `example_id` (negative: padding) and `image_size` (height, width) of the originals."""
         ids, sizes = np.asarray(batch.example_id), np.asarray(batch.image_size)
-        self.detections += coco_results(detections, ids, sizes, self._category_ids)
+        self.detections += coco_results(detections, ids, sizes, self._category_ids, self.protocol)
         boxes, scores, classes, valid = (np.asarray(part) for part in detections)
         valid = valid & (ids >= 0)[:, np.newaxis]
         images = np.broadcast_to(ids[:, np.newaxis], valid.shape)

@@ -25,6 +25,15 @@ class Detections(NamedTuple):
     valid: Bool[tf.Tensor, "b n"]
 
 
+def select(boxes: Float32[tf.Tensor, "b n 4"], scores: Float32[tf.Tensor, "b n c"], protocol: Protocol) -> Detections:
+    """The detections among scored boxes, as `protocol.nms` says; arguments and result as of `per_class_nms`."""
+    if protocol.nms != "none":
+        return per_class_nms(boxes, scores, protocol)
+    wanted = protocol.detections_per_image
+    best = best_pairs(boxes, scores, protocol.model_copy(update={"candidates": wanted}))
+    return _padded(best, wanted)
+
+
 def per_class_nms(
     boxes: Float32[tf.Tensor, "b n 4"], scores: Float32[tf.Tensor, "b n c"], protocol: Protocol
 ) -> Detections:

@@ -2,7 +2,8 @@
 
 The placement says which rectangle of the network input, in whole pixels, the image fills. `stretch`: all of it.
 `letterbox`: the largest rectangle of the image's shape, centred, with the integer divisions of Darknet's image.c
-letterbox_image; Darknet's correct_yolo_boxes uses the same integers, so pixels and boxes agree exactly.
+letterbox_image; Darknet's correct_yolo_boxes uses the same integers, so pixels and boxes agree exactly. `keep`: the
+image as it is, in the middle of an input of its own size. `affine` knows no whole pixels and has no placement.
 Training may show a window of the image instead of the whole: it is placed as an image of its size would be.
 Sizes are (height, width).
 """
@@ -14,6 +15,7 @@ from jaxtyping import Float32, Int32, UInt8
 
 from official.core.config import Protocol
 from official.vision.interpolation import INTERPOLATIONS
+from official.vision.warp import WARPS, Map
 
 Images = UInt8[tf.Tensor, "*batch H W 3"] | Float32[tf.Tensor, "*batch H W 3"]  # levels 0..255, see `pixel_type`
 Window = Int32[tf.Tensor, "*batch 4"]  # top, left, height, width in pixels of the image; may reach beyond it
@@ -41,15 +43,26 @@ def decode_image(contents: tf.Tensor) -> UInt8[tf.Tensor, "h w 3"]:
     return tf.ensure_shape(image, [None, None, 3])
 
 
+def network_size(
+    image_size: Int32[tf.Tensor, "*batch 2"], input_size: tuple[int, int], protocol: Protocol
+) -> Int32[tf.Tensor, "*batch 2"]:
+    """(height, width) of the network input for images of `image_size` pixels: with `keep` of its own for each."""
+    if protocol.resize == "keep":
+        return tf.bitwise.bitwise_or(image_size, protocol.keep_multiple - 1) + 1
+    target = tf.broadcast_to(tf.constant(input_size, tf.int32), tf.shape(image_size))  # [*batch, 2]
+    return tf.ensure_shape(target, image_size.shape)
+
+
 def placement(image_size: Int32[tf.Tensor, "*batch 2"], input_size: tuple[int, int], protocol: Protocol) -> Placement:
     """Placement of images of `image_size` pixels in a network input of `input_size` pixels.
 
     An `image_size` of 0 (a padding row of a batch) gives a harmless placement. A letterboxed side is at least 1 pixel.
     """
-    target = tf.broadcast_to(tf.constant(input_size, tf.int32), tf.shape(image_size))  # [*batch, 2]
-    target = tf.ensure_shape(target, image_size.shape)
+    target = network_size(image_size, input_size, protocol)
     if protocol.resize == "stretch":
         return Placement(tf.zeros_like(target), target)
+    if protocol.resize == "keep":
+        return Placement(target // 2 - image_size // 2, image_size)
     height, width = input_size
     image = tf.maximum(image_size, 1)
     image_height, image_width = image[..., 0], image[..., 1]  # [*batch]
@@ -64,17 +77,36 @@ def placement(image_size: Int32[tf.Tensor, "*batch 2"], input_size: tuple[int, i
 def resize_image(image: UInt8[tf.Tensor, "h w 3"], input_size: tuple[int, int], protocol: Protocol) -> Images:
     """The image as the network sees it: resized into its placement, `padding_value` around it; [H, W, 3], 0..255.
 
-    By the rule of `protocol.interpolation`, see interpolation.py; the pixels are of `pixel_type`. The image's size may
-    be unknown until run time; the result's is static.
+    By the rule of `protocol.interpolation`, see interpolation.py and, for `affine`, warp.py; the pixels are of
+    `pixel_type`. The image's size may be unknown until run time; the result's is static, but for `keep`.
     """
     image_size = tf.shape(image)[:2]
+    if protocol.resize == "affine":
+        where = fitting_map(image_size, tf.reduce_max(image_size), input_size)
+        return WARPS[protocol.interpolation](image, where, input_size)
     offset, size = placement(image_size, input_size, protocol)
-    resized = INTERPOLATIONS[protocol.interpolation](image, size)  # [new h, new w, 3]
-    if protocol.resize == "letterbox":
-        after = tf.constant(input_size, tf.int32) - offset - size
+    resized = image if protocol.resize == "keep" else INTERPOLATIONS[protocol.interpolation](image, size)
+    if protocol.resize in ("letterbox", "keep"):
+        after = network_size(image_size, input_size, protocol) - offset - size
         paddings = tf.concat([tf.stack([offset, after], axis=1), [[0, 0]]], axis=0)  # [3, 2]
         resized = tf.pad(resized, paddings, constant_values=padding_level(protocol, resized.dtype))
-    return tf.ensure_shape(resized, [*input_size, 3])
+    return tf.ensure_shape(resized, [*static_size(input_size, protocol), 3])
+
+
+def static_size(input_size: tuple[int, int], protocol: Protocol) -> tuple[int | None, int | None]:
+    """(height, width) of every image that `resize_image` makes; None where each has its own."""
+    return (None, None) if protocol.resize == "keep" else input_size
+
+
+def fitting_map(image_size: Int32[tf.Tensor, "2"], across: Int32[tf.Tensor, ""], input_size: tuple[int, int]) -> Map:
+    """Where `affine` shows an image: its middle in the middle, and `across` of its pixels across the input.
+
+    These are as many as its longer side has, but for a test at several scales: then as the unscaled image's has.
+    CenterNet lib/detectors/base_detector.py pre_process (fix_res), lib/utils/image.py get_affine_transform.
+    """
+    sides, whole = tf.cast(image_size, tf.float64), tf.constant(input_size, tf.float64)
+    scale = whole[1] / tf.cast(across, tf.float64)
+    return Map(tf.fill([2], scale), whole / 2 - scale * sides / 2)
 
 
 def pixel_type(protocol: Protocol) -> tf.DType:
@@ -107,14 +139,27 @@ def image_to_input(
     image_size: Int32[tf.Tensor, "*batch 2"], window: Window, input_size: tuple[int, int], protocol: Protocol
 ) -> tuple[Float32[tf.Tensor, "*batch 2"], Float32[tf.Tensor, "*batch 2"]]:
     """The one geometry: (scale, shift) of (y, x), input = image * scale + shift, both sides relative (0..1)."""
+    if protocol.resize == "affine":
+        return _fitted(image_size, window, input_size)
     placed = placement(window[..., 2:], input_size, protocol)
-    whole = tf.constant(input_size, tf.float32)
+    whole = tf.cast(network_size(window[..., 2:], input_size, protocol), tf.float32)
     share = tf.cast(placed.size, tf.float32) / whole  # [*batch, 2], of the input, that the window fills
     sides = tf.cast(tf.maximum(window[..., 2:], 1), tf.float32)
     # Exact for the whole image: 1 and 0 are what `share` and the offset are multiplied by.
     scale = share * (tf.cast(tf.maximum(image_size, 1), tf.float32) / sides)
     shift = tf.cast(placed.offset, tf.float32) / whole - share * (tf.cast(window[..., :2], tf.float32) / sides)
     return scale, shift
+
+
+def _fitted(
+    image_size: Int32[tf.Tensor, "*batch 2"], window: Window, input_size: tuple[int, int]
+) -> tuple[Float32[tf.Tensor, "*batch 2"], Float32[tf.Tensor, "*batch 2"]]:
+    """`image_to_input` of `affine`; see `fitting_map`."""
+    start, sides = tf.cast(window[..., :2], tf.float32), tf.cast(tf.maximum(window[..., 2:], 1), tf.float32)
+    whole = tf.constant(input_size, tf.float32)
+    per_pixel = whole[1] / tf.reduce_max(sides, axis=-1, keepdims=True) / whole  # [*batch, 2]
+    image = tf.cast(tf.maximum(image_size, 1), tf.float32)
+    return per_pixel * image, 0.5 - per_pixel * (start + sides / 2)
 
 
 def boxes_to_input(

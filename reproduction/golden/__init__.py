@@ -1,1 +1,1 @@
-"""Compares this implementation with traces recorded from Darknet: `python -m reproduction.golden --root DIR`."""
+"""Compares this implementation with recorded traces: `python -m reproduction.golden --root DIR`."""

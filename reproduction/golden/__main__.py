@@ -19,7 +19,7 @@ from rich.text import Text
 from official.core.errors import UserError, one_line_errors
 from reproduction.golden.case import Kind, Row
 from reproduction.golden.kinds import KINDS
-from reproduction.golden.run import Result, as_json, run
+from reproduction.golden.run import Result, as_json, run, unknown_files
 
 _WIDTH = 180  # of the tables where no terminal says it
 _COLOURS = {"pass": "green", "fail": "bold red", "skip": "yellow"}
@@ -27,7 +27,7 @@ _COLOURS = {"pass": "green", "fail": "bold red", "skip": "yellow"}
 
 @one_line_errors
 def main() -> None:
-    kinds = "\n".join(f"  {name:<16} {kind.files:<34} {kind.what}" for name, kind in KINDS.items())
+    kinds = "\n".join(f"  {name:<23} {kind.files:<26} {kind.what}" for name, kind in KINDS.items())
     parser = argparse.ArgumentParser(
         prog="python -m reproduction.golden", description=f"{__doc__}\n\nkinds:\n{kinds}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -39,9 +39,12 @@ def main() -> None:
     asked = parser.parse_args()
     tf.config.experimental.enable_tensor_float_32_execution(False)  # a GPU's 10 bits prove nothing to 1e-5
     results = run(_chosen(asked.kinds), asked.root, asked.assets)
+    unknown = unknown_files(KINDS, asked.root)
     if asked.json:
-        asked.json.write_text(as_json(results, asked.root))
+        asked.json.write_text(as_json(results, asked.root, unknown))
     _publish(results)
+    if unknown:
+        _console().print(Text(f"Of no kind, and not compared: {', '.join(unknown)}", "yellow"))
     failed = sum(result.counts()["failed"] for result in results.values())
     checked = sum(result.counts()["checked"] for result in results.values())
     if not checked:
@@ -57,8 +60,12 @@ def _chosen(names: str) -> Mapping[str, Kind]:
     return {name: KINDS[name] for name in chosen}
 
 
+def _console() -> Console:
+    return Console() if sys.stdout.isatty() else Console(width=_WIDTH)
+
+
 def _publish(results: Mapping[str, Result]) -> None:
-    console = Console() if sys.stdout.isatty() else Console(width=_WIDTH)
+    console = _console()
     cases = Table("kind", "case", "quantity", "error", "bound", "verdict", title="Worst quantity of each case")
     for name, result in results.items():
         for row in _shown(result):

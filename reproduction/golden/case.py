@@ -103,6 +103,7 @@ class Kind:
     check: gives a row for each quantity of a case. An error that it raises is a failure of the case.
     parts: the cases in a file; a file that is one case has a single one, without a name.
     needs_assets: skipped without weights and images.
+    beside: patterns of files that are read with those, and are no case.
     """
 
     what: str
@@ -110,3 +111,4 @@ class Kind:
     check: Callable[[Case], Iterator[Row]]
     parts: Callable[[Case], list[str]] = whole_file
     needs_assets: bool = False
+    beside: tuple[str, ...] = ()

@@ -41,6 +41,7 @@ AP = Absolute(bound=0.0015)  # of 1
 
 NMS_THRESHOLD = 0.45
 MODES = {"resize": "stretch", "letterbox": "letterbox"}
+_ANNOTATIONS = "instances_*.json"
 # How the recorded detections of coco_val were made; not by the cfg's own rules.
 COCO_PROTOCOL = {
     "resize": "stretch",
@@ -182,8 +183,11 @@ def _before_nms(case: Case, name: str, done: _Forward, boxes: tf.Tensor, thresh:
 def coco(case: Case) -> Iterator[Row]:
     """The COCO AP of our detections beside that of the recorded ones, which NAME.weights made as NAME_opencv.json."""
     name = case.path.stem.removesuffix("_opencv")
+    if not any(case.assets.rglob(_ANNOTATIONS)):
+        yield case.skip("all", f"needs photographs: there is no {_ANNOTATIONS} below {case.assets}")
+        return
     weights = _only(case.assets, f"{name}.weights")
-    annotations = _only(case.assets, "instances_*.json")
+    annotations = _only(case.assets, _ANNOTATIONS)
     ground_truth = json.loads(annotations.read_text())
     expected = evaluate_coco(ground_truth, json.loads(case.path.read_text()))
     overrides = [f"task.evaluation.{key}={value}" for key, value in COCO_PROTOCOL.items()]

@@ -1,9 +1,25 @@
-"""The table of what can be compared. A kind's name is what `--kinds` and the JSON call it."""
+"""The table of what can be compared. A kind's name is what `--kinds` and the JSON call it.
 
-from reproduction.golden import detection, layers, losses, training, vision
+Traces of Darknet lie in folders, those of CenterNet side by side: no file is of both.
+"""
+
+from reproduction.golden import (
+    centernet_augment,
+    centernet_decode,
+    centernet_deformable,
+    centernet_losses,
+    centernet_network,
+    centernet_targets,
+    centernet_training,
+    detection,
+    layers,
+    losses,
+    training,
+    vision,
+)
 from reproduction.golden.case import Kind
 
-KINDS = {
+DARKNET = {
     "layers_eval": Kind("networks of one layer, evaluation mode", "layers/*.npz", layers.evaluation),
     "layers_train": Kind(
         "networks of one layer, training mode and gradients", "layers*/*.npz", layers.training, layers.training_cases
@@ -25,3 +41,31 @@ KINDS = {
         "COCO AP beside that of recorded detections", "coco_val/*.json", detection.coco, needs_assets=True
     ),
 }
+CENTERNET = {
+    "centernet_gaussian": Kind(
+        "radii and heatmaps", "gaussian*.npz", centernet_targets.gaussian, centernet_targets.folders
+    ),
+    "centernet_targets": Kind(
+        "targets of images", "targets_*.npz", centernet_targets.targets, centernet_targets.folders
+    ),
+    "centernet_train_targets": Kind(
+        "targets of augmented images", "augment_train_*.npz", centernet_targets.targets, centernet_targets.folders
+    ),
+    "centernet_train_inputs": Kind(
+        "pixels of augmented images", "augment_train_*.npz", centernet_augment.train_inputs, centernet_targets.folders
+    ),
+    "centernet_augment": Kind(
+        "maps, warps, colours, test images", "augment_units*.npz", centernet_augment.units, centernet_augment.unit_parts
+    ),
+    "centernet_loss": Kind("loss terms and their gradients", "loss_*.npz", centernet_losses.losses),
+    "centernet_decode": Kind("peaks, boxes, flip test, soft-NMS", "decode_*.npz", centernet_decode.decoding),
+    "centernet_dcn": Kind("deformable convolution and its gradients", "dcnv2_*.npz", centernet_deformable.operator),
+    "centernet_network": Kind(
+        "networks: stages, heads, moving statistics",
+        "*_trace.npz",
+        centernet_network.network,
+        beside=("*_state_dict.npz",),
+    ),
+    "centernet_adam": Kind("steps of Adam", "*_trace.npz", centernet_training.steps),
+}
+KINDS = DARKNET | CENTERNET

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,14 @@ def run(kinds: Mapping[str, Kind], root: Path, assets: Path | None) -> dict[str,
     return {name: Result(kind, tuple(rows[name]), _note(kind, root, work[name])) for name, kind in kinds.items()}
 
 
-def as_json(results: Mapping[str, Result], root: Path) -> str:
+def unknown_files(kinds: Mapping[str, Kind], root: Path) -> list[str]:
+    """The traces below the root that are of no kind, by their paths from there."""
+    patterns = [pattern for kind in kinds.values() for pattern in (kind.files, *kind.beside)]
+    known = {path for pattern in patterns for path in root.glob(pattern)}
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*.npz") if path not in known)
+
+
+def as_json(results: Mapping[str, Result], root: Path, unknown: Sequence[str]) -> str:
     """Of each kind the number of cases checked, skipped and failed, and all rows with their metrics."""
     kinds: dict[str, Any] = {
         name: {
@@ -63,7 +70,7 @@ def as_json(results: Mapping[str, Result], root: Path) -> str:
         }
         for name, result in results.items()
     }
-    return json.dumps({"root": str(root), "kinds": kinds}, indent=1, allow_nan=False)
+    return json.dumps({"root": str(root), "unknown": list(unknown), "kinds": kinds}, indent=1, allow_nan=False)
 
 
 def _cases(kind: Kind, root: Path, assets: Path | None) -> Iterator[Case | Row]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import keras
 import numpy as np
 import pydantic
 import tensorflow as tf
@@ -15,7 +16,7 @@ from modeling.darknet.cfg import Network, parse_cfg
 from official.core.config import Duration, Schedule, Sgd, Trainer
 from official.core.layer_rules import weight_rules
 from official.core.step import State, TrainStep
-from official.core.task import Moment
+from official.core.task import Moment, Objective
 from official.optimization.moving_average import build_average
 from official.optimization.optimizers import slot_names
 from official.optimization.schedules import build_schedule
@@ -93,16 +94,21 @@ def steps(case: Case) -> Iterator[Row]:
 
 def _train_step(rebuilt: Rebuilt) -> tuple[TrainStep, State]:
     """The step that training by this cfg runs, and the state it begins with."""
-    network, model = rebuilt.case.network, rebuilt.graph.model
+    network = rebuilt.case.network
     classes = tuple(map(str, range(rebuilt.case.heads[-1].classes)))  # nothing is read by them
     trainer = Trainer.model_validate(recipe(network, Sources(classes, {}, {})).experiment["trainer"])
+    return train_step(_Recorded(network), rebuilt.graph.model, trainer)
+
+
+def train_step(task: Objective, model: keras.Model, trainer: Trainer) -> tuple[TrainStep, State]:
+    """The trainer's own step, and the state it begins with; durations are in steps."""
     rates = build_schedule(trainer.schedule, _in_steps(trainer.duration), _in_steps, seed=0)
     rules = weight_rules(model, trainer.layers, _in_steps)
     weights = [tf.identity(variable) for variable in model.trainable_variables]
     statistics = [tf.identity(variable) for variable in model.non_trainable_variables]
     slots = {name: [tf.zeros_like(weight) for weight in weights] for name in slot_names(trainer.optimizer)}
     state = State(tf.constant(0, tf.int64), weights, statistics, slots, [])
-    return TrainStep(_Recorded(network), model, trainer, rates, rules, build_average(None, _in_steps)), state
+    return TrainStep(task, model, trainer, rates, rules, build_average(None, _in_steps)), state
 
 
 def rate_cases(case: Case) -> list[str]:
@@ -126,5 +132,5 @@ def learning_rates(case: Case) -> Iterator[Row]:
 
 
 def _in_steps(duration: Duration) -> int:
-    """Of a cfg: there all durations are numbers of updates."""
+    """Of a recorded run: there all durations are numbers of updates."""
     return duration.in_steps(1, 1)

@@ -54,3 +54,11 @@ def seven(folder):
     for number in range(4):
         folder.box(16, [2 * number, 1 + number, 8, 9])
     return folder
+
+
+@pytest.fixture
+def two_folders(tmp_path):
+    """One for each split; images of equal id are equal."""
+    for name in ("train", "validation"):
+        (tmp_path / name).mkdir()
+    return CocoFolder(tmp_path / "train"), CocoFolder(tmp_path / "validation")

@@ -11,9 +11,9 @@ from tensorflow.python.framework import op_def_registry
 from configs.data import Augmentation, CocoSource, Split, TrainSplit
 from dataloaders import pipeline
 from dataloaders.annotations import DataError
-from dataloaders.composed import Composer
+from dataloaders.composed import Composer, rows_of_steps
 from dataloaders.examples import Files
-from dataloaders.pipeline import check_eval_files, check_train_files, eval_dataset, train_dataset
+from dataloaders.pipeline import eval_dataset, train_dataset
 from dataloaders.sources import open_source
 from official.core.config import Protocol
 from official.vision.resize import decode_image, resize_image
@@ -219,8 +219,9 @@ def test_a_file_that_fails_in_mid_run_stops_the_stream_and_is_named(seven, damag
         if training
         else eval_dataset(dataset, _eval_split(seven, 2), INPUT, STRETCH)
     )
-    check_train_files(dataset, split, 1, 0, 4)
-    check_eval_files(dataset)
+    rows = rows_of_steps(split, len(dataset), 1, 0, 4) if training else range(len(dataset))
+    for row in rows:
+        dataset.check(row)
     path = seven.root / "images" / "image_13.jpg"
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:400])
@@ -232,20 +233,19 @@ def test_a_file_that_fails_in_mid_run_stops_the_stream_and_is_named(seven, damag
         list(itertools.islice(stream, 4))
     because = "is 64 x 8 pixels .* but was 24 x 44" if damage == "other size" else "cannot be decoded"
     with pytest.raises(DataError, match=rf"image_13\.jpg \(image id 13\): {because}.* start the same command again"):
-        check_train_files(dataset, split, 1, 0, 4) if training else check_eval_files(dataset)
+        for row in rows:
+            dataset.check(row)
 
 
-def test_the_check_of_files_reads_the_images_of_the_steps_in_the_streams_order(seven, monkeypatch):
-    dataset, split, read = _open(seven), _split(seven), []
-    monkeypatch.setattr(pipeline, "_check_file", lambda data, row: read.append(int(data.image_ids[row])))
-    check_train_files(dataset, split, 11, 2, 9)
-    expected = np.concatenate([batch.example_id for batch in _stream(seven, 7, start=2)]).tolist()
-    assert read == list(dict.fromkeys(expected))
-    dataset.image_paths[dataset.image_ids.tolist().index(expected[0])] = "gone.jpg"
-    monkeypatch.undo()
-    check_train_files(dataset, split, 11, 3, 3)
-    with pytest.raises(DataError, match=f"gone.jpg .image id {expected[0]}"):
-        check_train_files(dataset, split, 11, 2, 3)
+@pytest.mark.parametrize("augmentation", [None, Augmentation(mosaic=0.5), Augmentation(mixup=1.0, jitter=0.2)])
+def test_the_rows_of_steps_are_those_that_the_stream_reads(seven, augmentation, monkeypatch):
+    dataset, split, read = _open(seven), _split(seven, augmentation=augmentation), []
+    examples = Files(dataset, "cxcywh")
+    monkeypatch.setattr(examples, "read", lambda row: read.append(int(row)) or dataset.examples("cxcywh").read(row))
+    make = Composer(examples, split, INPUT, STRETCH, "cxcywh", 11)
+    for position in range(4, 10):
+        make(tf.constant(position, tf.int64))
+    assert rows_of_steps(split, len(dataset), 11, 2, 5) == list(dict.fromkeys(read))
 
 
 @pytest.mark.parametrize("training", [True, False])

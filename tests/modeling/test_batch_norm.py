@@ -32,6 +32,19 @@ def test_training_normalises_by_the_biased_and_remembers_the_unbiased_variance()
     np.testing.assert_allclose(norm.moving_variance, 0.75 + 0.25 * unbiased, rtol=1e-5)
 
 
+def test_float64_has_the_digits_of_float64():
+    x = values(shift=3.0).astype(np.float64)
+    norm = BatchNorm(momentum=0.75, dtype="float64")
+    outputs = norm(x, training=True)
+    normalised, mean, unbiased = expected(x)
+    np.testing.assert_allclose(outputs, normalised, atol=1e-13)
+    np.testing.assert_allclose(norm.moving_mean, 0.25 * mean, atol=1e-14)
+    np.testing.assert_allclose(norm.moving_variance, 0.75 + 0.25 * unbiased, rtol=1e-14)
+    evaluated = norm(x, training=False)
+    by_moving = (x - norm.moving_mean) / np.sqrt(np.asarray(norm.moving_variance) + 1e-5)
+    np.testing.assert_allclose(evaluated, by_moving, atol=1e-13)
+
+
 def test_epsilon_is_exactly_darknets_for_tiny_variances():
     """A variance of 1e-6 tells 1e-5 from the 1.001e-5 that `tf.nn.fused_batch_norm` substitutes."""
     norm = BatchNorm(momentum=0.99)

@@ -1,21 +1,24 @@
 """Whole networks against the original's (recorded traces; see their README): stages, heads, statistics in training."""
 
 import json
-import zlib
+import re
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from configs.centernet import CenterNetHead, CenterNetLoss, CenterNetModel
-from losses.centernet import centernet_loss, loss_against
-from losses.centernet_targets import Targets, Truth
+from configs.centernet import CenterNetLoss, CenterNetModel
+from losses.centernet import centernet_loss
+from losses.centernet_targets import Truth
 from modeling.centernet import build_centernet, build_folded_centernet, fold_centernet_into
-from modeling.heads.centernet import stacks_of
-from modeling.layers.batch_norm import EPSILON, BatchNorm
-from modeling.torch_names import from_torch, to_torch, torch_name
+from modeling.torch_names import torch_name
 from official.core.task import Moment
+from reproduction.compare import OfAbsmax, judge
+from reproduction.golden.case import Case
+from reproduction.golden.centernet_losses import maps
+from reproduction.golden.centernet_model import Parameters, architecture, build, precision
+from reproduction.golden.centernet_network import head_names
 
 DCN = "_dcn_emulated"
 RESDCN = {"type": "deconv", "filters": (256, 128, 64), "deformable": True}
@@ -43,162 +46,39 @@ ARCHITECTURES = {
     "dla_34 (DCN)": NETWORKS[f"dla34{DCN}"][0],
     "hourglass": {"backbone": {"type": "hourglass"}, "head": {"head_conv": 256}, "input_size": (128, 128)},
 }
-# The original's stages whose layer here has another name: Sequentials are named by their last part.
-LAST_PART = {
-    **{f"layer{number}": f"layer{number}.1" for number in range(1, 5)},
-    **{f"base.level{number}": f"base.level{number}.root" for number in (2, 5)},
-    **{f"base.level{number}": f"base.level{number}.tree2.root" for number in (3, 4)},
-    "pre": "pre.1",
-    "kps.0.up1": "kps.0.up1.1",
-    "kps.0.low1": "kps.0.low1.1",
-    "kps.0.low3": "kps.0.low3.1",
-    "kps.0.low2.low2": "kps.0.low2.low2.1",
-}
-
-
-def regenerated(name: str, shape: list[int], kind: str, salt: str) -> np.ndarray:
-    """The parameter of this name, by the rule the traces' README gives."""
-    draw = np.random.RandomState(zlib.crc32((salt + name).encode())).uniform(-1, 1, int(np.prod(shape))).reshape(shape)
-    per_filter = np.prod(shape[1:])
-    rules = {
-        "conv": lambda u: u * np.sqrt(6 / per_filter),
-        "deconv": lambda u: u * np.sqrt(6 / (shape[0] * shape[2] ** 2 / 4)),
-        "updeconv": lambda u: (0.5 * u + 1) / 4,
-        "last": lambda u: u * np.sqrt(3 / per_filter),
-        "gamma": lambda u: 1 + 0.4 * u,
-        "beta": lambda u: 0.2 * u,
-        "mean": lambda u: 0.1 * u,
-        "var": lambda u: 1 + 0.5 * u,
-        "bias": lambda u: 0.1 * u,
-        "hm_bias": lambda u: np.full(shape, -2.19),
-    }
-    value = rules[kind](draw).astype(np.float32)
-    return value * np.float32(0.4) if name.endswith("conv_offset_mask.weight") else value
-
-
-def load_recorded(model: keras.Model, golden_centernet, network: str) -> None:
-    params = json.loads(golden_centernet(f"{network}_params.json").read_text())
-    for variable in model.variables:
-        name = torch_name(variable.path)
-        rule = params["rule"][name]
-        value = regenerated(name, rule["shape"], rule["kind"], params["salt"])
-        np.testing.assert_array_equal(value.ravel()[:3], rule["first3"])
-        variable.assign(from_torch(value))
-
-
-def recorded(golden_centernet, network: str):
-    """(model with the recorded weights, the same with every recorded stage as output, trace, stages)."""
-    trace = np.load(golden_centernet(f"{network}_trace.npz"))
-    config, classes = NETWORKS[network]
-    model = build_centernet(CenterNetModel(**{"input_size": trace["input"].shape[2:]} | config), classes, seed=0)
-    load_recorded(model, golden_centernet, network)
-    stages = [name.split("/", 2)[2] for name in trace.files if name.startswith("eval/stage/")]
-    outputs = [model.get_layer(layer_name(stage)).output for stage in stages]
-    return model, keras.Model(model.inputs, outputs + model.outputs), trace, stages
-
-
-def layer_name(stage: str) -> str:
-    part = "decoder" if stage.startswith(("deconv_layers", "dla_up", "ida_up")) else "backbone"
-    return f"{part}_{LAST_PART.get(stage, stage)}"
-
-
-def heads_of(trace, moment: str) -> list[np.ndarray]:
-    """The recorded heads in the order of our outputs."""
-    stacks = sorted({name.split("/")[1] for name in trace.files if name.startswith(f"{moment}/stack")}) or [""]
-    names = [f"{moment}/{stack}/{head}".replace("//", "/") for stack in stacks for head in ("hm", "wh", "reg")]
-    return [trace[name] for name in names]
-
-
-def assert_close(actual, expected: np.ndarray, what: str, tolerance: float = 1e-4) -> None:
-    actual = np.asarray(actual)
-    assert actual.shape == expected.shape, what
-    error = np.abs(actual - expected).max() / np.abs(expected).max()
-    assert error < tolerance, f"{what}: {error:.2e} of the largest value"
 
 
 @pytest.fixture
-def in_float64(monkeypatch):
-    """Networks that are built now compute in float64, batch-norm too, whose fused operation has no float64."""
-
-    def fused(self, inputs, mean, variance, is_training):
-        mean, variance = (
-            tf.nn.moments(inputs, [0, 1, 2]) if is_training else map(tf.convert_to_tensor, (mean, variance))
-        )
-        scale = tf.convert_to_tensor(self.gamma) / tf.sqrt(variance + EPSILON)
-        count = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float64)
-        outputs = (inputs - mean) * scale + tf.convert_to_tensor(self.beta)
-        return outputs, mean, variance * count / (count - 1)
-
-    monkeypatch.setattr(BatchNorm, "_fused", fused)
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_dtype_policy("float32")
+def in_float64():
+    with precision("float64"):
+        yield
 
 
-# In evaluation DLA's activations reach 1000, and its float32 record is itself 1.3e-4 to 2.5e-4 from float64 in these
-# stages. The heads behind them are recorded in float64 and compared there.
-WRONG_IN_FLOAT32 = {"dla_up.ida_1.node_2.actf", "ida_up.node_1.actf", "ida_up.node_2.actf"}
-
-
-def assert_network_as_recorded(golden_centernet, network: str, of_heads: float) -> None:
-    model, staged, trace, stages = recorded(golden_centernet, network)
-    image = tf.constant(trace["input"].transpose(0, 2, 3, 1))
-    for moment, training in (("eval", False), ("train", True)):
-        outputs = [np.transpose(part, (0, 3, 1, 2)) for part in staged(image, training=training)]
-        for stage, output in zip(stages, outputs, strict=False):
-            if network == f"dla34{DCN}" and moment == "eval" and stage in WRONG_IN_FLOAT32:
-                continue
-            assert_close(output, trace[f"{moment}/stage/{stage}"], f"{moment} {stage}")
-        for output, expected in zip(outputs[len(stages) :], heads_of(trace, f"{moment}_f64"), strict=True):
-            assert_close(output, expected, f"{moment} head", of_heads)
-    statistics = [variable for variable in model.variables if "moving" in variable.path]
-    assert len(statistics) == 2 * sum("gamma" in variable.path for variable in model.variables)
-    for variable in statistics:
-        expected = trace[f"f64/after_train_forward/{torch_name(variable.path)}"]
-        assert_close(variable, expected, f"after training: {variable.path}", of_heads)
-
-
-@pytest.mark.parametrize("network", quick("res18", f"resdcn18{DCN}", "hourglass_small"))
-def test_network_as_recorded_in_float64(in_float64, golden_centernet, network):
-    assert_network_as_recorded(golden_centernet, network, of_heads=1e-10)
-
-
-@pytest.mark.parametrize("network", [name for name in quick("res18") if "dla34" not in name.values[0]])
-def test_network_as_recorded_in_float32(golden_centernet, network):
-    """DLA's float32 record is 1.7e-4 from its own float64 in the heads; only float64 can be compared there."""
-    assert_network_as_recorded(golden_centernet, network, of_heads=1e-4)
+@pytest.mark.parametrize("network", quick(f"resdcn18{DCN}"))
+def test_network_as_recorded(as_recorded, network):
+    """Stages, heads and moving statistics; in float64 to ten digits where the record has them."""
+    rows = as_recorded("centernet_network", f"{network}_trace")
+    exact = [row for row in rows if re.fullmatch(r"((eval|train)_f64|f64)/\S+", row.quantity)]
+    assert len(exact) > 2 * 3
+    for row in exact:
+        assert judge(row.metrics, OfAbsmax(bound=1e-10)).passed, row.quantity
 
 
 @pytest.mark.parametrize("network", quick("hourglass_small"))
-def test_loss_and_gradient_as_recorded(in_float64, golden_centernet, network):
-    """Of every parameter; the loss is float32, the network float64."""
-    model, _, trace, _ = recorded(golden_centernet, network)
-    targets = Targets(
-        hm=tf.constant(trace["target/hm"].transpose(0, 2, 3, 1)),
-        wh=tf.constant(trace["target/wh"]),
-        reg=tf.constant(trace["target/reg"]),
-        ind=tf.constant(trace["target/ind"], tf.int32),
-        reg_mask=tf.constant(trace["target/reg_mask"].astype(bool)),
-        classes=tf.zeros(trace["target/ind"].shape, tf.int32),
-    )
-    with tf.GradientTape() as tape:
-        outputs = model(tf.constant(trace["input"].transpose(0, 2, 3, 1)), training=True)
-        stacks = stacks_of([tf.cast(output, tf.float32) for output in outputs], CenterNetHead())
-        total, parts = loss_against(stacks, targets, None, CenterNetHead(), CenterNetLoss())
-    for name, value in {"loss": total, **parts}.items():
-        if name != "objects":
-            np.testing.assert_allclose(value, trace[f"f64/step0/{name}"], rtol=1e-5)
-    gradients = tape.gradient(total, [variable.value for variable in model.trainable_variables])
-    names = [torch_name(variable.path) for variable in model.trainable_variables]
-    recorded_names = {name.split("/", 3)[3] for name in trace.files if name.startswith("f64/step0/grad/")}
-    assert set(names) == recorded_names
-    for name, gradient in zip(names, gradients, strict=True):
-        flat, expected = to_torch(gradient.numpy()).ravel(), trace[f"f64/step0/grad/{name}"]
-        chosen = flat[trace[f"sample_idx/{name}"]] if f"sample_idx/{name}" in trace else flat
-        if np.abs(expected).max() < 1e-12:  # of a bias before batch-norm, which takes it out again
-            assert np.abs(chosen).max() < 1e-9
-        else:
-            assert_close(chosen, expected.ravel(), f"gradient of {name}")
+def test_steps_of_adam_as_recorded(as_recorded, network):
+    """Loss, gradient of every parameter, and the parameters after each step."""
+    rows = as_recorded("centernet_adam", f"{network}_trace")
+    compared = {row.quantity.split("/")[2] for row in rows if row.quantity.startswith("f64") and row.outcome == "pass"}
+    assert compared >= {"loss", "hm_loss", "wh_loss", "off_loss", "grad", "after_adam"}
+
+
+@pytest.mark.parametrize("network", quick(*NETWORKS))
+def test_parts_and_sizes_are_read_from_the_parameters(golden_centernet, network):
+    case = Case(golden_centernet(f"{network}_trace.npz"))
+    parts, classes = architecture(Parameters.of(case).shapes())
+    config, expected = NETWORKS[network]
+    size = {"input_size": (128, 128)}
+    assert CenterNetModel(**size, **parts) == CenterNetModel(**size | config) and classes == expected
 
 
 @pytest.mark.parametrize("architecture", quick("res_50", "resdcn_18", "dla_34 (DCN)", of=ARCHITECTURES))
@@ -215,14 +95,16 @@ def test_state_dict_as_the_original_s(golden_centernet, architecture):
 
 @pytest.mark.parametrize("network", quick(f"resdcn18{DCN}", "hourglass_small"))
 def test_folding_changes_nothing(in_float64, golden_centernet, network):
-    model, _, trace, _ = recorded(golden_centernet, network)
-    config, classes = NETWORKS[network]
-    folded = build_folded_centernet(CenterNetModel(**{"input_size": trace["input"].shape[2:]} | config), classes)
+    case = Case(golden_centernet(f"{network}_trace.npz"))
+    model, config = build(case)
+    folded = build_folded_centernet(config, NETWORKS[network][1])
     fold_centernet_into(folded, model)
     assert not any("gamma" in variable.path for variable in folded.variables)
-    outputs = folded(tf.constant(trace["input"].transpose(0, 2, 3, 1)), training=False)
-    for output, expected in zip(outputs, heads_of(trace, "eval_f64"), strict=True):
-        assert_close(np.transpose(output, (0, 3, 1, 2)), expected, "head", 1e-10)
+    outputs = folded(maps(case.trace, "input"), training=False)
+    for output, name in zip(outputs, head_names(case.trace, "eval", len(outputs)), strict=True):
+        expected = case.trace[name.replace("eval/", "eval_f64/")]
+        row = case.compare(name, np.transpose(output, (0, 3, 1, 2)), OfAbsmax(bound=1e-10), expected)
+        assert row.outcome == "pass", row.note
 
 
 def weights_of(model: keras.Model) -> dict[str, np.ndarray]:

@@ -6,52 +6,27 @@ import pytest
 import tensorflow as tf
 
 from modeling.layers.deformable import DeformableConvolution, deformable_convolution
+from reproduction.golden.case import Case
+from reproduction.golden.centernet_deformable import compare_operator, operands, output_and_gradients
+from reproduction.golden.centernet_losses import maps
+from reproduction.trace import read_trace
 
 
-def recorded(trace) -> tuple[tf.Tensor, ...]:
-    """inputs, offsets, mask and kernel in our order of axes, float32."""
-    offsets = trace["offset_yx_interleaved"]
-    batch, _, rows, columns = offsets.shape
-    parts = (
-        trace["input"].transpose(0, 2, 3, 1),
-        offsets.reshape(batch, 9, 2, rows, columns).transpose(0, 3, 4, 1, 2),
-        trace["mask"].transpose(0, 2, 3, 1),
-        trace["weight"].transpose(2, 3, 1, 0),
-    )
-    return tuple(tf.constant(part, tf.float32) for part in parts)
+def test_operator_and_gradients_as_recorded(as_recorded):
+    as_recorded("centernet_dcn", "dcnv2_op_emulated")
 
 
-def assert_close(actual, expected, what: str):
-    error = np.abs(np.asarray(actual) - expected).max() / np.abs(expected).max()
-    assert error < 1e-5, f"{what}: {error:.2e} of the largest value"
-
-
-@pytest.mark.parametrize("compiled", [False, True])
-def test_operator_and_gradients_as_recorded(golden_centernet, compiled):
-    trace = np.load(golden_centernet("dcnv2_op_emulated.npz"))
-    upstream = tf.constant(trace["upstream"].transpose(0, 2, 3, 1), tf.float32)
-
-    @tf.function(autograph=False, jit_compile=compiled)
-    def run(*parts):
-        with tf.GradientTape() as tape:
-            tape.watch(parts)
-            outputs = deformable_convolution(*parts)
-        return outputs, tape.gradient(outputs, parts, output_gradients=upstream)
-
-    outputs, (inputs, offsets, mask, kernel) = run(*recorded(trace))
-    assert_close(outputs + trace["bias"], trace["output"].transpose(0, 2, 3, 1), "output")
-    assert_close(inputs, trace["grad_input"].transpose(0, 2, 3, 1), "gradient of the input")
-    batch, rows, columns = offsets.shape[:3]
-    expected = trace["grad_offset"].reshape(batch, 9, 2, rows, columns).transpose(0, 3, 4, 1, 2)
-    assert_close(offsets, expected, "gradient of the offsets")
-    assert_close(mask, trace["grad_mask"].transpose(0, 2, 3, 1), "gradient of the mask")
-    assert_close(kernel, trace["grad_weight"].transpose(2, 3, 1, 0), "gradient of the kernel")
+def test_operator_and_gradients_as_recorded_under_xla(golden_centernet):
+    case = Case(golden_centernet("dcnv2_op_emulated.npz"))
+    compiled = tf.function(output_and_gradients, autograph=False, jit_compile=True)
+    rows = compare_operator(case, *compiled(operands(case.trace), maps(case.trace, "upstream")))
+    assert [row.note for row in rows if row.outcome != "pass"] == []
 
 
 def test_order_of_offsets_and_masks(golden_centernet):
     """A bias alone makes them: the same (dy, dx) of each tap, and mask, everywhere."""
-    trace = np.load(golden_centernet("dcnv2_op_emulated.npz"))
-    inputs, _, _, kernel = recorded(trace)
+    trace = read_trace(golden_centernet("dcnv2_op_emulated.npz"))
+    inputs, _, _, kernel, _ = operands(trace)
     rng = np.random.default_rng(0)
     layer = DeformableConvolution(4, seed=0)
     layer.build(inputs.shape)

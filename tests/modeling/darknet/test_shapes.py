@@ -110,3 +110,16 @@ def test_layers_that_do_not_fit_are_errors(sections, says):
         shapes(sections)
     assert says in str(error.value)
     assert str(error.value).startswith("x.cfg:")
+
+
+def test_the_layers_before_are_not_copied_for_each_layer(monkeypatch):
+    """A cfg of as many sections as its size allows took minutes, in the square of their number."""
+    given = []
+
+    def rule(layer, before, earlier):
+        given.append(earlier)
+        return before, {}
+
+    monkeypatch.setattr("modeling.darknet.shapes._rule", lambda layer: rule)
+    shapes("[maxpool]\n" * 50)
+    assert len(given) == 50 and all(earlier is given[0] for earlier in given)

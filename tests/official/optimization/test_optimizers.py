@@ -1,5 +1,7 @@
 """Optimisers against independent float64 NumPy, and SGD against Darknet's recorded updates."""
 
+import itertools
+import math
 import re
 
 import numpy as np
@@ -11,16 +13,16 @@ from official.optimization.moving_average import build_average
 from official.optimization.optimizers import apply_gradients, slot_names
 
 
-def run(config, weights, gradients_of_steps, decayed, rate=0.1) -> list[list[np.ndarray]]:
+def run(config, weights, gradients_of_steps, decayed, rate=0.1, dtype=tf.float32) -> list[list[np.ndarray]]:
     """Weights after each step."""
-    values = [tf.constant(weight, tf.float32) for weight in weights]
+    values = [tf.constant(weight, dtype) for weight in weights]
     slots = {name: [tf.zeros_like(value) for value in values] for name in slot_names(config)}
     history = []
     for number, gradients in enumerate(gradients_of_steps, start=1):
-        gradients = [tf.constant(gradient, tf.float32) for gradient in gradients]
+        gradients = [tf.constant(gradient, dtype) for gradient in gradients]
         step = tf.constant(number, tf.int64)
         values, slots = apply_gradients(
-            config, values, gradients, slots, decayed, [tf.constant(rate)] * len(values), step
+            config, values, gradients, slots, decayed, [tf.constant(rate, dtype)] * len(values), step
         )
         history.append([value.numpy() for value in values])
     return history
@@ -72,6 +74,44 @@ def test_adam_is_darknets_order_of_operations_in_float64(problem):
     ours = run(config, weights, steps, [True, False], rate)[-1]
     for mine, theirs in zip(ours, values, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+def pytorchs_adam(weights, steps, b1, b2, eps, rate) -> list[list[np.ndarray]]:
+    """In PyTorch's own order: moments, the rate corrected for the first, the root of the second, then epsilon."""
+    values = [weight.copy() for weight in weights]
+    first, second = ([np.zeros_like(weight) for weight in weights] for _ in range(2))
+    history = []
+    for number, gradients in enumerate(steps, start=1):
+        for index, gradient in enumerate(gradients):
+            first[index] += (gradient - first[index]) * (1 - b1)
+            second[index] = second[index] * b2 + (1 - b2) * gradient * gradient
+            denominator = np.sqrt(second[index]) / math.sqrt(1 - b2**number) + eps
+            values[index] = values[index] - rate / (1 - b1**number) * (first[index] / denominator)
+        history.append([value.copy() for value in values])
+    return history
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(tf.float64, 1e-12), (tf.float32, 1e-6)])
+def test_adam_without_decay_is_pytorchs(problem, dtype, bound):
+    """Gradients from far above epsilon to far below, where its place matters; bound in lengths of a step."""
+    weights, steps = problem
+    sizes = [10.0 ** np.arange(-12, -6).reshape(3, 2), 10.0 ** np.arange(-9, 1, 2)]
+    steps = [[gradient * size for gradient, size in zip(gradients, sizes, strict=True)] for gradients in steps]
+    b1, b2, eps, rate = 0.9, 0.999, 1e-8, 1.25e-4
+    zeros = [np.zeros_like(weight) for weight in weights]  # so that a step keeps its digits in float32
+    expected = pytorchs_adam(zeros, steps, b1, b2, eps, rate)
+    ours = run(Adam(beta1=b1, beta2=b2, epsilon=eps, weight_decay=0), zeros, steps, [True, False], rate, dtype)
+    for mine, theirs in zip(itertools.chain(*ours), itertools.chain(*expected), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=bound * rate)
+    keras = zeros[0] - rate * steps[0][0] * 0.1 / 0.1 / (np.abs(steps[0][0]) + eps / math.sqrt(1 - b2))
+    assert np.abs(keras - expected[0][0]).max() > 0.1 * rate  # what this would not let pass
+
+
+def test_adam_without_memory_goes_by_the_sign(problem):
+    weights, steps = problem
+    one = run(Adam(beta1=0, beta2=0, epsilon=1e-8, weight_decay=0), weights, steps[:1], [True, False], 0.1)[0]
+    for mine, weight, gradient in zip(one, weights, steps[0], strict=True):
+        np.testing.assert_allclose(mine, weight - 0.1 * np.sign(gradient), atol=1e-6)
 
 
 def test_each_weight_has_a_rate_of_its_own(problem):

@@ -1,0 +1,44 @@
+"""Examines an experiment's data before it trains: python -m dataloaders.doctor --config EXPERIMENT.yaml
+
+Exit code 1 where there is a fault. --output DIR receives a page with pictures, and report.json.
+"""
+
+import argparse
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow starts
+
+from configs.experiment import Experiment
+from dataloaders.doctor.diagnosis import diagnose
+from dataloaders.doctor.report import as_text, write_report
+from official.core.checkpoint import write_json
+from official.core.config_io import load_config
+from official.core.errors import UserError, one_line_errors
+
+
+@one_line_errors
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m dataloaders.doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", required=True, metavar="EXPERIMENT.yaml")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="overrides a key (repeatable)")
+    parser.add_argument("--output", metavar="DIR", help="receives index.md, report.json and pictures")
+    parser.add_argument("--json", metavar="FILE", help="receives all findings, with every file, and the numbers")
+    parser.add_argument("--anchors", type=int, metavar="N", help="of k-means; as many as the head has")
+    asked = parser.parse_args()
+    if asked.anchors is not None and asked.anchors < 1:
+        raise UserError(f"--anchors {asked.anchors}: expected at least 1")
+    experiment = load_config(asked.config, Experiment, asked.set)
+    diagnosis = diagnose(experiment, asked.anchors)
+    if asked.json:
+        write_json(asked.json, diagnosis.as_dict())
+    if asked.output:
+        write_report(diagnosis, experiment, asked.output.rstrip("/"))
+    print(as_text(diagnosis))
+    sys.exit(1 if diagnosis.has_faults else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""CenterNet as a task: wires model, loss, data and evaluation for the trainer.
+
+Heatmaps are drawn in `loss`, on the accelerator: the host sends bytes of pixels and padded boxes only.
+"""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from configs.centernet import CenterNetTask
+from dataloaders.augment.centernet import STRIDE, mirror, recolour
+from dataloaders.batch import EvalBatch, TrainBatch
+from dataloaders.centernet import centred
+from dataloaders.examples import in_parallel
+from dataloaders.pictures import picture_of
+from dataloaders.pipeline import train_dataset
+from losses.centernet import centernet_loss
+from losses.centernet_targets import Truth
+from modeling.centernet import build_centernet, fold_centernet_into
+from modeling.centernet_inference import CenterNetInference, build_inference, standardise
+from modeling.centernet_weights import load_centernet_weights
+from modeling.heads.centernet import decode
+from official.core.task import Loaded, Moment, Scalars, Shard
+from official.vision.boxes import swap_xy
+from official.vision.detect import detect
+from official.vision.nms import Detections
+from official.vision.resize import normalise, static_size
+from tasks.centernet_scales import detect_at_scales
+from tasks.detection import DetectionTask
+
+
+class CenterNet(DetectionTask):
+    """Objects as points (Zhou et al. 2019)."""
+
+    config: CenterNetTask
+
+    @property
+    def input_sizes(self) -> tuple[tuple[int, int], ...]:
+        return (self.config.model.input_size,)
+
+    def input_size_at(self, step: int) -> tuple[int, int]:
+        return self.config.model.input_size
+
+    def build_model(self) -> keras.Model:
+        return build_centernet(self.config.model, self.num_classes, self.seed)
+
+    def load_weights(self, model: keras.Model, path: str) -> Loaded:
+        return load_centernet_weights(model, path)
+
+    def train_inputs(self, start_step: int, shard: Shard, input_size: tuple[int, int]) -> tf.data.Dataset:
+        split = self.config.data.train
+        examples = self.train_data.examples("xyxy_pixels")
+        make = centred(examples, split, input_size, self.config.evaluation, self.seed)
+
+        def batches() -> tf.data.Dataset:
+            steps = tf.data.Dataset.counter(np.int64(start_step), dtype=tf.int64)
+            return train_dataset(make, split, steps, shard)
+
+        return in_parallel(tf.data.INFINITE_CARDINALITY, batches)
+
+    def prepare(self, batch: TrainBatch) -> tuple[tf.Tensor, Truth]:
+        return standardise(self._coloured(batch), self.config.model), Truth(batch.boxes, batch.classes, batch.valid)
+
+    def loss(self, outputs: Sequence[tf.Tensor], labels: Truth, moment: Moment) -> tuple[tf.Tensor, Scalars]:
+        return centernet_loss(outputs, labels, self.config.model.head, self.config.loss, moment)
+
+    def decode(self, outputs: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Maps of an inference model to (boxes yxyx relative to its input [b, n, 4], scores [b, n, classes])."""
+        return decode(tf.nest.flatten(outputs), self.config.model.head)
+
+    def build_inference_model(self) -> CenterNetInference:
+        model, protocol = self.config.model, self.config.evaluation
+        size = (None, None) if protocol.sees_whole_images else static_size(model.input_size, protocol)
+        return build_inference(model, self.num_classes, protocol.flip_test, size)
+
+    def fold(self, trained: keras.Model, inference: CenterNetInference) -> None:
+        fold_centernet_into(inference.network, trained)
+
+    def detect(self, model: CenterNetInference, batch: EvalBatch) -> Detections:
+        size, protocol = self.config.model.input_size, self.config.evaluation
+        if protocol.sees_whole_images:
+            return detect_at_scales(model, self.decode, batch.image, protocol, size)
+        return detect(model, self.decode, batch.image, batch.image_size, protocol, size)
+
+    def pictures(self, batch: TrainBatch) -> np.ndarray:
+        images = tf.clip_by_value(self._coloured(batch)[..., ::-1], 0.0, 1.0)
+        rows, columns = (side // STRIDE for side in self.config.model.input_size)
+        boxes = tf.clip_by_value(swap_xy(batch.boxes) / [rows, columns, rows, columns], 0.0, 1.0)
+        return picture_of(images, boxes, batch.classes, batch.valid, self.config.data.classes)
+
+    def _coloured(self, batch: TrainBatch) -> tf.Tensor:
+        """Pixels B, G, R, about 0..1, [batch, height, width, 3]."""
+        images = normalise(mirror(batch.image, batch.draws.flip))[..., ::-1]
+        augmentation = self.config.data.train.augmentation
+        return recolour(images, batch.draws) if augmentation is not None and augmentation.colour else images
