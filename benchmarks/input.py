@@ -24,8 +24,10 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 import tensorflow as tf
 
 from benchmarks.report import arguments, publish
-from configs.data import AffineAugmentation, Augmentation, CocoSource, TrainSplit, Window
-from dataloaders.examples import Files
+from configs.centernet import CenterNetProtocol
+from configs.data import AffineAugmentation, Augmentation, CenterNetAugmentation, CocoSource, TrainSplit, Window
+from dataloaders.centernet import centred
+from dataloaders.pipeline import train_dataset
 from dataloaders.sources import DetectionDataset, open_source
 from dataloaders.train import train_batches
 from official.core.config import Protocol
@@ -57,7 +59,21 @@ def yolo(
 
     def batches(data: DetectionDataset, source: CocoSource, steps: tf.data.Dataset) -> tf.data.Dataset:
         split = TrainSplit(source=source, batch_size=BATCH, threads=threads, augmentation=augmentation)
-        return train_batches(Files(data, "cxcywh"), split, (side, side), Protocol(), "cxcywh", 0, steps)
+        return train_batches(data.examples("cxcywh"), split, (side, side), Protocol(), "cxcywh", 0, steps)
+
+    return batches
+
+
+def centernet(
+    side: int, interpolation: str
+) -> Callable[[DetectionDataset, CocoSource, tf.data.Dataset], tf.data.Dataset]:
+    """The batches of a CenterNet task of square input."""
+    protocol = CenterNetProtocol(interpolation=interpolation)
+
+    def batches(data: DetectionDataset, source: CocoSource, steps: tf.data.Dataset) -> tf.data.Dataset:
+        split = TrainSplit(source=source, batch_size=BATCH, threads=1, augmentation=CenterNetAugmentation())
+        make = centred(data.examples("xyxy_pixels"), split, (side, side), protocol, 0)
+        return train_dataset(make, split, steps)
 
     return batches
 
@@ -79,6 +95,8 @@ ROWS = (
         3,
     ),
     Row("640, YOLOv7, independent", yolo(640, AffineAugmentation(**V7)), 112, 8),
+    Row("CenterNet 512, float warp", centernet(512, "bilinear"), None, 1.6),
+    Row("CenterNet 512, OpenCV's warp", centernet(512, "opencv"), None, None),
     Row("640, YOLOv7, window", yolo(640, AffineAugmentation(window=Window(examples=100, reuse=5), **V7)), 112, 4),
 )
 

@@ -81,19 +81,6 @@ class DetectionDataset(Protocol):
         """Reads and decodes one image. Raises a DataError that names it, if that cannot be done."""
 
 
-class Files:
-    """The images of a split by row."""
-
-    def __init__(self, dataset: DetectionDataset, form: TruthForm) -> None:
-        self._examples = dataset.examples(form)
-
-    def __len__(self) -> int:
-        return len(self._examples)
-
-    def read(self, row: Int64[tf.Tensor, ""]) -> Example:
-        return self._examples.read(row)
-
-
 def decode_example(example: Example) -> UInt8[tf.Tensor, "h w 3"]:
     """Decoded pixels, of the size that was stated.
 

@@ -11,8 +11,7 @@ from jaxtyping import Int64
 
 from configs.data import Split, TrainSplit
 from dataloaders.batch import PADDING_ID, EvalBatch, TrainBatch
-from dataloaders.examples import Files, decode_example
-from dataloaders.sources import DetectionDataset
+from dataloaders.examples import DetectionDataset, decode_example
 from official.core.config import Protocol
 from official.core.errors import UserError
 from official.vision.resize import pixel_type, resize_image
@@ -69,7 +68,7 @@ def eval_dataset(
         tf.errors.OpError: while iterating, an image cannot be decoded as it was checked; `check` of the data set then
             names it.
     """
-    examples = Files(dataset, "yxyx")
+    examples = dataset.examples("yxyx")
 
     def evaluated(row: Int64[tf.Tensor, ""]) -> EvalBatch:
         example = examples.read(row)

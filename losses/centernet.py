@@ -124,9 +124,7 @@ def _losses(
     return parts
 
 
-def at_centres(
-    maps: Float[tf.Tensor, "batch rows columns 2"], targets: Targets
-) -> Float[tf.Tensor, "batch truths 2"]:
+def at_centres(maps: Float[tf.Tensor, "batch rows columns 2"], targets: Targets) -> Float[tf.Tensor, "batch truths 2"]:
     """What is predicted in the cell of each object's centre."""
     batch, rows, columns, channels = maps.shape
     return tf.gather(tf.reshape(maps, [batch, rows * columns, channels]), targets.ind, batch_dims=1)

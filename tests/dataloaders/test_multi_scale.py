@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from configs.data import Augmentation, MultiScale, TrainSplit
 from dataloaders.composed import Composer
-from dataloaders.examples import Files
 from dataloaders.multi_scale import SizePlan, plan_sizes
 from dataloaders.pipeline import train_dataset
 from dataloaders.sources import open_source
@@ -116,7 +115,7 @@ def test_a_size_changes_the_pixels_of_a_step_and_nothing_else_of_it(seven):
 
     def batches(size, steps):
         return train_dataset(
-            Composer(Files(dataset, "cxcywh"), split, size, Protocol(resize="stretch"), "cxcywh", 1), split, steps
+            Composer(dataset.examples("cxcywh"), split, size, Protocol(resize="stretch"), "cxcywh", 1), split, steps
         )
 
     every = list(itertools.islice(batches((32, 64), tf.data.Dataset.range(40)), 40))

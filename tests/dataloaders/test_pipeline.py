@@ -12,7 +12,6 @@ from configs.data import Augmentation, CocoSource, Split, TrainSplit
 from dataloaders import pipeline
 from dataloaders.annotations import DataError
 from dataloaders.composed import Composer, rows_of_steps
-from dataloaders.examples import Files
 from dataloaders.pipeline import eval_dataset, train_dataset
 from dataloaders.sources import open_source
 from official.core.config import Protocol
@@ -41,7 +40,7 @@ def _from(step):
 
 
 def _train_dataset(dataset, split, input_size, protocol, form, seed, steps, shard=(0, 1)):
-    return train_dataset(Composer(Files(dataset, form), split, input_size, protocol, form, seed), split, steps, shard)
+    return train_dataset(Composer(dataset.examples(form), split, input_size, protocol, form, seed), split, steps, shard)
 
 
 def _stream(folder, steps, protocol=STRETCH, start=0, shard=(0, 1), seed=11, form="cxcywh", **more):
