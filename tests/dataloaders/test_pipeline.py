@@ -239,7 +239,7 @@ def test_a_file_that_fails_in_mid_run_stops_the_stream_and_is_named(seven, damag
 @pytest.mark.parametrize("augmentation", [None, Augmentation(mosaic=0.5), Augmentation(mixup=1.0, jitter=0.2)])
 def test_the_rows_of_steps_are_those_that_the_stream_reads(seven, augmentation, monkeypatch):
     dataset, split, read = _open(seven), _split(seven, augmentation=augmentation), []
-    examples = Files(dataset, "cxcywh")
+    examples = dataset.examples("cxcywh")
     monkeypatch.setattr(examples, "read", lambda row: read.append(int(row)) or dataset.examples("cxcywh").read(row))
     make = Composer(examples, split, INPUT, STRETCH, "cxcywh", 11)
     for position in range(4, 10):
