@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from configs.data import Augmentation
 from configs.experiment import Experiment
 from modeling.darknet.cfg import Network, parse_cfg, read_cfg
 from modeling.darknet.grammar import CfgError, read_sections
@@ -49,9 +50,8 @@ def test_the_whole_experiment_of_a_cfg():
     assert (task.loss.gradient, task.loss.iou_loss, task.loss.iou_normalizer) == ("darknet", "ciou", 0.07)
     train = task.data.train
     assert (train.batch_size, trainer.micro_batches, train.max_boxes) == (4, 2, 20)
-    augmentation = train.augmentation.model_dump()
-    expected = {"flip": True, "jitter": 0.2, "resize": 1.2, "hue": 0.1, "saturation": 1.5, "exposure": 0.75}
-    assert augmentation == expected and train.multi_scale is None
+    expected = Augmentation(flip=True, jitter=0.2, resize=1.2, hue=0.1, saturation=1.5, exposure=0.75)
+    assert train.augmentation == expected and train.multi_scale is None
     assert trainer.duration.steps == 6 and trainer.optimizer.model_dump() == {
         "type": "sgd", "momentum": 0.9, "weight_decay": 0.0005
     }  # fmt: skip
