@@ -92,7 +92,7 @@ class Convolution(keras.layers.Layer):
         return outputs if self.bias is None else tf.nn.bias_add(outputs, tf.convert_to_tensor(self.bias))
 
     def _convolve(self, inputs, kernel, geometry):
-        stride, zeros = geometry.stride, geometry.padding * geometry.dilation
+        stride, zeros = tuple(geometry.stride), geometry.padding * geometry.dilation
         extent = (self.size - 1) * geometry.dilation
         # At stride 1, SAME is the same zeros where there are as many on both sides; exporters and fusions know it best.
         same = stride == (1, 1) and 2 * zeros == extent

@@ -18,6 +18,7 @@ from modeling.keras_files import KerasFileError
 from modeling.torch_convert import convert, main
 from modeling.torch_files import TorchFileError, read_state_dict, write_state_dict
 from reproduction.golden.centernet_network import head_names
+from reproduction.trace import read_trace
 from tests.modeling.test_centernet_networks import ARCHITECTURES, NETWORKS, quick
 
 TINY = {"type": "hourglass", "dims": (4, 6), "modules": (1, 1), "pre": 3, "cnv_dim": 5, "stacks": 1}
@@ -56,7 +57,7 @@ def disturb(model) -> None:
 
 def test_the_recorded_network_from_a_file(golden_centernet, tmp_path):
     tensors = dict(np.load(golden_centernet("hourglass_small_state_dict.npz")))
-    trace = np.load(golden_centernet("hourglass_small_trace.npz"))
+    trace = read_trace(golden_centernet("hourglass_small_trace.npz"))
     path = str(tmp_path / "model_best.pth")
     write_state_dict(path, {f"module.{name}": value for name, value in tensors.items()})
     parts, classes = NETWORKS["hourglass_small"]
