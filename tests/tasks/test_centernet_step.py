@@ -145,6 +145,7 @@ def test_train_evaluate_export_and_detect(trained, data, tmp_path):
     assert abs(max(detection["score"] for detection in found) - best["score"]) < 0.0051  # rounded to two decimals
 
 
+@pytest.mark.slow
 def test_evaluation_without_resizing_and_its_export(trained, data, tmp_path):
     """`keep`: each image in an input of its own size; the export too detects in images of several sizes."""
     _, folder, _ = trained
@@ -163,6 +164,7 @@ def test_evaluation_without_resizing_and_its_export(trained, data, tmp_path):
     assert scores == {round(score, 2) for score in best}
 
 
+@pytest.mark.slow
 def test_several_scales_are_merged(trained, data, tmp_path):
     """At one scale, without overlaps to suppress, soft-NMS finds what plain decoding finds; export says it cannot."""
     _, folder, _ = trained
