@@ -2,8 +2,10 @@
 
 from typing import Annotated, Literal
 
+import pydantic
 from pydantic import Discriminator, Field, PositiveInt, Tag
 
+from configs.colour import Colour, DarknetFloat, HsvGains
 from official.core.config import Config, Duration, type_or
 
 
@@ -47,6 +49,16 @@ class Augmentation(Config):
     hue: float = Field(0.0, ge=0, le=0.5, description="Hue is shifted by up to +-this fraction of the colour circle.")
     saturation: float = Field(1.0, gt=0, description="Saturation is multiplied or divided by up to this.")
     exposure: float = Field(1.0, gt=0, description="Value (of HSV) is multiplied or divided by up to this.")
+    colour: Colour = Field(DarknetFloat(), description="Whose arithmetic; what else a build does to the pixels.")
+
+    @pydantic.model_validator(mode="after")
+    def _draws_are_of_one_kind(self) -> "Augmentation":
+        if isinstance(self.colour, HsvGains) and (self.hue, self.saturation, self.exposure) != (0, 1, 1):
+            raise ValueError(
+                "hue, saturation, exposure: Darknet's, without meaning beside colour: {type: hsv_gains}, which has its "
+                "own hue, saturation and value; leave them out, or choose darknet_float or darknet_opencv"
+            )
+        return self
 
 
 class CenterNetAugmentation(Config):
