@@ -1,11 +1,14 @@
 """Flip and colour. Drawn on the host (a few numbers per example), applied on the accelerator."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Int64, UInt8
 
 from configs.colour import DarknetFloat, DarknetOpencv, HsvGains
 from configs.data import Augmentation
 from dataloaders.augment.effects import apply_effects
+from dataloaders.augment.fused import fused
 from dataloaders.augment.hsv import distort
 from dataloaders.augment.hsv_opencv import distort_by_gains, distort_opencv
 from dataloaders.batch import ColourDraws, Effects, TrainBatch
@@ -47,15 +50,13 @@ def apply_colour(
     """
     if config is None:
         return normalise(batch.image), batch.boxes
-    flip = batch.draws.flip
-    images = tf.where(flip[:, tf.newaxis, tf.newaxis, tf.newaxis], tf.reverse(batch.image, [2]), batch.image)
-    boxes = flip_cxcywh(batch.boxes, batch.valid, flip)
+    images = _CHANGES[config.colour.type](batch.image, batch.draws)
+    boxes = flip_cxcywh(batch.boxes, batch.valid, batch.draws.flip)
     if isinstance(config.colour, DarknetFloat):
-        return distort(images, batch.draws), boxes
-    if isinstance(config.colour, HsvGains):
-        return normalise(distort_by_gains(images, batch.draws)), boxes
-    levels = distort_opencv(images, batch.draws)
-    return normalise(apply_effects(levels, boxes, batch.valid, batch.draws.effects, config.colour)), boxes
+        return images, boxes
+    if isinstance(config.colour, DarknetOpencv):
+        images = apply_effects(images, boxes, batch.valid, batch.draws.effects, config.colour)
+    return normalise(images), boxes
 
 
 def flip_cxcywh(
@@ -64,6 +65,24 @@ def flip_cxcywh(
     """Relative cxcywh boxes of images mirrored left to right where `flip`; padding rows stay zeros."""
     mirrored = tf.concat([1.0 - boxes[..., :1], boxes[..., 1:]], axis=-1)  # [b, n, 4]
     return tf.where((flip[:, tf.newaxis] & valid)[..., tf.newaxis], mirrored, boxes)
+
+
+def _after_flip(change: Callable[[tf.Tensor, ColourDraws], tf.Tensor]) -> Callable[[tf.Tensor, ColourDraws], tf.Tensor]:
+    """Images mirrored left to right where drawn, then changed, compiled into one loop."""
+
+    @fused
+    def both(images: UInt8[tf.Tensor, "b H W 3"], draws: ColourDraws) -> tf.Tensor:
+        flip = draws.flip[:, tf.newaxis, tf.newaxis, tf.newaxis]
+        return change(tf.where(flip, tf.reverse(images, [2]), images), draws)
+
+    return both
+
+
+_CHANGES = {
+    "darknet_float": _after_flip(distort),
+    "darknet_opencv": _after_flip(distort_opencv),
+    "hsv_gains": _after_flip(distort_by_gains),
+}
 
 
 def _draw_scale(most: float, u: Float32[tf.Tensor, "2"]) -> Float32[tf.Tensor, ""]:

@@ -7,7 +7,7 @@ from jaxtyping import Bool
 
 from dataloaders.batch import ColourDraws
 
-# One loop over the pixels instead of one per operation: an eighth of the time on a CPU. On a TPU it is so anyway.
+# One loop over the pixels instead of one per operation: an eighth of the time on a CPU. A TPU compiles anyway.
 fused = partial(tf.function, autograph=False, jit_compile=True)
 
 

@@ -3,9 +3,8 @@
 import tensorflow as tf
 from jaxtyping import Float32, UInt8
 
-from dataloaders.augment.fused import fused, unchanged
+from dataloaders.augment.fused import unchanged
 from dataloaders.batch import ColourDraws
-from official.vision.resize import normalise
 
 
 def distort(images: UInt8[tf.Tensor, "b H W 3"], draws: ColourDraws) -> Float32[tf.Tensor, "b H W 3"]:
@@ -14,19 +13,15 @@ def distort(images: UInt8[tf.Tensor, "b H W 3"], draws: ColourDraws) -> Float32[
     As in Darknet, a scaled saturation may exceed 1 until the final clip. An example whose draws change nothing comes
     through exactly, not by way of HSV.
     """
-    return tf.where(unchanged(draws), normalise(images), _distorted(images, draws))
-
-
-@fused
-def _distorted(images: UInt8[tf.Tensor, "b H W 3"], draws: ColourDraws) -> Float32[tf.Tensor, "b H W 3"]:
     turn, more_saturation, more_value = (draw[:, tf.newaxis, tf.newaxis] for draw in draws[1:4])  # [b, 1, 1]
-    hue, chroma, value = _hexagon(_pixels(images))  # [b, H, W] each
+    plain = _pixels(images)
+    hue, chroma, value = _hexagon(plain)  # [b, H, W] each
     hue = _turned(hue, turn)
     chroma = chroma * more_saturation
     channels = (tf.abs(hue - 3.0) - 1.0, 2.0 - tf.abs(hue - 2.0), 2.0 - tf.abs(hue - 4.0))
     shares = [tf.clip_by_value(channel, 0.0, 1.0) for channel in channels]
     distorted = tf.stack([(value - chroma + chroma * share) * more_value for share in shares], axis=-1)  # [b, H, W, 3]
-    return tf.clip_by_value(distorted, 0.0, 1.0)
+    return tf.where(unchanged(draws), plain, tf.clip_by_value(distorted, 0.0, 1.0))
 
 
 def _hexagon(pixels: Float32[tf.Tensor, "b H W 3"]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -10,13 +10,12 @@ whole vectors of 32 pixels (16 without AVX2) OpenCV rounds instead of cutting; n
 import tensorflow as tf
 from jaxtyping import Float32, UInt8
 
-from dataloaders.augment.fused import fused, unchanged
+from dataloaders.augment.fused import unchanged
 from dataloaders.batch import ColourDraws
 
 Plane = Float32[tf.Tensor, "b H W"]
 
 
-@fused
 def distort_opencv(images: UInt8[tf.Tensor, "b H W 3"], draws: ColourDraws) -> UInt8[tf.Tensor, "b H W 3"]:
     """Darknet image_opencv.cpp image_data_augmentation: 179 * hue added, saturation and value scaled, all saturating.
 
@@ -30,7 +29,6 @@ def distort_opencv(images: UInt8[tf.Tensor, "b H W 3"], draws: ColourDraws) -> U
     return tf.where(unchanged(draws), images, rgb)
 
 
-@fused
 def distort_by_gains(images: UInt8[tf.Tensor, "b H W 3"], draws: ColourDraws) -> UInt8[tf.Tensor, "b H W 3"]:
     """Scaled-YOLOv4 and YOLOv7 utils/datasets.py augment_hsv: each channel times its gain, cut to whole numbers.
 

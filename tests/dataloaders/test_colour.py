@@ -8,11 +8,13 @@ import tensorflow as tf
 
 from configs.data import Augmentation
 from dataloaders.augment.colour import apply_colour, draw_colour
-from dataloaders.augment.hsv import distort
+from dataloaders.augment.fused import fused
+from dataloaders.augment.hsv import distort as plain_distort
 from dataloaders.batch import ColourDraws, Effects, TrainBatch
 
 IMAGES = np.random.default_rng(2).integers(0, 256, (3, 10, 14, 3), np.uint8)
 IMAGES[0, 0, :4] = [[0, 0, 0], [255, 255, 255], [90, 90, 90], [255, 0, 255]]
+distort = fused(plain_distort)  # as in every step
 
 
 def _draws(flip, hue, saturation, exposure):

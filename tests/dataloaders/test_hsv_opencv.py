@@ -5,8 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dataloaders.augment.hsv_opencv import distort_by_gains, distort_opencv, hsv_to_rgb, rgb_to_hsv
+from dataloaders.augment import hsv_opencv
+from dataloaders.augment.fused import fused
 from dataloaders.batch import ColourDraws
+
+# As in every step: compiled.
+distort_opencv, distort_by_gains = fused(hsv_opencv.distort_opencv), fused(hsv_opencv.distort_by_gains)
+rgb_to_hsv, hsv_to_rgb = fused(hsv_opencv.rgb_to_hsv), fused(hsv_opencv.hsv_to_rgb)
 
 RNG = np.random.default_rng(5)
 IMAGES = RNG.integers(0, 256, (4, 9, 64, 3), np.uint8)  # whole vectors of OpenCV: no rest of a row
@@ -31,7 +36,7 @@ def _draws(hue, saturation, exposure) -> ColourDraws:
 
 
 def test_rgb_to_hsv_is_opencvs_for_every_colour(cube):
-    ours = tf.function(rgb_to_hsv, autograph=False, jit_compile=True)(tf.constant(cube))
+    ours = rgb_to_hsv(tf.constant(cube))
     expected = cv2.cvtColor(cube[0], cv2.COLOR_RGB2HSV)
     for number, channel in enumerate(ours):
         np.testing.assert_array_equal(channel[0].numpy().astype(np.uint8), expected[..., number])
@@ -39,9 +44,7 @@ def test_rgb_to_hsv_is_opencvs_for_every_colour(cube):
 
 def test_hsv_to_rgb_is_opencvs_but_for_what_its_own_rounding_decides(cube):
     """A channel that is a whole number n may be n or n - 1, with OpenCV as here; elsewhere both are the exact floor."""
-    ours = tf.function(hsv_to_rgb, autograph=False, jit_compile=True)(
-        *tf.unstack(tf.cast(tf.constant(cube), tf.float32), axis=-1)
-    )[0].numpy()
+    ours = hsv_to_rgb(*tf.unstack(tf.cast(tf.constant(cube), tf.float32), axis=-1))[0].numpy()
     expected = cv2.cvtColor(cube[0], cv2.COLOR_HSV2RGB)
     pixel = np.nonzero((ours != expected).any(axis=-1))
     assert len(pixel[0]) <= 1836, "more than OpenCV with fused multiply-add differs from OpenCV without"
