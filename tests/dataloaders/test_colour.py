@@ -126,8 +126,8 @@ def test_blur_spares_the_objects_of_the_flipped_image():
     """And the parts come in Darknet's order: flip, colour, blur, noise."""
     nothing = Effects(tf.constant([1, 0, 0]), tf.constant([0, 0, 0]), tf.zeros([3, 2], tf.int32))
     draws = _draws([True, True, False], [0.0] * 3, [1.0] * 3, [1.0] * 3)._replace(effects=nothing)
-    boxes = np.tile(np.float32([0.25, 0.5, 0.5, 1]), (3, 1, 1))  # the left half
-    batch = _batch(IMAGES, draws, tf.constant(boxes), tf.ones([3, 1], tf.bool))
+    boxes = np.tile(np.float32([0.25, 0.5, 0.5, 1]), (3, 5, 1))  # the left half; as many as above: compiled already
+    batch = _batch(IMAGES, draws, tf.constant(boxes), tf.ones([3, 5], tf.bool))
     ours, _ = apply_colour(batch, Augmentation(colour=EFFECTS))
     plain = IMAGES.astype(np.float32) / np.float32(255)
     np.testing.assert_array_equal(ours[0, :, 7:], plain[0, :, ::-1][:, 7:])
