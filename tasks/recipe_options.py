@@ -28,7 +28,7 @@ HONOURED: dict[str, tuple[str, ...]] = {
         *("batch", "subdivisions", "width", "height", "channels", "inputs", "max_batches", "momentum", "decay"),
         *("adam", "B1", "B2", "eps", "learning_rate", "learning_rate_min", "policy", "burn_in", "power"),
         *("step", "scale", "gamma", "steps", "scales", "sgdr_cycle", "sgdr_mult"),
-        *("flip", "saturation", "exposure", "hue", "letter_box"),
+        *("flip", "saturation", "exposure", "hue", "blur", "gaussian_noise", "letter_box"),
     ),
     "convolutional": (
         *("filters", "groups", "size", "stride", "stride_x", "stride_y", "dilation", "pad", "padding", "activation"),
@@ -90,8 +90,6 @@ REASONS: dict[str, dict[str, str]] = {
         "mosaic_bound": "not in the pipeline yet",
         "mixup": "not in the pipeline yet: images come one by one",
         "cutmix": "not here; Darknet does not support it for detectors either",
-        "blur": "not in the pipeline yet",
-        "gaussian_noise": "not in the pipeline yet",
         "letter_box": "letterboxed as in Darknet, but a jittered crop keeps its own aspect, not the whole image's",
         "resize_step": "sizes are multiples of 32",
         "dynamic_minibatch": "the batch keeps its size at every input size",

@@ -50,7 +50,9 @@ def test_the_whole_experiment_of_a_cfg():
     assert (task.loss.gradient, task.loss.iou_loss, task.loss.iou_normalizer) == ("darknet", "ciou", 0.07)
     train = task.data.train
     assert (train.batch_size, trainer.micro_batches, train.max_boxes) == (4, 2, 20)
-    expected = Augmentation(flip=True, jitter=0.2, resize=1.2, hue=0.1, saturation=1.5, exposure=0.75)
+    expected = Augmentation(
+        flip=True, jitter=0.2, resize=1.2, hue=0.1, saturation=1.5, exposure=0.75, colour={"type": "darknet_opencv"}
+    )
     assert train.augmentation == expected and train.multi_scale is None
     assert trainer.duration.steps == 6 and trainer.optimizer.model_dump() == {
         "type": "sgd", "momentum": 0.9, "weight_decay": 0.0005
@@ -172,12 +174,19 @@ def test_each_known_option_is_honoured_or_has_a_reason():
         assert stated <= options, f"[{kind.section}]: {stated - options}"
 
 
+def test_blur_and_noise_are_honoured():
+    experiment, notes = make("blur=5\ngaussian_noise=300\n")
+    colour = experiment.task.data.train.augmentation.colour
+    assert (colour.type, colour.blur, colour.gaussian_noise) == ("darknet_opencv", 5, 127)  # Darknet's own limit
+    assert not [note for note in notes if "blur" in note or "noise" in note]
+
+
 def test_what_nothing_is_known_about_is_listed():
-    made = recipe(network("mosaic=1\nnew_idea=3\nblur=1\nangle=7\n"), Sources(NAMES, SOURCE, SOURCE))
+    made = recipe(network("mosaic=1\nnew_idea=3\nmosaic_bound=1\nangle=7\n"), Sources(NAMES, SOURCE, SOURCE))
     listed = [str(note) for note in made.not_honoured]
     for text in (
         "x.cfg:1: [net] mosaic=1: not in the pipeline yet",
-        "x.cfg:1: [net] blur=1: not in the pipeline yet",
+        "x.cfg:1: [net] mosaic_bound=1: not in the pipeline yet",
         "x.cfg:1: [net] angle=7.0: has no effect",
         "[net] Darknet does not know new_idea here and ignores it",
     ):
