@@ -57,7 +57,7 @@ def yolo(
 
     def batches(data: DetectionDataset, source: CocoSource, steps: tf.data.Dataset) -> tf.data.Dataset:
         split = TrainSplit(source=source, batch_size=BATCH, threads=threads, augmentation=augmentation)
-        return train_batches(Files(data, "cxcywh"), split, (side, side), Protocol(), "cxcywh", 0, steps)
+        return train_batches(Files(data, "cxcywh"), split, (side, side), Protocol(resize="stretch"), "cxcywh", 0, steps)
 
     return batches
 

@@ -208,9 +208,15 @@ def _augmentation(net: Net, last: Layer) -> Data:
     """[net]'s colours and flip, the last head's jitter and resize.
 
     Darknet takes 1 for a factor of 0 (data.c load_thread). [detection] is trained by yolo.c train_yolo, which always
-    flips and knows no resize.
+    flips and knows no resize. The fill is that of the build with OpenCV, which trained the published weights and alone
+    has mosaics; half of its examples are composed, and mosaic comes before mixup (parser.c parse_net_options).
     """
     of_v1 = isinstance(last, Detection)
+    compositions = {}
+    if net.mosaic and not of_v1:
+        compositions = {"mosaic": 0.5, "mosaic_bound": bool(net.mosaic_bound)}
+    elif net.mixup == 1 and not of_v1:
+        compositions = {"mixup": 0.5}
     return {
         "flip": of_v1 or bool(net.flip),
         "jitter": last.jitter,
@@ -218,6 +224,8 @@ def _augmentation(net: Net, last: Layer) -> Data:
         "hue": net.hue,
         "saturation": net.saturation or 1.0,
         "exposure": net.exposure or 1.0,
+        "fill": "mean",
+        **compositions,
     }
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from dataloaders.augment.colour import apply_colour, distort
-from dataloaders.augment.geometry import crop_image
 from dataloaders.batch import ColourDraws, TrainBatch
+from dataloaders.exact import crop_image
 from losses.darknet_boxes import KINDS as IOUS
 from losses.darknet_boxes import iou_gradient
 from modeling.layers.activations import ACTIVATIONS, Activation
