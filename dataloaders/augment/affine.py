@@ -182,7 +182,7 @@ def _matrix(
     return moved @ sheared @ rotation @ perspective @ to_centre
 
 
-def _square(rows: list[list[float | tf.Tensor]]) -> Float32[tf.Tensor, "3 3"]:
+def _square(rows: list[list[int | float | tf.Tensor]]) -> Float32[tf.Tensor, "3 3"]:
     return tf.stack([tf.stack([tf.cast(value, tf.float32) for value in row]) for row in rows])
 
 
