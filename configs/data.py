@@ -212,7 +212,16 @@ class TrainSplit(Split):
         description="Boxes are padded to this many; an image with more is reported. A mosaic keeps its first.",
     )
     augmentation: AnyAugmentation | None = None
+    plain_last: Duration | None = Field(
+        None, description="The run's last steps are trained without augmentation: on images as evaluation shows them."
+    )
     multi_scale: MultiScale | None = None
+
+    @model_validator(mode="after")
+    def _has_something_to_end(self) -> "TrainSplit":
+        if self.plain_last and self.augmentation is None:
+            raise ValueError("plain_last: there is no augmentation to leave out; expected `augmentation`, or neither")
+        return self
 
 
 class Data(Config):

@@ -212,9 +212,15 @@ def blocks_at(split: TrainSplit) -> Blocks:
 
 
 def rows_of_steps(split: TrainSplit, images: int, seed: int, first_step: int, last_step: int) -> list[int]:
-    """The data set's rows that training steps first_step to last_step - 1 read, in order, each once."""
+    """The data set's rows that training steps first_step to last_step - 1 read, in order, each once.
+
+    With a window they read all of the blocks that they are in.
+    """
     blocks, rows = blocks_at(split), []
-    for number in range(first_step * split.batch_size, last_step * split.batch_size):
+    start, stop = first_step * split.batch_size, last_step * split.batch_size
+    if blocks.reuse > 1:
+        start, stop = start // blocks.examples * blocks.examples, -(-stop // blocks.examples) * blocks.examples
+    for number in range(start, stop):
         position = tf.constant(number, tf.int64)
         kind, first = blocks.at(position, seed)
         rows += [int(row) for row in rows_at(blocks, position, first, sum(blocks.kinds[int(kind)]), images, seed)]

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from configs.centernet import CenterNetTask
+from configs.data import TrainSplit
 from dataloaders.augment.centernet import STRIDE, mirror, recolour
 from dataloaders.batch import EvalBatch, TrainBatch
 from dataloaders.centernet import centred
@@ -50,15 +51,13 @@ class CenterNet(DetectionTask):
         return load_centernet_weights(model, path)
 
     def train_inputs(self, start_step: int, shard: Shard, input_size: tuple[int, int]) -> tf.data.Dataset:
-        split = self.config.data.train
-        examples = self.train_data.examples("xyxy_pixels")
-        make = centred(examples, split, input_size, self.config.evaluation, self.seed)
+        examples, protocol = self.stand_ins.examples("xyxy_pixels"), self.config.evaluation
 
-        def batches() -> tf.data.Dataset:
-            steps = tf.data.Dataset.counter(np.int64(start_step), dtype=tf.int64)
-            return train_dataset(make, split, steps, shard)
+        def batches(split: TrainSplit, steps: tf.data.Dataset) -> tf.data.Dataset:
+            return train_dataset(centred(examples, split, input_size, protocol, self.seed), split, steps, shard)
 
-        return in_parallel(tf.data.INFINITE_CARDINALITY, batches)
+        steps = tf.data.Dataset.counter(np.int64(start_step), dtype=tf.int64)
+        return in_parallel(tf.data.INFINITE_CARDINALITY, lambda: self.phases.batches(batches, steps))
 
     def prepare(self, batch: TrainBatch) -> tuple[tf.Tensor, Truth]:
         return standardise(self._coloured(batch), self.config.model), Truth(batch.boxes, batch.classes, batch.valid)

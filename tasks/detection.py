@@ -10,18 +10,21 @@ import tensorflow as tf
 from configs.experiment import Task as TaskConfig
 from dataloaders.batch import EvalBatch
 from dataloaders.examples import in_parallel, rows_of_steps
+from dataloaders.phases import Phases, phases_of
 from dataloaders.pictures import picture_of_detections
 from dataloaders.pipeline import eval_dataset
 from dataloaders.sources import DetectionDataset, open_source
+from dataloaders.unreadable import StandIns
+from official.core.config import Duration
 from official.vision.evaluator import CocoEvaluator
 from official.vision.nms import Detections
 
 
 class DetectionTask:
-    """`config` is the experiment's `task`, `seed` its `runtime.seed`."""
+    """`config` is the experiment's `task`, `seed` its `runtime.seed`, `duration` its `trainer.duration`."""
 
-    def __init__(self, config: TaskConfig, seed: int) -> None:
-        self.config, self.seed = config, seed
+    def __init__(self, config: TaskConfig, seed: int, duration: Duration) -> None:
+        self.config, self.seed, self._duration = config, seed, duration
         self.batch_size = config.data.train.batch_size
 
     @property
@@ -38,13 +41,28 @@ class DetectionTask:
         return open_source(split.source, self.config.data.classes, split.on_bad, split.max_boxes)
 
     @cached_property
+    def stand_ins(self) -> StandIns:
+        """For the images of training that cannot be read."""
+        return StandIns(self.train_data)
+
+    @cached_property
+    def phases(self) -> Phases:
+        """Which steps are augmented."""
+        return phases_of(self.config.data.train, self._duration, self.examples_per_epoch)
+
+    @cached_property
     def validation_data(self) -> DetectionDataset:
         split = self.config.data.validation
         return open_source(split.source, self.config.data.classes, split.on_bad, max_boxes=None)
 
     def data_reports(self) -> dict[str, dict[str, Any]]:
         opened = {"train": "train_data", "validation": "validation_data"}
-        return {split: self.__dict__[name].report.as_dict() for split, name in opened.items() if name in self.__dict__}
+        reports = {
+            split: self.__dict__[name].report.as_dict() for split, name in opened.items() if name in self.__dict__
+        }
+        if "stand_ins" in self.__dict__ and self.stand_ins.found:
+            reports["train"]["unreadable"] = list(self.stand_ins.found.values())
+        return reports
 
     def facts(self) -> dict[str, Any]:
         data = self.train_data
@@ -63,10 +81,12 @@ class DetectionTask:
         batches = math.ceil(len(data) / split.batch_size)
         return in_parallel(batches, lambda: eval_dataset(data, split, size, self.config.evaluation))
 
-    def check_train_inputs(self, first_step: int, last_step: int) -> None:
-        data = self.train_data
-        for row in rows_of_steps(len(data), self.batch_size, self.seed, first_step, last_step):
-            data.check(row)
+    def replace_unreadable(self, first_step: int, last_step: int) -> list[str]:
+        return self.stand_ins.find(self.rows_of_steps(first_step, last_step))
+
+    def rows_of_steps(self, first_step: int, last_step: int) -> list[int]:
+        """The rows of `train_data` that training steps first_step to last_step - 1 read."""
+        return rows_of_steps(len(self.train_data), self.batch_size, self.seed, first_step, last_step)
 
     def check_eval_inputs(self) -> None:
         for row in range(len(self.validation_data)):

@@ -36,9 +36,11 @@ def train(experiment: Experiment, directory: str, evaluate: bool) -> dict[str, A
     evaluation = Evaluation(task, directory, placement.strategy) if evaluate else None
     say(run.resume_or_initialise())
     save_config(experiment, directory)
-    for split, found in task.data_reports().items():
-        write_json(f"{directory}/data_report_{split}.json", found)
-    run.train(evaluation)
+    try:
+        run.train(evaluation)
+    finally:
+        for split, found in task.data_reports().items():
+            write_json(f"{directory}/data_report_{split}.json", found)
     if evaluation is None:
         return None
     best = find_checkpoint(directory)
@@ -117,7 +119,7 @@ def set_up(runtime: Runtime, placement: Placement) -> None:
 
 def build_task(experiment: Experiment) -> Task:
     """The detector family that `task.type` names."""
-    return TASKS[experiment.task.type](experiment.task, experiment.runtime.seed)
+    return TASKS[experiment.task.type](experiment.task, experiment.runtime.seed, experiment.trainer.duration)
 
 
 def save_config(experiment: Experiment, directory: str) -> None:

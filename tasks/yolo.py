@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from configs.data import TrainSplit
 from configs.yolo import YoloTask
 from dataloaders.augment.colour import apply_colour
 from dataloaders.batch import EvalBatch, TrainBatch
@@ -58,18 +59,20 @@ class Yolo(DetectionTask):
         return self.size_plan.at(step)
 
     def train_inputs(self, start_step: int, shard: Shard, input_size: tuple[int, int]) -> tf.data.Dataset:
-        split, steps = self.config.data.train, self.size_plan.steps(start_step, input_size)
-        data, protocol = self.train_data.examples("cxcywh"), self.config.evaluation
+        steps = self.size_plan.steps(start_step, input_size)
+        data, protocol = self.stand_ins.examples("cxcywh"), self.config.evaluation
 
-        def batches() -> tf.data.Dataset:
+        def batches(split: TrainSplit, steps: tf.data.Dataset) -> tf.data.Dataset:
             return train_batches(data, split, input_size, protocol, "cxcywh", self.seed, steps, shard)
 
-        return in_parallel(tf.data.INFINITE_CARDINALITY, batches)
+        return in_parallel(tf.data.INFINITE_CARDINALITY, lambda: self.phases.batches(batches, steps))
 
-    def check_train_inputs(self, first_step: int, last_step: int) -> None:
-        data = self.train_data
-        for row in rows_of_steps(self.config.data.train, len(data), self.seed, first_step, last_step):
-            data.check(row)
+    def rows_of_steps(self, first_step: int, last_step: int) -> list[int]:
+        return [
+            row
+            for split, first, last in self.phases.parts(first_step, last_step)
+            for row in rows_of_steps(split, len(self.train_data), self.seed, first, last)
+        ]
 
     def prepare(self, batch: TrainBatch) -> tuple[tf.Tensor, Truth]:
         images, boxes = apply_colour(batch, self.config.data.train.augmentation)

@@ -89,11 +89,14 @@ class Task(Objective, Protocol):
     def train_inputs(self, start_step: int, shard: Shard, input_size: tuple[int, int]) -> tf.data.Dataset:
         """Endless batches, static in shape: those of all steps from `start_step` (0-based) on that use `input_size`."""
 
-    def check_train_inputs(self, first_step: int, last_step: int) -> None:
-        """Reads the examples of these steps one by one; raises a UserError that names a file that cannot be read."""
+    def replace_unreadable(self, first_step: int, last_step: int) -> list[str]:
+        """Reads the examples of these steps one by one. What cannot be read is replaced in later `train_inputs`.
+
+        Returns a message for each file that is found to be unreadable. Raises a UserError where too many are.
+        """
 
     def check_eval_inputs(self) -> None:
-        """The same for the validation split."""
+        """Reads the validation split one by one; raises a UserError that names a file that cannot be read."""
 
     def example_name(self, example_id: int) -> str:
         """What a user knows a training example by, such as its file."""

@@ -1,5 +1,6 @@
 """The trainer: holds the variables around the pure step, feeds it, saves, evaluates, reports, and stops at a NaN."""
 
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from official.optimization.moving_average import build_average
 from official.optimization.optimizers import slot_names
 from official.optimization.schedules import build_schedule
 
+_LOG = logging.getLogger(__name__)
 READ_AHEAD = 4  # batches that the pipeline may have begun beyond the step that failed
 Evaluate = Callable[[str], dict[str, Any]]
 
@@ -121,9 +123,7 @@ class Run:
             PreemptedError: the process was asked to end (SIGTERM); everything is saved.
         """
         summaries = Summaries(f"{self.directory}/tensorboard/train")
-        with self._naming_files(self.step, self.step):
-            first = self._batch_of(self.step)
-        summaries.picture("train/batch", self.task.pictures(first), self.step)
+        summaries.picture("train/batch", self.task.pictures(self._first_batch()), self.step)
         save, summarise, score = self._intervals()
         latest = self.checkpoints.latest()
         with notice_of_preemption() as preempted, progress("training", self.total_steps, start=self.step) as advance:
@@ -134,8 +134,12 @@ class Run:
                 boundaries = [begin + n - begin % n for n in (save, summarise, score)]
                 end = min(begin + self.config.steps_per_loop, self.total_steps, *boundaries)
                 end = self._end_of_size(begin, end)
-                with self._naming_files(begin, end):
+                try:
                     result = self._loop(self._inputs(), tf.constant(end - begin, tf.int64))
+                except tf.errors.OpError:
+                    self._replace_unreadable(begin, end)
+                    advance(self.step - begin, "")  # the steps before the unreadable one are done
+                    continue
                 self._stop_if_not_finite(begin, result)
                 scalars = {name: float(value) for name, value in result["scalars"].items()}
                 advance(end - begin, f"loss {scalars['loss']:.4g}")
@@ -151,14 +155,25 @@ class Run:
                 if scoring:
                     self._score(evaluate, path)
 
-    @contextmanager
-    def _naming_files(self, begin: int, end: int) -> Iterator[None]:
-        """TensorFlow does not say which file it could not read: on an error they are read again, one by one."""
+    def _first_batch(self) -> Batch:
         try:
-            yield
+            return self._batch_of(self.step)
         except tf.errors.OpError:
-            self.task.check_train_inputs(begin, end + READ_AHEAD)
+            self._replace_unreadable(self.step, self.step)
+            return self._batch_of(self.step)
+
+    def _replace_unreadable(self, begin: int, end: int) -> None:
+        """TensorFlow does not say which file it could not read: they are read again, one by one, named and replaced.
+
+        Raises:
+            tf.errors.OpError: that which is being handled, where all files can be read.
+        """
+        messages = self.task.replace_unreadable(begin, end + READ_AHEAD)
+        if not messages:
             raise
+        for message in messages:
+            _LOG.warning(message)
+        self._iterators.clear()
 
     def _is_due(self, interval: int) -> bool:
         return self.step > 0 and (self.step % interval == 0 or self.step == self.total_steps)

@@ -50,7 +50,7 @@ def batch_of(task: Yolo) -> TrainBatch:
 @pytest.mark.parametrize("case", CASES)
 def test_every_kind_of_head_builds_learns_and_detects(golden, tmp_path, case):
     experiment = experiment_of(golden, tmp_path, case)
-    task, size = Yolo(experiment.task, seed=1), experiment.task.model.input_size
+    task, size = Yolo(experiment.task, 1, experiment.trainer.duration), experiment.task.model.input_size
     assert task.config.model.head.type == task.config.loss.type == CASES[case]
     model = task.build_model()
     images, truth = task.prepare(batch_of(task))
@@ -73,7 +73,7 @@ def test_every_kind_of_head_builds_learns_and_detects(golden, tmp_path, case):
 @pytest.mark.parametrize("case", CASES)
 def test_another_number_of_classes(golden, tmp_path, case):
     experiment = experiment_of(golden, tmp_path, case, "task.data.classes=[one, two]")
-    outputs = Yolo(experiment.task, seed=1).build_model().outputs
+    outputs = Yolo(experiment.task, 1, experiment.trainer.duration).build_model().outputs
     per_anchor = {"yolo": 5, "gaussian_yolo": 9, "region": 5}
     kind = CASES[case]
     if kind == "detection":
@@ -90,6 +90,6 @@ def test_a_head_that_is_not_the_cfgs_is_one_clear_error(golden, tmp_path):
     ):
         experiment = experiment_of(golden, tmp_path, "ciou_v4tiny", override)
         with pytest.raises(ConfigError, match=message):
-            Yolo(experiment.task, seed=1).build_model()
+            Yolo(experiment.task, 1, experiment.trainer.duration).build_model()
     with pytest.raises(ConfigError, match=r"loss\.type is yolo, but model\.head\.type is region"):
         experiment_of(golden, tmp_path, "region_v2_seen_small", "task.loss={type: yolo}")

@@ -1,5 +1,6 @@
 """The YOLO task under the trainer's step: real data, real loss, all shapes non-square."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from official.core.distribution import Placement
 from official.core.evaluation import Evaluation
 from official.core.task import Shard
 from official.core.trainer import NotFiniteError, Run
-from tasks import TASKS
+from tasks.jobs import build_task
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "experiments"
 
@@ -48,7 +49,7 @@ def experiment(name: str, data: Path, *overrides: str) -> Experiment:
 
 def make_run(config: Experiment, directory: Path, strategy: tf.distribute.Strategy | None = None) -> Run:
     placement = Placement(strategy or tf.distribute.get_strategy(), "cpu", "test")
-    task = TASKS[config.task.type](config.task, config.runtime.seed)
+    task = build_task(config)
     run = Run(task, config.trainer, config.runtime, placement, str(directory))
     run.resume_or_initialise()
     return run
@@ -62,8 +63,7 @@ def first_batch(run: Run):
     "name",
     [
         "yolov3_tiny_coco",
-        "bccd",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("yolov4_tiny_coco", "demo")),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("yolov4_tiny_coco", "demo", "bccd")),
     ],
 )
 def test_one_step_of_every_shipped_model_compiles_under_xla(name, data, tmp_path, not_deterministic):
@@ -79,6 +79,7 @@ def test_one_step_of_every_shipped_model_compiles_under_xla(name, data, tmp_path
     assert [x.shape for x in tf.nest.flatten(new_state)] == [x.shape for x in tf.nest.flatten(plain_state)]
 
 
+@pytest.mark.slow
 def test_two_replicas_equal_two_micro_batches_and_with_sync_norm_the_whole_batch(data, tmp_path, two_replicas):
     overrides = [
         "task.model.backbone.width=0.25",
@@ -150,6 +151,7 @@ def test_a_run_trains_scores_and_resumes(data, tmp_path):
     assert make_run(config, tmp_path).step == 4
 
 
+@pytest.mark.slow
 def test_a_resumed_run_on_real_data_equals_an_uninterrupted_one_bit_for_bit(data, tmp_path):
     config = experiment("demo", data, "task.model.backbone.width=0.25")
     whole = make_run(config, tmp_path / "whole")
@@ -164,15 +166,47 @@ def test_a_resumed_run_on_real_data_equals_an_uninterrupted_one_bit_for_bit(data
         np.testing.assert_array_equal(here.numpy(), there.numpy())
 
 
-@pytest.mark.parametrize("split", ["train", "val"])
-def test_an_image_that_breaks_behind_its_header_is_named(data, tmp_path, split):
-    folder = tmp_path / "data"
+def broken_copy(data: Path, folder: Path, split: str, count: int = 1) -> list[Path]:
+    """A copy of the data in which images of a split cannot be decoded, though header and end mark are there."""
     shutil.copytree(data, folder)
-    broken = sorted((folder / split).glob("*.jpg"))[1]
-    content = bytearray(broken.read_bytes())
-    scan = content.index(b"\xff\xc4")  # the first Huffman table: the door looks at header and end mark only
-    content[scan + 4 : scan + 40] = b"\xff" * 36
-    broken.write_bytes(content)
-    run = make_run(experiment("demo", folder, "task.model.backbone.width=0.25"), tmp_path / "run")
-    with pytest.raises(DataError, match=rf"{split}/{broken.name} \(image id \d+\): cannot be decoded.*Repair the file"):
-        run.train(Evaluation(run.task, str(tmp_path)))
+    broken = sorted((folder / split).glob("*.jpg"))[1 : 1 + count]
+    for path in broken:
+        content = bytearray(path.read_bytes())
+        scan = content.index(b"\xff\xc4")  # the first Huffman table
+        content[scan + 4 : scan + 40] = b"\xff" * 36
+        path.write_bytes(content)
+    return broken
+
+
+def test_a_validation_image_that_breaks_behind_its_header_is_named(data, tmp_path):
+    (broken,) = broken_copy(data, tmp_path / "data", "val")
+    run = make_run(experiment("demo", tmp_path / "data", "task.model.backbone.width=0.25"), tmp_path / "run")
+    with pytest.raises(DataError, match=rf"val/{broken.name} \(image id \d+\): cannot be decoded.*Repair the file"):
+        run.task.check_eval_inputs()
+
+
+def test_training_images_that_cannot_be_decoded_are_named_once_and_replaced(data, tmp_path, caplog):
+    broken = broken_copy(data, tmp_path / "data", "train", 2)
+    config = experiment("demo", tmp_path / "data", "task.model.backbone.width=0.25", "trainer.duration={steps: 6}")
+    run = make_run(config, tmp_path / "run")
+    run.train()
+    for path in broken:
+        (told,) = [text for text in caplog.messages if path.name in text]
+        assert re.search(r"cannot be decoded.*Repair the file.*Until then image id \d+ stands in for it", told)
+    assert len(run.task.data_reports()["train"]["unreadable"]) == 2
+    resumed = make_run(config, tmp_path / "again")  # finds them at other steps, and shows the same
+    resumed.task.replace_unreadable(3, 6)
+    for step in range(6):
+        there, here = run._batch_of(step), None
+        resumed.task.replace_unreadable(step, step + 1)
+        here = resumed._batch_of(step)
+        for one, other in zip(tf.nest.flatten(there), tf.nest.flatten(here), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_data_set_that_is_gone_stops_the_run(data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    run = make_run(experiment("demo", tmp_path / "data", "task.model.backbone.width=0.25"), tmp_path / "run")
+    shutil.rmtree(tmp_path / "data" / "train")
+    with pytest.raises(DataError, match="images that were read again: is the disk or the network gone"):
+        run.train()

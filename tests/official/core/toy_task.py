@@ -60,8 +60,8 @@ class ToyTask:
     def data_reports(self) -> dict:
         return {}
 
-    def check_train_inputs(self, first_step: int, last_step: int) -> None:
-        pass
+    def replace_unreadable(self, first_step: int, last_step: int) -> list[str]:
+        return []
 
     def check_eval_inputs(self) -> None:
         pass

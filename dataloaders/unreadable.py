@@ -1,0 +1,75 @@
+"""Training goes on when an image cannot be read: the next readable one of the data set stands in for it."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import tensorflow as tf
+from jaxtyping import Int64
+
+from dataloaders.annotations import DataError
+from dataloaders.examples import DetectionDataset, Example, Examples, TruthForm
+
+
+class StandIns:
+    """The rows of a split that turned out to be unreadable.
+
+    Which row stands in for which follows from the unreadable ones alone, not from the order in which they are found:
+    a run that resumes finds them again, and shows the same.
+    """
+
+    def __init__(self, data: DetectionDataset) -> None:
+        self.data = data
+        self.found: dict[int, str] = {}  # row: what is the matter with it
+
+    def examples(self, form: TruthForm) -> Examples:
+        """The split's, without the unreadable ones that are known by now."""
+        examples = self.data.examples(form)
+        return _Replaced(examples, sorted(self.found), self._readable()) if self.found else examples
+
+    def find(self, rows: Iterable[int]) -> list[str]:
+        """Reads what is shown for these rows, one by one: a message for each image that is found to be unreadable.
+
+        Raises:
+            DataError: most of the rows are unreadable, which no stand-in makes good.
+        """
+        rows, messages = list(dict.fromkeys(rows)), []
+        for row in rows:
+            while (shown := self._shown(row)) not in self.found:
+                try:
+                    self.data.check(shown)
+                    break
+                except DataError as error:
+                    self.found[shown] = str(error)
+                    unreadable = sum(row in self.found for row in rows)
+                    if unreadable > max(1, len(rows) // 2):
+                        raise DataError(
+                            f"{error}. So it is with {unreadable} of the {len(rows)} images that were read again: is "
+                            "the disk or the network gone, or have the files been replaced?"
+                        ) from None
+                    messages.append(
+                        f"{error}. Until then image id {self.data.image_ids[self._shown(shown)]} stands in for it, "
+                        f"wherever the order has it ({len(self.found)} unreadable so far)"
+                    )
+        return messages
+
+    def _readable(self) -> Int64[np.ndarray, " r"]:
+        return np.setdiff1d(np.arange(len(self.data)), sorted(self.found))
+
+    def _shown(self, row: int) -> int:
+        readable = self._readable()
+        return int(readable[np.searchsorted(readable, row) % len(readable)])
+
+
+class _Replaced:
+    def __init__(self, examples: Examples, unreadable: list[int], readable: Int64[np.ndarray, " r"]) -> None:
+        self._examples = examples
+        after = readable[np.searchsorted(readable, unreadable) % len(readable)]
+        self._unreadable, self._after = (tf.constant(rows, tf.int64) for rows in (unreadable, after))
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def read(self, row: Int64[tf.Tensor, ""]) -> Example:
+        place = tf.searchsorted(self._unreadable, row[tf.newaxis])[0]
+        place = tf.minimum(place, len(self._unreadable) - 1)
+        return self._examples.read(tf.where(self._unreadable[place] == row, self._after[place], row))
