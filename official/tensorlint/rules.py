@@ -67,7 +67,9 @@ def _ignored(comment: str) -> list[str]:
 def _bad_ignores(module: Module) -> Iterator[Finding]:
     for line, comment in module.comments.items():
         if (match := _IGNORE.search(comment)) and not (match[2].strip() and set(_ignored(comment)) <= set(RULES)):
-            message = f"{match[0].strip()!r}; expected `tensorlint: ignore[RULE] reason`, RULE one of {', '.join(RULES)}"
+            message = (
+                f"{match[0].strip()!r}; expected `tensorlint: ignore[RULE] reason`, RULE one of {', '.join(RULES)}"
+            )
             yield Finding(str(module.path), line, 1, "TL002", message)
 
 
@@ -192,7 +194,9 @@ def _formats(leaf: Leaf) -> set[str]:
 
 def _is_box(one: Subject, found: list[Leaf]) -> bool:
     """Named as boxes, with four numbers each, as far as one can tell."""
-    numbers = [leaf for leaf in found if leaf.dtype != "Bool" and (leaf.shape or "...").split()[-1:] in (["4"], ["..."])]
+    numbers = [
+        leaf for leaf in found if leaf.dtype != "Bool" and (leaf.shape or "...").split()[-1:] in (["4"], ["..."])
+    ]
     return bool(_BOX_NAME.match(one.name) and numbers)
 
 

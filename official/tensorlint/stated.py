@@ -11,7 +11,10 @@ _WORDS = {
     r"(?<!centre )(?<!center )\bx, ?y, ?w(?:idth)?, ?h(?:eight)?\b": {"xywh", "cxcywh"},  # either
 }
 _HEADERS = ("Args", "Arguments", "Parameters", "Attributes", "Returns?", "Yields", "Raises", "Examples?", "Notes?")
-_SHAPE = re.compile(r"(?:(\w+) )?(?:\[([^\[\]\n]*,[^\[\]\n]*)\]|\bshape \(([^()\n]*,[^()\n]*)\))")
+# A shape at the beginning of a text, after a box format or dtype at most: what stands later may be another tensor's.
+_SHAPE = re.compile(
+    rf"(?:{'|'.join(FORMATS)}|of|boxes|[,;:]|\s)*(?:(\w+) )?(?:of )?(?:\[([^\[\]]*,[^\[\]]*)\]|shape \(([^()]*,[^()]*)\))"
+)
 _COORDINATES = re.compile(r"^(c?[xy](c|\d|_?(min|max))?|top|left|bottom|right)$", re.IGNORECASE)
 _SIZE = re.compile(r"^(\.\.\.|\*?[A-Za-z_]\w*|[1-9]\d*)$")
 _DTYPE = re.compile(r"^(?:b?float(?:16|32|64)|u?int(?:8|16|32|64)|bool|complex(?:64|128))$")
@@ -52,17 +55,17 @@ def split(doc: str, names: list[str]) -> tuple[str, dict[str, str]]:
 
 
 def shape_of(text: str) -> tuple[str, list[str]] | None:
-    """(dtype or an empty string, sizes) if exactly one shape stands in a text: "float32 [batch, n, 4]"."""
-    found = []
-    for match in _SHAPE.finditer(text):
-        sizes = [size.strip() for size in (match[2] or match[3]).split(",")]
-        if all(_SIZE.match(size) for size in sizes) and not any(_COORDINATES.match(size) for size in sizes):
-            found.append((match[1] if match[1] and _DTYPE.match(match[1]) else "", sizes))
-    return found[0] if len(found) == 1 and not all(size.isdigit() for size in found[0][1]) else None
+    """(dtype or an empty string, sizes) if a text begins with them: "float32 [batch, n, 4]"."""
+    if (match := _SHAPE.match(text)) is None:
+        return None
+    sizes = [size.strip() for size in (match[2] or match[3]).split(",")]
+    if all(size.isdigit() or _COORDINATES.match(size) for size in sizes) or not all(map(_SIZE.match, sizes)):
+        return None  # a range of values, or what the numbers of a box are
+    return match[1] if match[1] and _DTYPE.match(match[1]) else "", sizes
 
 
 def shapes_differ(stated: list[str], annotated: list[str]) -> bool:
-    """Whether rank, a fixed size, or the order of the same names differ; what "..." and "*name" stand for may be any."""
+    """Whether rank, a fixed size, or the order of the same names differ; "..." and "*name" may be anything."""
     for one, other in zip(reversed(stated), reversed(annotated), strict=False):
         if _is_any(one) or _is_any(other):
             return False
