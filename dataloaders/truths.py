@@ -1,7 +1,7 @@
 """What is known of the images of an example, padded so that it can be stacked."""
 
 import tensorflow as tf
-from jaxtyping import Int64
+from jaxtyping import Int32, Int64
 
 from dataloaders.batch import pad_rows
 from dataloaders.decode import Encoded, checked
@@ -28,7 +28,7 @@ def no_truths(count: int, max_boxes: int) -> Truths:
 
 
 def read_all(
-    examples: Examples, rows: Int64[tf.Tensor, " p"], count: tf.Tensor, max_boxes: int
+    examples: Examples, rows: Int64[tf.Tensor, " p"], count: Int32[tf.Tensor, ""], max_boxes: int
 ) -> tuple[Truths, Encoded]:
     """The first `count` of the rows; the others, which are not read, are zeros and empty strings."""
     most = rows.shape[0]

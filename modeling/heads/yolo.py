@@ -58,7 +58,7 @@ def decode_level(
     return DecodedLevel(boxes, probabilities[..., 0], probabilities[..., 1:], offsets)
 
 
-def check_raw(raw: tf.Tensor, anchors: int, entries: int) -> None:
+def check_raw(raw: Float[tf.Tensor, "..."], anchors: int, entries: int) -> None:
     """Raises a ValueError unless raw is [batch, rows, columns, anchors, entries + at least one class]."""
     if raw.shape.rank != 5 or raw.shape[3] != anchors or raw.shape[4] <= entries:
         raise ValueError(

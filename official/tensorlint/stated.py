@@ -13,7 +13,7 @@ _WORDS = {
 _HEADERS = ("Args", "Arguments", "Parameters", "Attributes", "Returns?", "Yields", "Raises", "Examples?", "Notes?")
 # A shape at the beginning of a text, after a box format or dtype at most: what stands later may be another tensor's.
 _SHAPE = re.compile(
-    rf"(?:{'|'.join(FORMATS)}|of|boxes|[,;:]|\s)*(?:(\w+) )?(?:of )?(?:\[([^\[\]]*,[^\[\]]*)\]|shape \(([^()]*,[^()]*)\))"
+    rf"(?:{'|'.join(FORMATS)}|boxes|[,;:]|\s)*(?:(\w+) )?(?:of )?(?:\[([^\[\]]*,[^\[\]]*)\]|shape \(([^()]*,[^()]*)\))"
 )
 _COORDINATES = re.compile(r"^(c?[xy](c|\d|_?(min|max))?|top|left|bottom|right)$", re.IGNORECASE)
 _SIZE = re.compile(r"^(\.\.\.|\*?[A-Za-z_]\w*|[1-9]\d*)$")
@@ -59,7 +59,7 @@ def shape_of(text: str) -> tuple[str, list[str]] | None:
     if (match := _SHAPE.match(text)) is None:
         return None
     sizes = [size.strip() for size in (match[2] or match[3]).split(",")]
-    if all(size.isdigit() or _COORDINATES.match(size) for size in sizes) or not all(map(_SIZE.match, sizes)):
+    if all(map(str.isdigit, sizes)) or any(map(_COORDINATES.match, sizes)) or not all(map(_SIZE.match, sizes)):
         return None  # a range of values, or what the numbers of a box are
     return match[1] if match[1] and _DTYPE.match(match[1]) else "", sizes
 

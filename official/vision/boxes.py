@@ -63,7 +63,10 @@ _FROM_YXYX = {"yxyx": tf.identity, "xyxy": swap_xy, "cxcywh": yxyx_to_cxcywh, "x
 
 
 def convert_boxes(boxes: Boxes, from_form: BoxForm, to_form: BoxForm) -> Boxes:
-    """[..., 4] boxes in another form, same unit. Equal forms return the very same values: no round trip."""
+    """[..., 4] boxes (yxyx, xyxy, cxcywh or xywh) in another form, same unit.
+
+    Equal forms return the very same values: no round trip.
+    """
     unknown = [form for form in (from_form, to_form) if form not in _TO_YXYX]
     if unknown:
         raise ValueError(f"convert_boxes: unknown box form {unknown[0]!r}; expected one of {', '.join(_TO_YXYX)}")
