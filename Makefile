@@ -34,3 +34,4 @@ test-slow: install
 
 lint: install
 	$(BIN)/ruff check .
+	$(BIN)/python -m official.tensorlint official configs dataloaders modeling losses tasks serving reproduction benchmarks *.py

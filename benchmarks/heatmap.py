@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from jaxtyping import Float32, Int32, Shaped, UInt8
 
 from benchmarks.report import arguments, interleaved, publish
 from configs.centernet import CenterNetHead, CenterNetLoss, CenterNetModel
@@ -31,6 +32,11 @@ from losses.centernet_gaussian import cut_gaussian
 from losses.centernet_targets import Objects, Targets, Truth, assign, place
 from modeling.centernet import build_centernet
 from modeling.heads.centernet import Stack
+
+Image = UInt8[np.ndarray, "height width 3"]
+Corners = Float32[np.ndarray, "boxes 4"]  # xyxy in output pixels
+Classes = Int32[np.ndarray, " boxes"]
+Sent = dict[str, Shaped[np.ndarray, "..."]]
 
 INPUT, STRIDE, CLASSES, BATCH = 512, 4, 80, 8
 SIDE = INPUT // STRIDE
@@ -48,8 +54,8 @@ def random_truth(room: int) -> Truth:
     return Truth(tf.constant(boxes), tf.constant(classes), tf.ones([BATCH, room], tf.bool))
 
 
-def sent_by_pipeline(image: np.ndarray, boxes: np.ndarray, classes: np.ndarray) -> dict[str, np.ndarray]:
-    """One example as the original sends it: normalised image, heatmap and targets, all drawn in NumPy."""
+def sent_by_pipeline(image: Image, boxes: Corners, classes: Classes) -> Sent:
+    """One example as the original sends it: normalised image, heatmap and targets, all drawn in NumPy. Boxes: xyxy."""
     room = len(boxes)
     mean, deviation = np.float32([0.408, 0.447, 0.470]), np.float32([0.289, 0.274, 0.278])
     hm = np.zeros([CLASSES, SIDE, SIDE], np.float32)
@@ -74,12 +80,12 @@ def sent_by_pipeline(image: np.ndarray, boxes: np.ndarray, classes: np.ndarray) 
     return {"input": image, "hm": hm, "wh": wh, "reg": reg, "ind": ind, "reg_mask": mask}
 
 
-def sent_by_ours(image: np.ndarray, boxes: np.ndarray, classes: np.ndarray) -> dict[str, np.ndarray]:
-    """One example as ours is sent: pixels and padded boxes."""
+def sent_by_ours(image: Image, boxes: Corners, classes: Classes) -> Sent:
+    """One example as ours is sent: pixels and padded boxes, xyxy."""
     return {"image": image, "boxes": boxes.copy(), "classes": classes.copy(), "valid": np.ones(len(boxes), bool)}
 
 
-def dense_heatmap(objects: Objects) -> tf.Tensor:
+def dense_heatmap(objects: Objects) -> Float32[tf.Tensor, "batch rows columns classes"]:
     across = cut_gaussian(objects.ct_int[..., 0], objects.radius, SIDE)  # [batch, boxes, columns]
     down = cut_gaussian(objects.ct_int[..., 1], objects.radius, SIDE)
     own = tf.one_hot(objects.classes, CLASSES) * tf.cast(objects.mask, tf.float32)[..., tf.newaxis]
@@ -163,7 +169,7 @@ def resident(kind: str) -> int:
         return next(1024 * int(line.split()[1]) for line in file if line.startswith(kind))
 
 
-def host_milliseconds(sample: Callable[..., dict], image: np.ndarray, truth: Truth) -> float:
+def host_milliseconds(sample: Callable[..., dict], image: Image, truth: Truth) -> float:
     boxes, classes = truth.boxes.numpy(), truth.classes.numpy()
     rounds = 5
     began = time.process_time()

@@ -18,6 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 import tensorflow as tf
+from jaxtyping import Float32
 
 from benchmarks.report import arguments, interleaved, publish, timing_rows
 from modeling.darknet.build import build_network
@@ -29,7 +30,9 @@ MODELS = {"yolov3-tiny": (416, 0.8), "yolov4-tiny": (416, 0.8), "yolo-fastest-1.
 LARGEST = "cspx-p7-mish.cfg"
 
 
-def ours(cfg: Path, weights: Path, image: np.ndarray, folder: str) -> Callable[[], list[np.ndarray]]:
+def ours(
+    cfg: Path, weights: Path, image: Float32[np.ndarray, "1 height width 3"], folder: str
+) -> Callable[[], list[np.ndarray]]:
     """A call of the exported model on one image [1, height, width, 3]."""
     overrides = ["runtime.device=cpu", f"task.model.input_size={list(image.shape[1:3])}"]
     export_checkpoint(export_experiment(str(cfg), None, None, overrides), str(weights), folder)
@@ -38,7 +41,9 @@ def ours(cfg: Path, weights: Path, image: np.ndarray, folder: str) -> Callable[[
     return lambda _keep=loaded: [output.numpy() for output in raw(images=images).values()]
 
 
-def opencvs(cfg: Path, weights: Path, image: np.ndarray) -> Callable[[], tuple[np.ndarray, ...]]:
+def opencvs(
+    cfg: Path, weights: Path, image: Float32[np.ndarray, "1 height width 3"]
+) -> Callable[[], tuple[np.ndarray, ...]]:
     """The same of OpenCV; its [yolo] layers decode too."""
     network = cv2.dnn.readNetFromDarknet(str(cfg), str(weights))
     names = network.getUnconnectedOutLayersNames()

@@ -8,6 +8,7 @@ Random weights give scores like none a trained network makes, so the heads are d
 
 import numpy as np
 import tensorflow as tf
+from jaxtyping import Float32
 
 from benchmarks.report import arguments, interleaved, publish, timing_rows
 from configs.experiment import Experiment
@@ -21,7 +22,7 @@ from official.vision.nms import Detections, per_class_nms
 SIZE = (416, 416)
 
 
-def trained_like(cells: int, anchors: int, rng: np.random.Generator) -> tf.Tensor:
+def trained_like(cells: int, anchors: int, rng: np.random.Generator) -> Float32[tf.Tensor, "1 rows columns anchors 85"]:
     """Logits of one level: objectness about -8, one in two hundred about +1; classes about -5, one of them likely."""
     raw = rng.normal(0, 0.5, [1, cells, cells, anchors, 85]).astype(np.float32)
     shape = raw.shape[:-1]

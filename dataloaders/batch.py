@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import tensorflow as tf
-from jaxtyping import Bool, Float32, Int32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int32, Int64, Shaped, UInt8
 
 from official.vision.resize import Images
 
@@ -60,7 +60,7 @@ class EvalBatch(NamedTuple):
     example_id: Int64[tf.Tensor, " b"]
 
 
-def pad_rows(rows: tf.Tensor, count: int) -> tf.Tensor:
+def pad_rows(rows: Shaped[tf.Tensor, "n *rest"], count: int) -> Shaped[tf.Tensor, "{count} *rest"]:
     """[n, ...] -> [count, ...], zeros (False) after the rows there are; n is at most `count`."""
     missing = count - tf.shape(rows)[0]
     padded = tf.pad(rows, [[0, missing], *([[0, 0]] * (rows.shape.rank - 1))])

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
-from jaxtyping import Float32, Int32, UInt8
+from jaxtyping import Bool, Float32, Int32, UInt8
 
 from dataloaders.pieces import Cuts, Pixels, sides
 
@@ -35,7 +35,10 @@ class Cells:
 
 
 def put_together(
-    cells: Sequence[tf.Tensor], places: Int32[tf.Tensor, "p 4"], fill: Fill, input_size: tuple[int, int]
+    cells: Sequence[UInt8[tf.Tensor, "_h _w 3"]],
+    places: Int32[tf.Tensor, "p 4"],
+    fill: Fill,
+    input_size: tuple[int, int],
 ) -> UInt8[tf.Tensor, "H W 3"]:
     """The network's input of one cell, of four that meet in a point, or of others that do not overlap.
 
@@ -62,7 +65,7 @@ def cell_of(
     number: Int32[tf.Tensor, ""],
     pixels: Pixels,
     cells: Int32[tf.Tensor, "p 4"],
-    flip: tf.Tensor,
+    flip: Bool[tf.Tensor, " p"],
     cuts: Cuts,
     fill: Fill,
 ) -> UInt8[tf.Tensor, "h w 3"]:
@@ -88,7 +91,10 @@ def resize_patch(patch: UInt8[tf.Tensor, "h w 3"], size: Int32[tf.Tensor, "2"]) 
 
 
 def surround(
-    pixels: UInt8[tf.Tensor, "h w 3"], size: Int32[tf.Tensor, "2"], place: Int32[tf.Tensor, "4"], fill: tf.Tensor | Fill
+    pixels: UInt8[tf.Tensor, "h w 3"],
+    size: Int32[tf.Tensor, "2"],
+    place: Int32[tf.Tensor, "4"],
+    fill: UInt8[tf.Tensor, "..."] | Fill,
 ) -> UInt8[tf.Tensor, "H W 3"]:
     """Pixels at their place, and the fill around them: a level, a colour, or "edge"."""
     before, after = place[:2], size - place[2:]
@@ -108,7 +114,10 @@ def surround(
 
 
 def scattered(
-    cells: Sequence[tf.Tensor], places: Int32[tf.Tensor, "p 4"], fill: Fill, input_size: tuple[int, int]
+    cells: Sequence[UInt8[tf.Tensor, "_h _w 3"]],
+    places: Int32[tf.Tensor, "p 4"],
+    fill: Fill,
+    input_size: tuple[int, int],
 ) -> UInt8[tf.Tensor, "H W 3"]:
     """The sum of what they differ from the fill, modulo 256: exact, since they do not overlap."""
     level = tf.constant(fill, tf.uint8)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import tensorflow as tf
-from jaxtyping import Bool, Float32, Int32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int32, Int64, Shaped, UInt8
 
 from dataloaders.examples import Example
 from dataloaders.pieces import RATIOS
@@ -15,7 +15,9 @@ _JPEG = b"\xff\xd8\xff"
 class Encoded:
     """Images that are decoded when something of them is asked for, and no more than that."""
 
-    def __init__(self, encoded: Callable[[Int32[tf.Tensor, ""]], tf.Tensor], jpeg: Bool[tf.Tensor, " p"]) -> None:
+    def __init__(
+        self, encoded: Callable[[Int32[tf.Tensor, ""]], Shaped[tf.Tensor, ""]], jpeg: Bool[tf.Tensor, " p"]
+    ) -> None:
         """
         Args:
             encoded: gives the bytes of one of them, a JPEG or PNG file whose size has been checked, as a scalar string.
@@ -36,7 +38,9 @@ class Encoded:
 class Stored:
     """Images that have been decoded before, at 1 / ratio of their size, and are kept."""
 
-    def __init__(self, images: tf.Tensor, places: Int64[tf.Tensor, " p"], ratio: Int32[tf.Tensor, " p"]) -> None:
+    def __init__(
+        self, images: Shaped[tf.Tensor, ""], places: Int64[tf.Tensor, " p"], ratio: Int32[tf.Tensor, " p"]
+    ) -> None:
         """`images`: scalar variant, a list of uint8 [h, w, 3], of which those at `places` are the example's."""
         self._images, self._places, self._ratio = images, tf.cast(places, tf.int32), ratio
 
@@ -55,7 +59,7 @@ class Stored:
         return crop_pixels(tf.ensure_shape(image, [None, None, 3]), crop)
 
 
-def checked(example: Example) -> tf.Tensor:
+def checked(example: Example) -> Shaped[tf.Tensor, ""]:
     """The bytes of an image, scalar string, once its header states the size it had when the run began.
 
     Not beside the decoding: what is inside a branch must keep no state, see `decode_example`.
@@ -69,7 +73,7 @@ def checked(example: Example) -> tf.Tensor:
         return tf.identity(example.encoded)
 
 
-def is_jpeg(encoded: tf.Tensor) -> Bool[tf.Tensor, "*b"]:
+def is_jpeg(encoded: Shaped[tf.Tensor, "*b"]) -> Bool[tf.Tensor, "*b"]:
     """Of strings of any shape."""
     return tf.strings.substr(encoded, 0, len(_JPEG)) == _JPEG
 
@@ -80,7 +84,7 @@ def dct_ratio(shrink: Float32[tf.Tensor, "*b"]) -> Int32[tf.Tensor, "*b"]:
 
 
 def decode_window(
-    encoded: tf.Tensor, branch: Int32[tf.Tensor, ""], crop: Int32[tf.Tensor, "4"]
+    encoded: Shaped[tf.Tensor, ""], branch: Int32[tf.Tensor, ""], crop: Int32[tf.Tensor, "4"]
 ) -> UInt8[tf.Tensor, "h w 3"]:
     """The pixels of a crop of an image.
 
@@ -106,7 +110,7 @@ def decode_window(
     return tf.ensure_shape(pixels, [None, None, 3])
 
 
-def stated_size(encoded: tf.Tensor) -> Int32[tf.Tensor, "2"]:
+def stated_size(encoded: Shaped[tf.Tensor, ""]) -> Int32[tf.Tensor, "2"]:
     """(height, width) from the header of a JPEG or PNG file; nothing is decoded."""
 
     def of_png() -> Int32[tf.Tensor, "_"]:

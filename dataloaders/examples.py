@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import tensorflow as tf
-from jaxtyping import Bool, Float32, Float64, Int32, Int64, UInt8
+from jaxtyping import Bool, Float32, Float64, Int32, Int64, Shaped, UInt8
 
 from dataloaders.checks import Report
 from dataloaders.order import draw_row
@@ -17,11 +17,11 @@ TruthForm = Literal["yxyx", "cxcywh", "xyxy_pixels"]  # the first two are relati
 class Example(NamedTuple):
     """One image as it is stored, and the boxes that training sees; nothing is drawn or decoded yet."""
 
-    encoded: tf.Tensor  # scalar string: the bytes of a JPEG or PNG file
-    name: tf.Tensor  # scalar string, for messages: the file
+    encoded: Shaped[tf.Tensor, ""]  # string: the bytes of a JPEG or PNG file
+    name: Shaped[tf.Tensor, ""]  # string, for messages: the file
     size: Int32[tf.Tensor, "2"]  # (height, width) in pixels
     example_id: Int64[tf.Tensor, ""]
-    boxes: Float32[tf.Tensor, "n 4"]  # in the form that was asked for
+    boxes: Float32[tf.Tensor, "n 4"]  # in the form that was asked for: yxyx, cxcywh, or xyxy in pixels
     yxyx: Float32[tf.Tensor, "n 4"]  # the same boxes, relative to the image
     classes: Int32[tf.Tensor, " n"]
 

@@ -79,6 +79,7 @@ class DarknetGeometry:
         return darknet.pieces_of(draws, self._input_size)
 
     def truths(self, boxes: Float32[tf.Tensor, "p n 4"], pieces: Pieces) -> Boxes:
+        """boxes: yxyx in pixels of the input."""
         boxes, keep = darknet.truths_of(boxes, pieces.frame)
         if boxes.shape[0] == 1:
             return boxes, keep
@@ -128,6 +129,7 @@ class AffineGeometry:
         return affine.pieces_of(draws, sizes, self._input_size)
 
     def truths(self, boxes: Float32[tf.Tensor, "p n 4"], pieces: Pieces) -> Boxes:
+        """boxes: yxyx in pixels of the input."""
         return affine.truths_of(self._config, boxes, pieces.frame, self._input_size)
 
     def exact(self, draws: AffineDraws, images: Sequence[UInt8[tf.Tensor, "_ _ 3"]]) -> UInt8[tf.Tensor, "H W 3"]:

@@ -11,7 +11,7 @@ by the rounded numbers, so that they lie where the pixels do.
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import tensorflow as tf
-from jaxtyping import Bool, Float32, Int32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int32, Int64, Shaped, UInt8
 
 RATIOS = (1, 2, 4, 8)  # by which a JPEG decoder can shrink an image at no cost
 
@@ -111,7 +111,7 @@ def boxes_in_input(
     return tf.stack([top, tf.minimum(left, right), bottom, tf.maximum(left, right)], axis=-1)
 
 
-def sides(boxes: tf.Tensor) -> tf.Tensor:
+def sides(boxes: Shaped[tf.Tensor, "*batch 4"]) -> Shaped[tf.Tensor, "*batch 2"]:
     """(height, width) of rectangles top, left, bottom, right: [..., 4] -> [..., 2]."""
     return boxes[..., 2:] - boxes[..., :2]
 

@@ -17,7 +17,7 @@ import tensorflow as tf
 from jaxtyping import Bool, Float, Float32
 
 from configs.centernet import CenterNetHead, CenterNetLoss
-from losses.centernet_targets import DenseSize, Targets, Truth, assign, assign_dense_size, place
+from losses.centernet_targets import DenseSize, Targets, Truth, assign, assign_dense_size, check_truth, place
 from modeling.heads.centernet import Stack, stacks_of
 from official.core.task import Moment
 
@@ -38,6 +38,7 @@ def centernet_loss(
     outputs: raw maps of each stack, hm, wh and reg (see Stack). The truth is in pixels of these maps; `moment`
     is not read. Beside the losses, `objects`: how many an image has. All shapes are static.
     """
+    check_truth(truth, outputs[0].shape[0])
     stacks = stacks_of(outputs, head)
     *grid, num_classes = stacks[0].hm.shape[1:]
     objects = place(truth, tuple(grid), num_classes)

@@ -70,7 +70,9 @@ def draw_heatmap(
     return tf.transpose(heatmaps, [0, 2, 3, 1])  # [batch, rows, columns, classes]
 
 
-def cut_gaussian(centre: tf.Tensor, radius: tf.Tensor, cells: int) -> tf.Tensor:
+def cut_gaussian(
+    centre: Int32[tf.Tensor, "batch boxes"], radius: Radii, cells: int
+) -> Float32[tf.Tensor, "batch boxes {cells}"]:
     """One axis of the Gaussians, [batch, boxes, cells]; exactly 1 at the centre, whatever a device's exp makes of 0."""
     distance = tf.range(cells) - centre[..., tf.newaxis]  # [batch, boxes, cells]
     value = tf.where(distance == 0, 1.0, tf.exp(-_exponent(distance * distance, radius[..., tf.newaxis])))

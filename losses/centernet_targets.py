@@ -18,6 +18,7 @@ import tensorflow as tf
 from jaxtyping import Bool, Float32, Int32
 
 from losses.centernet_gaussian import draw_heatmap, draw_size, gaussian_radius
+from official.core.expect import expect_fields
 
 
 class Truth(NamedTuple):
@@ -55,6 +56,16 @@ class DenseSize(NamedTuple):
 
     wh: Float32[tf.Tensor, "batch rows columns 2"]  # 0 where nothing was drawn
     mask: Float32[tf.Tensor, "batch rows columns"]  # weight of the cell: the maximum of its heatmaps
+
+
+def check_truth(truth: Truth, batch: int | None) -> None:
+    """Raises a TensorError of a truth that is no `Truth` of as many images."""
+    meanings = {
+        "boxes": "xyxy in output pixels (of the maps, not of the input)",
+        "classes": "contiguous ids from 0",
+        "valid": "False for padding",
+    }
+    expect_fields("labels", truth, Truth, meanings, {"batch": batch})
 
 
 def place(truth: Truth, grid: tuple[int, int], num_classes: int) -> Objects:

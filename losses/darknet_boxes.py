@@ -12,14 +12,15 @@ from jaxtyping import Float32
 
 A = Float32[tf.Tensor, "*a 4"]
 B = Float32[tf.Tensor, "*b 4"]
+Side = Float32[tf.Tensor, "*pairs"]
 DIOU_EXPONENT = 0.6
 
 
 class Edges(NamedTuple):
-    top: tf.Tensor
-    bottom: tf.Tensor
-    left: tf.Tensor
-    right: tf.Tensor
+    top: Side
+    bottom: Side
+    left: Side
+    right: Side
 
 
 def _edges(boxes: tf.Tensor) -> Edges:

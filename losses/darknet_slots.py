@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
-from jaxtyping import Bool, Float32, Int32
+from jaxtyping import Bool, Float32, Int32, Shaped
 
 from configs.yolo_losses import GaussianYoloLoss, YoloLoss
 from losses import darknet_boxes
 from losses.truth import Truth, cells_of, usable
 from official.core.errors import UserError
 
+Slots = Float32[tf.Tensor, "batch rows columns anchors _"]
 TRUTHS_AT_ONCE = 50  # bounds the memory of [batch, predictions, truths] overlaps
 
 
@@ -110,8 +111,8 @@ def at_claims(
 
 
 def in_turn(
-    claims: Claims, slots: list[tf.Tensor], change: Callable[[list[tf.Tensor], tf.Tensor], list[tf.Tensor]]
-) -> list[tf.Tensor]:
+    claims: Claims, slots: list[Slots], change: Callable[[list[tf.Tensor], tf.Tensor], list[tf.Tensor]]
+) -> list[Slots]:
     """What the truths, one after the other, leave of the slots they claim.
 
     slots: [batch, rows, columns, anchors, _] tensors. change(some, number) gets them for each truth and anchor,
@@ -137,7 +138,9 @@ def in_turn(
     return [_put(values, old, claims) for values, old in zip(some, slots, strict=True)]
 
 
-def of_truth(values: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+def of_truth(
+    values: Shaped[tf.Tensor, "batch truths anchors *rest"], number: Int32[tf.Tensor, "batch truths anchors"]
+) -> Shaped[tf.Tensor, "batch truths anchors *rest"]:
     """values [batch, truths, anchors, ...] of the truth with this number [batch, truths, anchors], anchor by anchor."""
     moved = tf.experimental.numpy.swapaxes
     picked = tf.gather(moved(values, 1, 2), moved(number, 1, 2), axis=2, batch_dims=2)  # [batch, anchors, truths, ...]

@@ -14,7 +14,7 @@ from configs.yolo_heads import DetectionHead
 from configs.yolo_losses import DetectionLoss
 from losses import darknet_boxes
 from losses.darknet import HeadLoss, Scalar, added_in_turn, darknet_loss, squares
-from losses.truth import Truth, cells_of, usable
+from losses.truth import Truth, cells_of, check_truth, usable
 from modeling.heads.detection import CellPredictions, joined_row, num_classes, sizes_of, split_row
 from official.core.task import Moment
 
@@ -26,7 +26,7 @@ class CellTruth(NamedTuple):
 
     object: Bool[tf.Tensor, "batch side side"]
     classes: Float32[tf.Tensor, "batch side side classes"]  # one-hot
-    boxes: Float32[tf.Tensor, "batch side side 4"]  # x, y in the cell, 0..1; width and height relative to the image
+    boxes: Float32[tf.Tensor, "batch side side 4"]  # cxcywh: x, y in the cell, 0..1; sizes relative to the image
 
 
 class Targets(NamedTuple):
@@ -56,6 +56,7 @@ def detection_heads(
     moment: Moment,
 ) -> list[HeadLoss]:
     """Cost, delta and targets of the one head. The rest as in `detection_loss`."""
+    check_truth(truth, outputs[0].shape[0])
     (raw,) = outputs
     return [cell_loss(raw, cell_truth(truth, head.side, num_classes(raw, head)), head, loss)]
 

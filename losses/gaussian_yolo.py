@@ -17,10 +17,10 @@ from configs.yolo_losses import GaussianYoloLoss
 from losses.darknet import HeadLoss, Scalar, added_in_turn, darknet_loss, squares
 from losses.darknet_passes import Predictions, Section, averaged, delta_of
 from losses.darknet_slots import claim
-from losses.truth import Truth
+from losses.truth import Truth, check_truth
 from losses.yolo_darknet import bounded, diagnostics_of, iou_slopes, small_counts_more, squared_error_aims
 from modeling.heads.gaussian_yolo import decode_level
-from modeling.heads.yolo import relative_anchors, size_factors
+from modeling.heads.yolo import check_levels, relative_anchors, size_factors
 from official.core.task import Moment
 
 SIGMA_CONST = 0.3
@@ -49,6 +49,8 @@ def gaussian_yolo_heads(
     moment: Moment,
 ) -> list[HeadLoss]:
     """Cost, delta and targets of each level. The rest as in `gaussian_yolo_loss`."""
+    check_levels(outputs, len(head.levels))
+    check_truth(truth, outputs[0].shape[0])
     return [
         _level(tf.cast(raw, tf.float32), truth, head, level, level.loss or loss, moment.input_size)
         for raw, level in zip(outputs, head.levels, strict=True)

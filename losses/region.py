@@ -18,7 +18,7 @@ from configs.yolo_losses import RegionLoss
 from losses import darknet_boxes
 from losses.darknet import HeadLoss, Scalar, added_in_turn, darknet_loss, squares
 from losses.darknet_slots import best_overlap
-from losses.truth import Truth, cells_of, usable
+from losses.truth import Truth, cells_of, check_truth, usable
 from modeling.heads.region import DecodedRegion, decode_region
 from modeling.heads.yolo import relative_anchors
 from official.core.task import Moment
@@ -57,6 +57,7 @@ def region_heads(
     moment: Moment,
 ) -> list[HeadLoss]:
     """Cost, delta and targets of the one head. The rest as in `region_loss`."""
+    check_truth(truth, outputs[0].shape[0])
     (raw,) = outputs
     raw = tf.stop_gradient(tf.cast(raw, tf.float32))  # the gradient is what follows, not its derivative
     predicted = decode_region(raw, head)

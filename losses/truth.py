@@ -5,6 +5,8 @@ from typing import NamedTuple
 import tensorflow as tf
 from jaxtyping import Bool, Float32, Int32
 
+from official.core.expect import expect_fields, expect_relative
+
 
 class Truth(NamedTuple):
     """The objects of each image, padded to a fixed count, in the original's own form."""
@@ -12,6 +14,17 @@ class Truth(NamedTuple):
     boxes: Float32[tf.Tensor, "batch truths 4"]  # cxcywh relative to the network input, 0..1
     classes: Int32[tf.Tensor, "batch truths"]  # contiguous, 0-based
     valid: Bool[tf.Tensor, "batch truths"]  # False: padding, whatever the other fields hold
+
+
+def check_truth(truth: Truth, batch: int | None) -> None:
+    """Raises a TensorError of what is no `Truth` of as many images or, where values are at hand, is in pixels."""
+    meanings = {
+        "boxes": "cxcywh relative to the network input, 0..1",
+        "classes": "contiguous ids from 0",
+        "valid": "False for padding",
+    }
+    expect_fields("labels", truth, Truth, meanings, {"batch": batch})
+    expect_relative("labels.boxes", truth.boxes, truth.valid, "cxcywh")
 
 
 def usable(truth: Truth) -> Bool[tf.Tensor, "batch truths"]:

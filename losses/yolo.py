@@ -23,10 +23,10 @@ from jaxtyping import Float, Float32
 from configs.yolo_heads import YoloHead, YoloLevel
 from configs.yolo_losses import YoloLoss
 from losses.darknet import HeadLoss, darknet_loss
-from losses.truth import Truth
+from losses.truth import Truth, check_truth
 from losses.yolo_assignment import Targets, assign
 from losses.yolo_darknet import yolo_level
-from modeling.heads.yolo import DecodedLevel, decode_level, relative_anchors
+from modeling.heads.yolo import DecodedLevel, check_levels, decode_level, relative_anchors
 from official.core.errors import UserError
 from official.core.task import Moment
 from official.vision import boxes as box_ops
@@ -57,6 +57,8 @@ def yolo_loss(
         )
     if loss.gradient == "darknet":
         return darknet_loss(outputs, yolo_heads(outputs, truth, head, loss, moment))
+    check_levels(outputs, len(head.levels))
+    check_truth(truth, outputs[0].shape[0])
     levels = [
         _true_level(tf.cast(raw, tf.float32), truth, head, level, level.loss or loss, moment.input_size)
         for raw, level in zip(outputs, head.levels, strict=True)
@@ -76,6 +78,8 @@ def yolo_heads(
     moment: Moment,
 ) -> list[HeadLoss]:
     """Darknet's cost, delta and targets of each level. The rest as in `yolo_loss`; loss.gradient is not read."""
+    check_levels(outputs, len(head.levels))
+    check_truth(truth, outputs[0].shape[0])
     return [
         yolo_level(tf.cast(raw, tf.float32), truth, head, level, level.loss or loss, moment.input_size)
         for raw, level in zip(outputs, head.levels, strict=True)

@@ -30,7 +30,7 @@ TRUTHS_AT_ONCE = 50  # bounds the memory of [batch, predictions, truths] overlap
 class Targets(NamedTuple):
     """What one level should predict; `anchors` are those of the level."""
 
-    boxes: Float32[tf.Tensor, "batch truths 4"]  # the truth's; zeros where it takes no part
+    boxes: Float32[tf.Tensor, "batch truths 4"]  # the truth's, cxcywh; zeros where it takes no part
     cells: Int32[tf.Tensor, "batch truths 2"]  # (row, column), always in range
     positive: Bool[tf.Tensor, "batch truths anchors"]
     share: Float32[tf.Tensor, "batch truths anchors"]  # weight of this truth's box in its slot; 0 if not positive

@@ -7,6 +7,7 @@ from configs.yolo_heads import YoloHead, YoloLevel
 from configs.yolo_losses import GaussianYoloLoss, YoloLoss
 from losses import darknet_boxes
 from losses.darknet import HeadLoss, Scalar, added_in_turn, squares
+from losses.darknet_boxes import A, B
 from losses.darknet_passes import Delta, Predictions, Section, Targets, averaged, delta_of
 from losses.darknet_slots import at_claims, claim
 from losses.truth import Truth
@@ -57,8 +58,12 @@ def _is_set(delta: tf.Tensor, own: tf.Tensor) -> tf.Tensor:
 
 
 def squared_error_aims(
-    true: tf.Tensor, corner: tf.Tensor, anchors: tf.Tensor, grid: tuple[int, int], new_coords: bool
-) -> tf.Tensor:
+    true: Float32[tf.Tensor, "*truths 4"],
+    corner: Float32[tf.Tensor, "*cells 2"],
+    anchors: Float32[tf.Tensor, "anchors 2"],
+    grid: tuple[int, int],
+    new_coords: bool,
+) -> Float32[tf.Tensor, "*slots 4"]:
     """What x, y, width and height [..., 4] should be: in cells from the cell's corner (column, row), and raw.
 
     true: cxcywh boxes; anchors: relative (width, height); grid: (rows, columns).
@@ -71,19 +76,24 @@ def squared_error_aims(
     return tf.concat([tf.broadcast_to(offsets, shape), sizes], axis=-1)
 
 
-def small_counts_more(true: tf.Tensor) -> tf.Tensor:
-    """2 minus the area, [..., 1]."""
+def small_counts_more(true: Float32[tf.Tensor, "*truths 4"]) -> Float32[tf.Tensor, "*truths 1"]:
+    """2 minus the area of cxcywh boxes."""
     return (2 - true[..., 2] * true[..., 3])[..., tf.newaxis]
 
 
-def iou_slopes(predicted: tf.Tensor, true: tf.Tensor, kind: str) -> tf.Tensor:
-    """`iou_gradient`, with 1 for a predicted side of 0."""
+def iou_slopes(predicted: A, true: B, kind: str) -> Float32[tf.Tensor, "*pairs 4"]:
+    """`iou_gradient` (cxcywh), with 1 for a predicted side of 0."""
     sizes = predicted[..., 2:]
     safe = tf.concat([predicted[..., :2], tf.where(sizes == 0, 1.0, sizes)], axis=-1)
     return darknet_boxes.iou_gradient(safe, true, kind)
 
 
-def bounded(delta: tf.Tensor, predicted: tf.Tensor, true: tf.Tensor, rules: YoloLoss | GaussianYoloLoss) -> tf.Tensor:
+def bounded(
+    delta: Float32[tf.Tensor, "*slots entries"],
+    predicted: Float32[tf.Tensor, "*slots entries"],
+    true: Float32[tf.Tensor, "*truths 4"],
+    rules: YoloLoss | GaussianYoloLoss,
+) -> Float32[tf.Tensor, "*slots entries"]:
     """Of the entries, [..., _]: 0 for what is not finite, and at most max_delta.
 
     What was not finite before, in the prediction or the truth, stays so (Darknet: 0, unless built to ignore NaN).
@@ -109,7 +119,8 @@ def _cost(delta: Delta, targets: Targets, boxes: tf.Tensor, rules: YoloLoss) -> 
     return box + rules.obj_normalizer * without_box, parts
 
 
-def diagnostics_of(targets: Targets, boxes: tf.Tensor) -> dict[str, tf.Tensor]:
+def diagnostics_of(targets: Targets, boxes: Float32[tf.Tensor, "batch rows columns anchors 4"]) -> dict[str, Scalar]:
+    """Sums, as in HeadLoss. boxes: predicted, cxcywh."""
     claims = targets.claims
     overlap = darknet_boxes.iou(at_claims(boxes, claims), claims.truth.boxes[:, :, tf.newaxis])
     return {

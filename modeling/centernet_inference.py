@@ -4,6 +4,7 @@ from typing import no_type_check
 
 import keras
 import tensorflow as tf
+from jaxtyping import Float32
 
 from configs.centernet import CenterNetModel
 from modeling.centernet import InputSize, build_folded_centernet
@@ -33,7 +34,9 @@ class CenterNetInference(keras.Model):
         return maps_of(tf.nest.flatten(self.network(inputs, training=False)), self.config.head)
 
 
-def standardise(pixels: tf.Tensor, config: CenterNetModel) -> tf.Tensor:
+def standardise(
+    pixels: Float32[tf.Tensor, "*batch height width 3"], config: CenterNetModel
+) -> Float32[tf.Tensor, "*batch height width 3"]:
     """Pixels B, G, R, about 0..1 -> the network's input: less `config.mean`, over `config.std`."""
     return (pixels - tf.constant(config.mean)) / tf.constant(config.std)
 

@@ -1,6 +1,7 @@
 """What PyTorch's state dict calls a variable of a network made of modeling/layers/torch_blocks.py, and its axes."""
 
 import numpy as np
+from jaxtyping import Shaped
 
 FIELDS = {
     "kernel": "weight",
@@ -20,11 +21,11 @@ def torch_name(path: str) -> str:
     return f"{layer.split('_', 1)[1]}.{FIELDS[field]}"
 
 
-def to_torch(value: np.ndarray) -> np.ndarray:
+def to_torch(value: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
     """A variable's value in PyTorch's order of axes: a kernel's last two come first, and swapped."""
     return value.transpose(3, 2, 0, 1) if value.ndim == 4 else value
 
 
-def from_torch(value: np.ndarray) -> np.ndarray:
+def from_torch(value: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
     """The other way."""
     return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value

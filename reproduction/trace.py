@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pydantic
+from jaxtyping import Shaped
 
 from official.core.config import Config
 from official.core.errors import UserError, first_line
@@ -102,7 +103,7 @@ class Trace(Mapping):
 
     def array(
         self, name: str, shape: Sequence[int | str] | None = None, dtype: type[np.generic] = np.generic
-    ) -> np.ndarray:
+    ) -> Shaped[np.ndarray, "..."]:
         """The array of this name.
 
         Args:
@@ -135,7 +136,7 @@ class Trace(Mapping):
         return self.layouts.get(name, Layout()).layout
 
 
-def relayout(array: np.ndarray, given: str, wanted: str) -> np.ndarray:
+def relayout(array: Shaped[np.ndarray, "..."], given: str, wanted: str) -> Shaped[np.ndarray, "..."]:
     """The array with its axes in another order: `relayout(x, "NCHW", "NHWC")`. Letters name axes; none is added."""
     if sorted(given) != sorted(wanted) or len(set(given)) != len(given) or len(given) != array.ndim:
         raise TraceError(f"cannot turn an array of shape {array.shape} from layout {given!r} to {wanted!r}")

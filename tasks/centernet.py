@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 import tensorflow as tf
+from jaxtyping import Float, Float32, UInt8
 
 from configs.centernet import CenterNetTask
 from configs.data import TrainSplit
@@ -23,7 +24,7 @@ from modeling.centernet import build_centernet, fold_centernet_into
 from modeling.centernet_inference import CenterNetInference, build_inference, standardise
 from modeling.centernet_weights import load_centernet_weights
 from modeling.heads.centernet import decode
-from official.core.task import Loaded, Moment, Scalars, Shard
+from official.core.task import Loaded, Moment, Scalar, Scalars, Shard
 from official.vision.boxes import swap_xy
 from official.vision.detect import detect
 from official.vision.nms import Detections
@@ -59,14 +60,18 @@ class CenterNet(DetectionTask):
         steps = tf.data.Dataset.counter(np.int64(start_step), dtype=tf.int64)
         return in_parallel(tf.data.INFINITE_CARDINALITY, lambda: self.phases.batches(batches, steps))
 
-    def prepare(self, batch: TrainBatch) -> tuple[tf.Tensor, Truth]:
+    def prepare(self, batch: TrainBatch) -> tuple[Float32[tf.Tensor, "batch height width 3"], Truth]:
         return standardise(self._coloured(batch), self.config.model), Truth(batch.boxes, batch.classes, batch.valid)
 
-    def loss(self, outputs: Sequence[tf.Tensor], labels: Truth, moment: Moment) -> tuple[tf.Tensor, Scalars]:
+    def loss(
+        self, outputs: Sequence[Float[tf.Tensor, "batch ..."]], labels: Truth, moment: Moment
+    ) -> tuple[Scalar, Scalars]:
         return centernet_loss(outputs, labels, self.config.model.head, self.config.loss, moment)
 
-    def decode(self, outputs: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Maps of an inference model to (boxes yxyx relative to its input [b, n, 4], scores [b, n, classes])."""
+    def decode(
+        self, outputs: Sequence[Float[tf.Tensor, "_ ..."]]
+    ) -> tuple[Float32[tf.Tensor, "batch boxes 4"], Float32[tf.Tensor, "batch boxes classes"]]:
+        """Maps of an inference model to (boxes yxyx relative to its input, scores)."""
         return decode(tf.nest.flatten(outputs), self.config.model.head)
 
     def build_inference_model(self) -> CenterNetInference:
@@ -83,7 +88,7 @@ class CenterNet(DetectionTask):
             return detect_at_scales(model, self.decode, batch.image, protocol, size)
         return detect(model, self.decode, batch.image, batch.image_size, protocol, size)
 
-    def pictures(self, batch: TrainBatch) -> np.ndarray:
+    def pictures(self, batch: TrainBatch) -> UInt8[np.ndarray, "height width 3"]:
         images = tf.clip_by_value(self._coloured(batch)[..., ::-1], 0.0, 1.0)
         rows, columns = (side // STRIDE for side in self.config.model.input_size)
         boxes = tf.clip_by_value(swap_xy(batch.boxes) / [rows, columns, rows, columns], 0.0, 1.0)

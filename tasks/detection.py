@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from jaxtyping import UInt8
 
 from configs.experiment import Task as TaskConfig
 from dataloaders.batch import EvalBatch
@@ -92,7 +93,7 @@ class DetectionTask:
         for row in range(len(self.validation_data)):
             self.validation_data.check(row)
 
-    def draw(self, batch: EvalBatch, detections: Detections) -> np.ndarray:
+    def draw(self, batch: EvalBatch, detections: Detections) -> UInt8[np.ndarray, "height width 3"]:
         return picture_of_detections(batch, detections, self.config.data.classes, self.config.evaluation)
 
     def evaluator(self) -> CocoEvaluator:

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from jaxtyping import Float, Float32, UInt8
 
 from configs.data import TrainSplit
 from configs.yolo import YoloTask
@@ -21,7 +22,7 @@ from losses import LOSSES
 from losses.truth import Truth
 from modeling.detector import fold_into
 from modeling.heads import DECODERS
-from official.core.task import Loaded, Moment, Scalars, Shard
+from official.core.task import Loaded, Moment, Scalar, Scalars, Shard
 from official.vision.detect import detect
 from official.vision.nms import Detections
 from tasks import networks
@@ -74,15 +75,19 @@ class Yolo(DetectionTask):
             for row in rows_of_steps(split, len(self.train_data), self.seed, first, last)
         ]
 
-    def prepare(self, batch: TrainBatch) -> tuple[tf.Tensor, Truth]:
+    def prepare(self, batch: TrainBatch) -> tuple[Float32[tf.Tensor, "batch height width 3"], Truth]:
         images, boxes = apply_colour(batch, self.config.data.train.augmentation)
         return images, Truth(boxes, tf.cast(batch.classes, tf.int32), batch.valid)
 
-    def loss(self, outputs: Sequence[tf.Tensor], labels: Truth, moment: Moment) -> tuple[tf.Tensor, Scalars]:
+    def loss(
+        self, outputs: Sequence[Float[tf.Tensor, "batch ..."]], labels: Truth, moment: Moment
+    ) -> tuple[Scalar, Scalars]:
         return LOSSES[self.config.loss.type](outputs, labels, self.config.model.head, self.config.loss, moment)
 
-    def decode(self, outputs: tf.Tensor | Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Network outputs to (boxes yxyx relative to the network input [b, n, 4], scores [b, n, classes])."""
+    def decode(
+        self, outputs: Float[tf.Tensor, "batch ..."] | Sequence[Float[tf.Tensor, "batch ..."]]
+    ) -> tuple[Float32[tf.Tensor, "batch boxes 4"], Float32[tf.Tensor, "batch boxes classes"]]:
+        """Network outputs to (boxes yxyx relative to the network input, scores)."""
         outputs = tf.nest.flatten(outputs)  # Keras hands out a lone output without its list
         model = self.config.model
         return DECODERS[model.head.type](outputs, model.head, model.input_size)
@@ -97,6 +102,6 @@ class Yolo(DetectionTask):
         size, protocol = self.config.model.input_size, self.config.evaluation
         return detect(model, self.decode, batch.image, batch.image_size, protocol, size)
 
-    def pictures(self, batch: TrainBatch) -> np.ndarray:
+    def pictures(self, batch: TrainBatch) -> UInt8[np.ndarray, "height width 3"]:
         images, labels = self.prepare(batch)
         return picture_of(images, labels.boxes, labels.classes, labels.valid, self.config.data.classes)

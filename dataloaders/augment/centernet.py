@@ -82,7 +82,9 @@ def border_of(side: Int32[tf.Tensor, "*any"]) -> Int32[tf.Tensor, "*any"]:
     return tf.reduce_max(tf.where(fits, borders, 0), axis=-1)
 
 
-def draw_colours(config: CenterNetAugmentation | None, seed: Int64[tf.Tensor, "2"], flip: tf.Tensor) -> CenterNetDraws:
+def draw_colours(
+    config: CenterNetAugmentation | None, seed: Int64[tf.Tensor, "2"], flip: Bool[tf.Tensor, ""]
+) -> CenterNetDraws:
     """Draws scalars for one example, `flip` among them as it was drawn before (lib/utils/image.py color_aug)."""
     if config is None or not config.colour:
         return CenterNetDraws(flip, tf.constant(ORDERS[0]), tf.ones([3]), tf.zeros([3]))

@@ -40,6 +40,7 @@ def blur_levels(
     takes its place (data.c load_data_detection): then 1 and 0 mean the same as above, and without objects it is 0.
 
     Args:
+        boxes: cxcywh relative to the image.
         largest: that `blur` may be.
     """
     size = _limited(blur, boxes * tf.constant([1, 1, levels.shape[2], levels.shape[1]], tf.float32), valid)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
-from jaxtyping import Int32, Int64
+from jaxtyping import Int32, Int64, Shaped
 
 from dataloaders.annotations import DataError
 from dataloaders.checks import SHOWN_IDS, Finding, Report, refuse
@@ -145,7 +145,9 @@ class _ShardedExamples:
         return parse_example(record, self._form, self._most)
 
 
-def read_record(file: tf.Tensor, offset: Int64[tf.Tensor, ""], length: Int64[tf.Tensor, ""]) -> tf.Tensor:
+def read_record(
+    file: Shaped[tf.Tensor, ""], offset: Int64[tf.Tensor, ""], length: Int64[tf.Tensor, ""]
+) -> Shaped[tf.Tensor, ""]:
     """The data (scalar string) of the TFRecord that begins at `offset` of `file`; its CRCs are checked.
 
     Args:

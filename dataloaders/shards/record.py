@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from jaxtyping import Int64
+from jaxtyping import Int64, Shaped
 
 from dataloaders.examples import Example, Truth, TruthForm
 
@@ -70,7 +70,7 @@ def serialize(truth: Truth, encoded: bytes, class_names: tuple[str, ...]) -> byt
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
 
 
-def parse_example(record: tf.Tensor, form: TruthForm, most: Int64[tf.Tensor, ""]) -> Example:
+def parse_example(record: Shaped[tf.Tensor, ""], form: TruthForm, most: Int64[tf.Tensor, ""]) -> Example:
     """The example of a record (scalar string), in graph mode: of the trained boxes the first `most`."""
     needed = {name: feature for name, feature in _FEATURES.items() if name != "image/object/is_crowd"}
     parsed = tf.io.parse_single_example(record, needed)
@@ -95,7 +95,7 @@ def parse_example(record: tf.Tensor, form: TruthForm, most: Int64[tf.Tensor, ""]
     )
 
 
-def parse_stored(record: tf.Tensor) -> dict[str, tf.Tensor]:
+def parse_stored(record: Shaped[tf.Tensor, ""]) -> dict[str, Shaped[tf.Tensor, "..."]]:
     """All that `truth_of` needs of a record (scalar string), and image/encoded; in graph mode."""
     return tf.io.parse_single_example(record, _FEATURES)
 

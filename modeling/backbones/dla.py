@@ -4,6 +4,7 @@ import keras
 
 from configs.centernet import DlaBackbone
 from modeling.layers.pooling import MaxPool
+from modeling.layers.sides import Features
 from modeling.layers.torch_blocks import TorchStyle, add_relu, convolution_norm, relu
 
 CHANNELS = (16, 32, 64, 128, 256, 512)
@@ -16,7 +17,7 @@ UNUSED_PROJECTIONS = {
 }
 
 
-def dla34(image: keras.KerasTensor, config: DlaBackbone, style: TorchStyle) -> dict[int, keras.KerasTensor]:
+def dla34(image: Features, config: DlaBackbone, style: TorchStyle) -> dict[int, Features]:
     """Features by stride (1 to 32) of an image [batch, height, width, 3]; the sides are multiples of 32."""
     x = image
     for level, size, stride in (("base_layer", 7, 1), ("level0", 3, 1), ("level1", 3, 2)):
@@ -31,19 +32,19 @@ def dla34(image: keras.KerasTensor, config: DlaBackbone, style: TorchStyle) -> d
     return features
 
 
-def _halved(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+def _halved(x: Features, name: str) -> Features:
     return MaxPool(2, 2, 0, name=f"{name}.downsample")(x)
 
 
 def _tree(
-    x: keras.KerasTensor,
+    x: Features,
     depth: int,
     filters: int,
     stride: int,
     name: str,
     style: TorchStyle,
-    children: tuple[keras.KerasTensor, ...] = (),
-) -> keras.KerasTensor:
+    children: tuple[Features, ...] = (),
+) -> Features:
     """Two trees one after the other, or two blocks; all that came before meets in the root of the last one.
 
     The original has a `project` in every tree that changes the channels, and uses only those of the innermost.
@@ -64,9 +65,7 @@ def _tree(
     return relu(x, f"{name}.root")
 
 
-def _block(
-    x: keras.KerasTensor, residual: keras.KerasTensor, filters: int, stride: int, name: str, style: TorchStyle
-) -> keras.KerasTensor:
+def _block(x: Features, residual: Features, filters: int, stride: int, name: str, style: TorchStyle) -> Features:
     y = convolution_norm(x, filters, 3, stride, name=f"{name}.conv1", norm=f"{name}.bn1", style=style)
     y = relu(y, f"{name}.relu1")
     y = convolution_norm(y, filters, 3, name=f"{name}.conv2", norm=f"{name}.bn2", style=style)

@@ -3,10 +3,11 @@
 import keras
 
 from configs.centernet import HourglassBackbone
+from modeling.layers.sides import Features
 from modeling.layers.torch_blocks import TorchStyle, add_relu, convolution_norm, relu
 
 
-def hourglass(image: keras.KerasTensor, config: HourglassBackbone, style: TorchStyle) -> list[keras.KerasTensor]:
+def hourglass(image: Features, config: HourglassBackbone, style: TorchStyle) -> list[Features]:
     """What each stack's heads read, [batch, height / 4, width / 4, cnv_dim], of an image [batch, height, width, 3].
 
     The sides are multiples of 4 * 2^n, where an hourglass halves its input n times.
@@ -28,9 +29,7 @@ def hourglass(image: keras.KerasTensor, config: HourglassBackbone, style: TorchS
     return maps
 
 
-def _hourglass(
-    x: keras.KerasTensor, dims: tuple[int, ...], modules: tuple[int, ...], name: str, style: TorchStyle
-) -> keras.KerasTensor:
+def _hourglass(x: Features, dims: tuple[int, ...], modules: tuple[int, ...], name: str, style: TorchStyle) -> Features:
     """The input at its own size, plus itself through half the size, where there is another hourglass or the last."""
     up = _residuals(x, [dims[0]] * modules[0], 1, f"{name}.up1", style)
     low = _residuals(x, [dims[1]] * modules[0], 2, f"{name}.low1", style)
@@ -43,16 +42,14 @@ def _hourglass(
     return keras.layers.Add(name=name)([up, low])
 
 
-def _residuals(
-    x: keras.KerasTensor, filters: list[int], stride: int, name: str, style: TorchStyle
-) -> keras.KerasTensor:
+def _residuals(x: Features, filters: list[int], stride: int, name: str, style: TorchStyle) -> Features:
     """Residual blocks with these numbers of filters, the stride in the first."""
     for number, count in enumerate(filters):
         x = _residual(x, count, 1 if number else stride, f"{name}.{number}", style)
     return x
 
 
-def _residual(x: keras.KerasTensor, filters: int, stride: int, name: str, style: TorchStyle) -> keras.KerasTensor:
+def _residual(x: Features, filters: int, stride: int, name: str, style: TorchStyle) -> Features:
     y = convolution_norm(x, filters, 3, stride, name=f"{name}.conv1", norm=f"{name}.bn1", style=style)
     y = relu(y, f"{name}.relu1")
     y = convolution_norm(y, filters, 3, name=f"{name}.conv2", norm=f"{name}.bn2", style=style)
@@ -61,7 +58,5 @@ def _residual(x: keras.KerasTensor, filters: int, stride: int, name: str, style:
     return add_relu(y, x, name)
 
 
-def _convolution(
-    x: keras.KerasTensor, filters: int, size: int, stride: int, name: str, style: TorchStyle
-) -> keras.KerasTensor:
+def _convolution(x: Features, filters: int, size: int, stride: int, name: str, style: TorchStyle) -> Features:
     return relu(convolution_norm(x, filters, size, stride, name=f"{name}.conv", norm=f"{name}.bn", style=style), name)

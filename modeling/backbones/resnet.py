@@ -1,9 +1,8 @@
 """ResNet as CenterNet has it (lib/models/networks/msra_resnet.py; He et al. 2015), the stride in a bottleneck's 3x3."""
 
-import keras
-
 from configs.centernet import ResNetBackbone
 from modeling.layers.pooling import MaxPool
+from modeling.layers.sides import Features
 from modeling.layers.torch_blocks import TorchStyle, add_relu, convolution_norm, relu
 
 # depth -> (whether blocks are bottlenecks, blocks of each stage)
@@ -16,7 +15,7 @@ DEPTHS = {
 }
 
 
-def resnet(image: keras.KerasTensor, config: ResNetBackbone, style: TorchStyle) -> dict[int, keras.KerasTensor]:
+def resnet(image: Features, config: ResNetBackbone, style: TorchStyle) -> dict[int, Features]:
     """Features by stride (4, 8, 16, 32) of an image [batch, height, width, 3]; the sides are multiples of 32."""
     bottlenecks, stages = DEPTHS[config.depth]
     x = convolution_norm(image, 64, 7, 2, name="backbone_conv1", norm="backbone_bn1", style=style)
@@ -31,14 +30,14 @@ def resnet(image: keras.KerasTensor, config: ResNetBackbone, style: TorchStyle) 
     return features
 
 
-def _basic(x: keras.KerasTensor, filters: int, stride: int, name: str, style: TorchStyle) -> keras.KerasTensor:
+def _basic(x: Features, filters: int, stride: int, name: str, style: TorchStyle) -> Features:
     y = convolution_norm(x, filters, 3, stride, name=f"{name}.conv1", norm=f"{name}.bn1", style=style)
     y = relu(y, f"{name}.relu1")
     y = convolution_norm(y, filters, 3, name=f"{name}.conv2", norm=f"{name}.bn2", style=style)
     return add_relu(y, _shortcut(x, filters, stride, name, style), name)
 
 
-def _bottleneck(x: keras.KerasTensor, filters: int, stride: int, name: str, style: TorchStyle) -> keras.KerasTensor:
+def _bottleneck(x: Features, filters: int, stride: int, name: str, style: TorchStyle) -> Features:
     y = convolution_norm(x, filters, 1, name=f"{name}.conv1", norm=f"{name}.bn1", style=style)
     y = relu(y, f"{name}.relu1")
     y = convolution_norm(y, filters, 3, stride, name=f"{name}.conv2", norm=f"{name}.bn2", style=style)
@@ -47,7 +46,7 @@ def _bottleneck(x: keras.KerasTensor, filters: int, stride: int, name: str, styl
     return add_relu(y, _shortcut(x, 4 * filters, stride, name, style), name)
 
 
-def _shortcut(x: keras.KerasTensor, filters: int, stride: int, name: str, style: TorchStyle) -> keras.KerasTensor:
+def _shortcut(x: Features, filters: int, stride: int, name: str, style: TorchStyle) -> Features:
     """The input itself, or its 1x1 convolution where the shape changes."""
     if stride == 1 and x.shape[-1] == filters:
         return x

@@ -1,13 +1,12 @@
 """YOLOv3-tiny's backbone (Darknet cfg/yolov3-tiny.cfg, layers 0 to 12)."""
 
-import keras
-
 from configs.yolo import TinyV3Backbone
 from modeling.layers.convolution import ConvStyle, conv_block, scaled
 from modeling.layers.pooling import MaxPool
+from modeling.layers.sides import Features
 
 
-def tiny_v3(image: keras.KerasTensor, config: TinyV3Backbone, style: ConvStyle) -> dict[int, keras.KerasTensor]:
+def tiny_v3(image: Features, config: TinyV3Backbone, style: ConvStyle) -> dict[int, Features]:
     """Features by stride (8, 16, 32) of an image [batch, height, width, 3]; the sides are multiples of 32."""
     features = {}
     x = image

@@ -6,9 +6,10 @@ from configs.yolo import TinyV4Backbone
 from modeling.layers.convolution import ConvStyle, conv_block, scaled
 from modeling.layers.joining import ChannelSlice
 from modeling.layers.pooling import MaxPool
+from modeling.layers.sides import Features
 
 
-def tiny_v4(image: keras.KerasTensor, config: TinyV4Backbone, style: ConvStyle) -> dict[int, keras.KerasTensor]:
+def tiny_v4(image: Features, config: TinyV4Backbone, style: ConvStyle) -> dict[int, Features]:
     """Features by stride (8, 16, 32) of an image [batch, height, width, 3]; the sides are multiples of 32."""
 
     def conv(x, number, filters, size, stride=1):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import keras
+from jaxtyping import Float
 
 from modeling.darknet import sections
 from modeling.darknet.cfg import Network
@@ -21,7 +22,7 @@ from modeling.layers.pooling import ChannelMaxPool, LocalAvgPool, MaxPool
 from modeling.layers.resampling import Crop, Reorg, SpaceToDepth, Upsample
 from modeling.layers.special import Dropout, InferenceOnly, LocalResponseNorm, Softmax, StopGradient
 
-KerasTensor = keras.KerasTensor
+KerasTensor = Float[keras.KerasTensor, "batch ..."]
 
 
 @dataclasses.dataclass(frozen=True)

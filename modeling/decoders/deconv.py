@@ -1,15 +1,12 @@
 """Three transposed convolutions from stride 32 to 4 (CenterNet msra_resnet.py, and resnet_dcn.py when deformable)."""
 
-import keras
-
 from configs.centernet import DeconvDecoder
 from modeling.layers.deformable import DeformableConvolution
+from modeling.layers.sides import Features
 from modeling.layers.torch_blocks import TorchStyle, UpConvolution, normalised, relu
 
 
-def deconv_decoder(
-    features: dict[int, keras.KerasTensor], config: DeconvDecoder, style: TorchStyle
-) -> keras.KerasTensor:
+def deconv_decoder(features: dict[int, Features], config: DeconvDecoder, style: TorchStyle) -> Features:
     """[batch, height / 4, width / 4, config.filters[-1]] from features by stride, of which only 32 is read."""
     x, number = features[32], 0
 

@@ -4,12 +4,11 @@ import keras
 
 from configs.centernet import DlaUpDecoder
 from modeling.layers.deformable import DeformableConvolution
+from modeling.layers.sides import Features
 from modeling.layers.torch_blocks import BilinearUp, TorchStyle, normalised, relu
 
 
-def dla_up_decoder(
-    features: dict[int, keras.KerasTensor], config: DlaUpDecoder, style: TorchStyle
-) -> keras.KerasTensor:
+def dla_up_decoder(features: dict[int, Features], config: DlaUpDecoder, style: TorchStyle) -> Features:
     """[batch, height / 4, width / 4, channels of stride 4] from features by stride (4, 8, 16 and 32)."""
     levels = [features[stride] for stride in (4, 8, 16, 32)]
     results = []
@@ -19,7 +18,7 @@ def dla_up_decoder(
     return _aggregate(results[::-1], "decoder_ida_up", style)[-1]
 
 
-def _aggregate(maps: list[keras.KerasTensor], name: str, style: TorchStyle) -> list[keras.KerasTensor]:
+def _aggregate(maps: list[Features], name: str, style: TorchStyle) -> list[Features]:
     """Each map brought to the first one's size and channels, and merged with the one before it."""
     results, (rows, filters) = [maps[0]], maps[0].shape[1::2]
     for number, x in enumerate(maps[1:], start=1):
@@ -31,7 +30,7 @@ def _aggregate(maps: list[keras.KerasTensor], name: str, style: TorchStyle) -> l
     return results
 
 
-def _deformable(x: keras.KerasTensor, filters: int, name: str, style: TorchStyle) -> keras.KerasTensor:
+def _deformable(x: Features, filters: int, name: str, style: TorchStyle) -> Features:
     convolution = f"{name}.conv"
     x = DeformableConvolution(filters, seed=style.seed_of(convolution), name=convolution)(x)
     return relu(normalised(x, convolution, f"{name}.actf.0", style), f"{name}.actf")

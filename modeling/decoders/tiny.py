@@ -7,12 +7,13 @@ import keras
 from configs.yolo import TinyDecoder
 from modeling.layers.convolution import ConvStyle, conv_block, scaled
 from modeling.layers.resampling import Upsample
+from modeling.layers.sides import Features
 from official.core.errors import UserError
 
 
 def tiny_decoder(
-    features: dict[int, keras.KerasTensor], config: TinyDecoder, levels: int, style: ConvStyle
-) -> Iterator[keras.KerasTensor]:
+    features: dict[int, Features], config: TinyDecoder, levels: int, style: ConvStyle
+) -> Iterator[Features]:
     """One map per level (2 or more), coarsest first, from features by stride. Filters follow the features' channels.
 
     A level's head is made before the next level, as Darknet lists them: its weights lie in that order.

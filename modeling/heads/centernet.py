@@ -12,6 +12,7 @@ from jaxtyping import Float, Float32, Int32
 
 from configs.centernet import CenterNetHead
 from modeling.layers.sides import sides_of
+from official.core.errors import UserError
 from official.vision.boxes import swap_xy
 
 
@@ -45,7 +46,7 @@ def stacks_of(outputs: Sequence[Float[tf.Tensor, "batch rows columns _"]], head:
     """The network's outputs, a flat list of hm, wh and (with reg_offset) reg of each stack, by stack."""
     maps = 3 if head.reg_offset else 2
     if not outputs or len(outputs) % maps:
-        raise ValueError(
+        raise UserError(
             f"stacks_of: {len(outputs)} outputs; expected {maps} for each stack (reg_offset: {head.reg_offset})"
         )
     parts = [outputs[start : start + maps] for start in range(0, len(outputs), maps)]
@@ -53,7 +54,7 @@ def stacks_of(outputs: Sequence[Float[tf.Tensor, "batch rows columns _"]], head:
     for stack in stacks:
         sizes = 2 * stack.hm.shape[-1] if head.cat_spec_wh else 2
         if stack.wh.shape[-1] != sizes:
-            raise ValueError(
+            raise UserError(
                 f"stacks_of: wh has {stack.wh.shape[-1]} channels; expected {sizes} (cat_spec_wh: {head.cat_spec_wh})"
             )
     return stacks

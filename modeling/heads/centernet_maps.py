@@ -5,6 +5,7 @@ from typing import NamedTuple
 import keras
 
 from configs.centernet import CenterNetHead
+from modeling.layers.sides import Features
 from modeling.layers.torch_blocks import Bias, TorchConvolution, TorchStyle, relu
 
 HEATMAP_BIAS = -2.19  # a probability of 0.1
@@ -30,8 +31,8 @@ RULES = {
 
 
 def centernet_maps(
-    stacks: list[keras.KerasTensor], config: CenterNetHead, num_classes: int, rule: HeadRule, style: TorchStyle
-) -> list[keras.KerasTensor]:
+    stacks: list[Features], config: CenterNetHead, num_classes: int, rule: HeadRule, style: TorchStyle
+) -> list[Features]:
     """Raw hm, wh and (with reg_offset) reg of each stack in turn, float32 under every policy but float64."""
     dtype = "float64" if keras.config.dtype_policy().compute_dtype == "float64" else "float32"
     channels = {"hm": num_classes, "wh": 2 * num_classes if config.cat_spec_wh else 2}

@@ -17,9 +17,8 @@ class CellPredictions(NamedTuple):
 
     classes: Float32[tf.Tensor, "batch side side classes"]
     objectness: Float32[tf.Tensor, "batch side side num"]
-    boxes: Float32[
-        tf.Tensor, "batch side side num 4"
-    ]  # x, y in the cell; width and height of the image, or their roots
+    # As cxcywh: x, y in the cell; width and height of the image, or their roots.
+    boxes: Float32[tf.Tensor, "batch side side num 4"]  # centre x, centre y, width, height
 
 
 def num_classes(raw: Float[tf.Tensor, "batch numbers"], head: DetectionHead) -> int:
@@ -55,7 +54,7 @@ def joined_row(cells: CellPredictions) -> Float32[tf.Tensor, "batch numbers"]:
 
 
 def sizes_of(boxes: Float32[tf.Tensor, "*slots 4"], head: DetectionHead) -> Float32[tf.Tensor, "*slots 2"]:
-    """(width, height) relative to the image."""
+    """(width, height) relative to the image. boxes: cxcywh as in `CellPredictions`."""
     return tf.square(boxes[..., 2:]) if head.sqrt else boxes[..., 2:]
 
 

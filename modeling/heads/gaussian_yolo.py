@@ -7,7 +7,7 @@ import tensorflow as tf
 from jaxtyping import Float, Float32
 
 from configs.yolo_heads import GaussianYoloHead, GaussianYoloLevel
-from modeling.heads.yolo import centres_of, check_raw, joined, relative_anchors, scaled, size_factors
+from modeling.heads.yolo import centres_of, check_levels, check_raw, joined, relative_anchors, scaled, size_factors
 
 
 class DecodedGaussian(NamedTuple):
@@ -45,6 +45,7 @@ def decode(
 
     A score is objectness * class * (1 - mean of the sigmas). Boxes are ordered by level, row, column, anchor.
     """
+    check_levels(outputs, len(head.levels))
     boxes, scores = [], []
     for raw, level in zip(outputs, head.levels, strict=True):
         decoded = decode_level(tf.cast(raw, tf.float32), head.anchors_of(level), level, input_size)

@@ -4,16 +4,18 @@ import math
 from collections.abc import Iterable
 
 import keras
+from jaxtyping import Float32
 
 from configs.yolo_heads import YoloHead
 from modeling.layers.activations import Activation
 from modeling.layers.convolution import Convolution, ConvStyle
 from modeling.layers.joining import SplitAnchors
+from modeling.layers.sides import Features
 
 
 def yolo_predictions(
-    levels: Iterable[keras.KerasTensor], config: YoloHead, num_classes: int, style: ConvStyle
-) -> list[keras.KerasTensor]:
+    levels: Iterable[Features], config: YoloHead, num_classes: int, style: ConvStyle
+) -> list[Float32[keras.KerasTensor, "batch _rows _columns _anchors channels"]]:
     """Raw numbers [batch, height, width, anchors_of_level, 5 + classes], float32 under every policy, one per level.
 
     They are logits, or with new_coords their sigmoids.

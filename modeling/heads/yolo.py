@@ -8,6 +8,7 @@ import tensorflow as tf
 from jaxtyping import Float, Float32
 
 from configs.yolo_heads import YoloHead, YoloLevel
+from official.core.errors import UserError
 from official.vision.boxes import cxcywh_to_yxyx
 
 # The logit of a width or height is not followed beyond this: e^30 times the anchor overlaps nothing any more, so IoU's
@@ -58,10 +59,17 @@ def decode_level(
     return DecodedLevel(boxes, probabilities[..., 0], probabilities[..., 1:], offsets)
 
 
-def check_raw(raw: tf.Tensor, anchors: int, entries: int) -> None:
-    """Raises a ValueError unless raw is [batch, rows, columns, anchors, entries + at least one class]."""
+def check_levels(outputs: Sequence[Float[tf.Tensor, "batch ..."]], levels: int) -> None:
+    """Raises a UserError unless there is one output for each level of a head."""
+    if tf.is_tensor(outputs) or len(outputs) != levels:
+        given = "one tensor" if tf.is_tensor(outputs) else f"{len(outputs)} tensors"
+        raise UserError(f"outputs: {given}; expected a list of {levels}, one for each level of the head")
+
+
+def check_raw(raw: Float[tf.Tensor, "..."], anchors: int, entries: int) -> None:
+    """Raises a UserError unless raw is [batch, rows, columns, anchors, entries + at least one class]."""
     if raw.shape.rank != 5 or raw.shape[3] != anchors or raw.shape[4] <= entries:
-        raise ValueError(
+        raise UserError(
             f"raw has shape {raw.shape}; expected [batch, rows, columns, {anchors}, {entries} + classes], "
             f"for the {anchors} anchors of this level"
         )
@@ -110,6 +118,7 @@ def decode(
 
     outputs: the raw logits of each level, in the order of head.levels. Boxes are ordered by level, row, column, anchor.
     """
+    check_levels(outputs, len(head.levels))
     levels = [
         decode_level(tf.cast(raw, tf.float32), head.anchors_of(level), level, input_size)
         for raw, level in zip(outputs, head.levels, strict=True)

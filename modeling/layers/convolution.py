@@ -11,6 +11,7 @@ import tensorflow as tf
 from modeling.layers.activations import Activation
 from modeling.layers.batch_norm import BatchNorm
 from modeling.layers.convolve import convolve
+from modeling.layers.sides import Features
 
 
 class Geometry(NamedTuple):
@@ -131,9 +132,7 @@ class ConvStyle:
         return zlib.crc32(f"{self.seed}/{name}".encode()) & 0x7FFFFFFF
 
 
-def conv_block(
-    inputs: keras.KerasTensor, filters: int, size: int, stride: int = 1, *, name: str, style: ConvStyle
-) -> keras.KerasTensor:
+def conv_block(inputs: Features, filters: int, size: int, stride: int = 1, *, name: str, style: ConvStyle) -> Features:
     """Convolution (layer `name`), batch-norm (`name`_norm, unless folded), activation (`name`_activation)."""
     folded = style.norm == "folded"
     style.made.append((name, True))

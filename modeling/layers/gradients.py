@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 import tensorflow as tf
+from jaxtyping import Float
 
-Tensor = tf.Tensor
+Tensor = Float[tf.Tensor, "..."]
 
 
 def hand_gradient(

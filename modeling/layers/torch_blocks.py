@@ -11,11 +11,12 @@ from typing import Literal, no_type_check
 
 import keras
 import tensorflow as tf
+from jaxtyping import Float32
 
 from modeling.layers.activations import Activation
 from modeling.layers.batch_norm import BatchNorm
 from modeling.layers.convolution import Convolution
-from modeling.layers.sides import sides_of
+from modeling.layers.sides import Features, sides_of
 
 Bias = float | Literal["uniform"] | None  # initial value; "uniform" as the kernel; None: no bias
 
@@ -63,14 +64,14 @@ class TorchStyle:
 
 
 def convolution_norm(
-    inputs: keras.KerasTensor, filters: int, size: int, stride: int = 1, *, name: str, norm: str, style: TorchStyle
-) -> keras.KerasTensor:
+    inputs: Features, filters: int, size: int, stride: int = 1, *, name: str, norm: str, style: TorchStyle
+) -> Features:
     """Convolution (layer `name`, zeros on all sides) and batch-norm (layer `norm`, unless folded)."""
     layer = TorchConvolution(filters, size, stride, bias=style.bias_before_norm, seed=style.seed_of(name), name=name)
     return normalised(layer(inputs), name, norm, style)
 
 
-def normalised(inputs: keras.KerasTensor, name: str, norm: str, style: TorchStyle) -> keras.KerasTensor:
+def normalised(inputs: Features, name: str, norm: str, style: TorchStyle) -> Features:
     """Batch-norm (layer `norm`, unless folded) of what the convolution `name` puts out."""
     style.norms[name] = norm
     if style.norm == "folded":
@@ -78,11 +79,11 @@ def normalised(inputs: keras.KerasTensor, name: str, norm: str, style: TorchStyl
     return BatchNorm(style.norm_momentum, sync=style.norm == "sync", name=norm)(inputs)
 
 
-def relu(inputs: keras.KerasTensor, name: str) -> keras.KerasTensor:
+def relu(inputs: Features, name: str) -> Features:
     return Activation("relu", name=name)(inputs)
 
 
-def add_relu(one: keras.KerasTensor, other: keras.KerasTensor, name: str) -> keras.KerasTensor:
+def add_relu(one: Features, other: Features, name: str) -> Features:
     """ReLU (layer `name`) of the sum (layer `name`_sum)."""
     return relu(keras.layers.Add(name=f"{name}_sum")([one, other]), name)
 
@@ -163,7 +164,7 @@ class BilinearUp(keras.layers.Layer):
         return batch, *(side and side * self.factor for side in sides), channels
 
 
-def bilinear_kernel(size: int) -> tf.Tensor:
+def bilinear_kernel(size: int) -> Float32[tf.Tensor, "{size} {size}"]:
     """[size, size] float32, size even: weights of a transposed convolution with stride size / 2 that interpolates."""
     half = size // 2
     centre = (2 * half - 1 - half % 2) / (2 * half)

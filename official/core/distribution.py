@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+from jaxtyping import Shaped
 
 from official.core.config import Runtime
 from official.core.errors import UserError, first_line
@@ -120,7 +121,7 @@ def check_cloud_tpu(runtime: Runtime, name: str, make_client: Callable[..., Any]
         )
 
 
-def assign(variables: list[tf.Variable], values: list[tf.Tensor]) -> None:
+def assign(variables: list[tf.Variable], values: list[Shaped[tf.Tensor, "..."]]) -> None:
     """In replica context: writes this replica's values, which all replicas agree on, to its copy of each variable."""
 
     def write(strategy: tf.distribute.Strategy, values: list[Any]) -> None:

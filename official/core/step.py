@@ -5,21 +5,22 @@ from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
+from jaxtyping import Bool, Int64, Shaped
 
 from official.core.config import Trainer
 from official.core.layer_rules import WeightRule
-from official.core.task import Batch, Moment, Objective
+from official.core.task import Batch, Moment, Objective, Scalars
 from official.optimization.moving_average import Average
 from official.optimization.optimizers import apply_gradients
 from official.optimization.schedules import LearningRate
 
-Tensors = list[tf.Tensor]
+Tensors = list[Shaped[tf.Tensor, "..."]]  # values of variables, whatever their type
 
 
 class State(NamedTuple):
     """All that a run remembers between two steps. Weights and slots are float32; lists follow the model's variables."""
 
-    step: tf.Tensor  # int64 scalar: updates done. With the seed it is also the position in the data.
+    step: Int64[tf.Tensor, ""]  # updates done. With the seed it is also the position in the data.
     weights: Tensors  # trainable
     statistics: Tensors  # not trainable: batch-norm's moving statistics, and frozen layers
     slots: dict[str, Tensors]  # of the optimiser, per trainable weight
@@ -27,8 +28,8 @@ class State(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    scalars: dict[str, tf.Tensor]  # float32 scalars, equal on all replicas
-    finite: dict[str, tf.Tensor]  # bool scalars in order of computation: the first False is where it went wrong
+    scalars: Scalars  # float32, equal on all replicas
+    finite: dict[str, Bool[tf.Tensor, ""]]  # in order of computation: the first False is where it went wrong
 
 
 class Gradients(NamedTuple):
@@ -36,8 +37,8 @@ class Gradients(NamedTuple):
 
     gradients: Tensors
     statistics: Tensors
-    scalars: dict[str, tf.Tensor]
-    finite: dict[str, tf.Tensor]
+    scalars: Scalars
+    finite: dict[str, Bool[tf.Tensor, ""]]
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class TrainStep:
         return gradients, norm, finite
 
     @staticmethod
-    def _agree(context: Any, finite: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def _agree(context: Any, finite: dict[str, Bool[tf.Tensor, ""]]) -> dict[str, tf.Tensor]:
         """True where the quantity is finite on every replica."""
         broken = {name: tf.cast(~value, tf.float32) for name, value in finite.items()}
         return {name: count == 0 for name, count in context.all_reduce(tf.distribute.ReduceOp.SUM, broken).items()}

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from jaxtyping import UInt8
 
 
 class Summaries:
@@ -21,8 +22,8 @@ class Summaries:
                     tf.summary.scalar(f"{group}/{name}", value)
         self._writer.flush()
 
-    def picture(self, name: str, image: np.ndarray, step: int) -> None:
-        """One uint8 [height, width, 3] picture."""
+    def picture(self, name: str, image: UInt8[np.ndarray, "height width 3"], step: int) -> None:
+        """One picture."""
         with self._writer.as_default(step=step):
             tf.summary.image(name, image[np.newaxis])  # [1, height, width, 3]
         self._writer.flush()

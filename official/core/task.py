@@ -5,10 +5,11 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import keras
 import tensorflow as tf
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 
 Batch = Any  # a NamedTuple of tensors; its first dimension is the example; it has `example_id` (int64 [batch])
-Scalars = dict[str, tf.Tensor]
+Scalar = Float[tf.Tensor, ""]
+Scalars = dict[str, Scalar]
 
 
 class Shard(NamedTuple):
@@ -48,10 +49,12 @@ class Evaluator(Protocol):
 class Objective(Protocol):
     """What runs inside the training step: pure, static in shape, and on the accelerator."""
 
-    def prepare(self, batch: Batch) -> tuple[tf.Tensor, Any]:
+    def prepare(self, batch: Batch) -> tuple[Float[tf.Tensor, "batch height width channels"], Any]:
         """On the accelerator: raw batch to network input and labels (colour, flips, normalising)."""
 
-    def loss(self, outputs: Sequence[tf.Tensor], labels: Any, moment: Moment) -> tuple[tf.Tensor, Scalars]:
+    def loss(
+        self, outputs: Sequence[Float[tf.Tensor, "batch ..."]], labels: Any, moment: Moment
+    ) -> tuple[Scalar, Scalars]:
         """Mean over the examples given, float32 scalar, and its named parts."""
 
 

@@ -18,6 +18,9 @@ from typing import Literal
 import tensorflow as tf
 from jaxtyping import Float, Float32
 
+from official.core.errors import UserError
+from official.core.expect import expect
+
 Yxyx = Float[tf.Tensor, "*batch 4"]
 Xyxy = Float[tf.Tensor, "*batch 4"]
 Cxcywh = Float[tf.Tensor, "*batch 4"]
@@ -31,30 +34,31 @@ MIN_AREA = MIN_SIDE**2
 
 def cxcywh_to_yxyx(boxes: Cxcywh) -> Yxyx:
     """Centre and size to corners: [..., 4] to the same shape and dtype, any unit. Padding zeros stay zeros."""
-    x, y, width, height = tf.unstack(boxes, axis=-1)
+    x, y, width, height = _numbers(boxes, "cxcywh")
     return tf.stack([y - height / 2, x - width / 2, y + height / 2, x + width / 2], axis=-1)
 
 
 def yxyx_to_cxcywh(boxes: Yxyx) -> Cxcywh:
     """Corners to centre and size: [..., 4] to the same shape and dtype, any unit. Padding zeros stay zeros."""
-    top, left, bottom, right = tf.unstack(boxes, axis=-1)
+    top, left, bottom, right = _numbers(boxes, "yxyx")
     return tf.stack([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top], axis=-1)
 
 
 def xywh_to_yxyx(boxes: Xywh) -> Yxyx:
     """Left top corner and size to corners: [..., 4] to the same shape and dtype, any unit. Padding zeros stay zeros."""
-    left, top, width, height = tf.unstack(boxes, axis=-1)
+    left, top, width, height = _numbers(boxes, "xywh")
     return tf.stack([top, left, top + height, left + width], axis=-1)
 
 
 def yxyx_to_xywh(boxes: Yxyx) -> Xywh:
     """Corners to left top corner and size: [..., 4] to the same shape and dtype, any unit. Padding zeros stay zeros."""
-    top, left, bottom, right = tf.unstack(boxes, axis=-1)
+    top, left, bottom, right = _numbers(boxes, "yxyx")
     return tf.stack([left, top, right - left, bottom - top], axis=-1)
 
 
 def swap_xy(boxes: Boxes) -> Boxes:
     """xyxy to yxyx and back: [..., 4] to the same shape and dtype, any unit."""
+    expect("boxes", boxes, Boxes, "xyxy or yxyx in the last axis")
     return tf.gather(boxes, [1, 0, 3, 2], axis=-1)
 
 
@@ -63,10 +67,13 @@ _FROM_YXYX = {"yxyx": tf.identity, "xyxy": swap_xy, "cxcywh": yxyx_to_cxcywh, "x
 
 
 def convert_boxes(boxes: Boxes, from_form: BoxForm, to_form: BoxForm) -> Boxes:
-    """[..., 4] boxes in another form, same unit. Equal forms return the very same values: no round trip."""
+    """[..., 4] boxes (yxyx, xyxy, cxcywh or xywh) in another form, same unit.
+
+    Equal forms return the very same values: no round trip.
+    """
     unknown = [form for form in (from_form, to_form) if form not in _TO_YXYX]
     if unknown:
-        raise ValueError(f"convert_boxes: unknown box form {unknown[0]!r}; expected one of {', '.join(_TO_YXYX)}")
+        raise UserError(f"convert_boxes: unknown box form {unknown[0]!r}; expected one of {', '.join(_TO_YXYX)}")
     return boxes if from_form == to_form else _FROM_YXYX[to_form](_TO_YXYX[from_form](boxes))
 
 
@@ -100,6 +107,12 @@ def ciou(a: Float32[tf.Tensor, "*a 4"], b: Float32[tf.Tensor, "*b 4"]) -> Float3
     aspect = (4 / math.pi**2) * tf.square(_angle(b) - _angle(a))
     weight = tf.stop_gradient(aspect / (1 - pair.iou + aspect + 1e-6))
     return pair.iou - pair.distance - weight * aspect
+
+
+def _numbers(boxes: tf.Tensor, form: BoxForm) -> list[tf.Tensor]:
+    """The four numbers of each box."""
+    expect("boxes", boxes, Boxes, f"{form} in the last axis")
+    return tf.unstack(boxes, axis=-1)
 
 
 def _angle(boxes: tf.Tensor) -> tf.Tensor:

@@ -67,7 +67,7 @@ def _draw_box(canvas, picture_size, box, text, colour, font, line_width) -> None
     canvas.text((x + 2 - text_left, y + 2 - text_top), text, fill=ink, font=font)
 
 
-def grid(images: Sequence[np.ndarray]) -> UInt8[np.ndarray, "h w 3"]:
+def grid(images: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> UInt8[np.ndarray, "h w 3"]:
     """One picture of many, row by row, near to square; smaller images are padded with white at the right and bottom.
 
     Args:

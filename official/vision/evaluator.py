@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from jaxtyping import Integer
 
 from official.core.config import Protocol
+from official.core.expect import Sizes, TensorError, expect, expect_fields, expect_relative
 from official.vision.boxes import yxyx_to_cxcywh
 from official.vision.coco import METRIC, coco_results, evaluate_coco
 from official.vision.darknet_map import PROBABILITY_FLOOR, Labelled, darknet_map
@@ -22,11 +24,15 @@ class CocoEvaluator:
         category_ids: the data set's own id of each contiguous class id.
         protocol: how the detections were made; it is stored beside the numbers.
         split: what the ground truth was read from.
+
+    Raises:
+        TensorError: boxes, ids or sizes that cannot be in the form that is expected; also from `update`.
     """
 
     def __init__(
         self, ground_truth: dict[str, Any], category_ids: Sequence[int], protocol: Protocol, split: dict[str, Any]
     ):
+        check_ground_truth(ground_truth)
         self._ground_truth, self._category_ids, self.protocol = ground_truth, category_ids, protocol
         self._protocol = {
             **protocol.model_dump(mode="json"),
@@ -40,6 +46,7 @@ class CocoEvaluator:
     def update(self, batch: Any, detections: Detections) -> None:
         """Adds one batch: it has `example_id` (negative: padding) and `image_size` (height, width) of the originals."""
         ids, sizes = np.asarray(batch.example_id), np.asarray(batch.image_size)
+        check_detections(detections, ids, sizes, len(self._category_ids))
         self.detections += coco_results(detections, ids, sizes, self._category_ids, self.protocol)
         boxes, scores, classes, valid = (np.asarray(part) for part in detections)
         valid = valid & (ids >= 0)[:, np.newaxis]
@@ -75,6 +82,54 @@ class CocoEvaluator:
         found = Labelled(*(np.concatenate(parts) for parts in zip(*labelled, strict=True)))
         truth = darknet_truth(self._ground_truth, self._category_ids)
         return darknet_map(truth, found, np.concatenate(scores), len(self._category_ids))
+
+
+def check_detections(
+    detections: Detections, ids: Integer[np.ndarray, " b"], sizes: Integer[np.ndarray, "b 2"], classes: int
+) -> None:
+    """Raises a TensorError of detections in another form. Values: pixels, scores beyond 0..1, foreign class ids."""
+    meanings = {
+        "boxes": "yxyx relative to the original image, 0..1",
+        "scores": "probabilities 0..1, best first",
+        "classes": f"contiguous ids, 0 to {classes - 1}",
+        "valid": "False for padding",
+    }
+    known: Sizes = {}
+    expect_fields("evaluator: detections", detections, Detections, meanings, known)
+    expect("evaluator: batch.example_id", ids, Integer[np.ndarray, " b"], "the images' own ids", known)
+    expect("evaluator: batch.image_size", sizes, Integer[np.ndarray, "b 2"], "(height, width) in pixels", known)
+    valid = np.asarray(detections.valid) & (ids >= 0)[:, np.newaxis]  # [b, n]
+    expect_relative("evaluator: detections.boxes", detections.boxes, valid, "yxyx")
+    found, scores = np.asarray(detections.classes)[valid], np.asarray(detections.scores)[valid]
+    foreign = found[(found < 0) | (found >= classes)]
+    if foreign.size:
+        raise TensorError(
+            f"evaluator: detections.classes has {foreign[0]}; expected {meanings['classes']}. Likely the data set's "
+            "own category id: detections carry contiguous ones"
+        )
+    wild = scores[(scores < -0.001) | (scores > 1.001)]
+    if wild.size:
+        raise TensorError(
+            f"evaluator: detections.scores has {wild[0]:g}; expected {meanings['scores']}. Likely logits: take their "
+            "sigmoid; or percent"
+        )
+
+
+def check_ground_truth(ground_truth: dict[str, Any]) -> None:
+    """Raises a TensorError if most boxes of a COCO dictionary cannot be x, y, width, height (xywh) in pixels."""
+    sizes = {entry["id"]: (entry["width"], entry["height"]) for entry in ground_truth["images"]}
+    known = [annotation for annotation in ground_truth["annotations"] if annotation["image_id"] in sizes]
+    boxes = np.array([annotation["bbox"] for annotation in known], np.float64).reshape(-1, 4)
+    sides = np.array([sizes[annotation["image_id"]] for annotation in known], np.float64).reshape(-1, 2)
+    corners = boxes[:, :2] + boxes[:, 2:]
+    relative = (corners <= 1).all(axis=1) & (sides > 2).all(axis=1)
+    beyond = (corners > sides + 1).any(axis=1)
+    for wrong, likely in ((relative, "relative to the image"), (beyond, "xyxy, the far corner in place of the size")):
+        if wrong.sum() * 2 > len(boxes):
+            raise TensorError(
+                f"ground truth: bbox {boxes[wrong][0].tolist()}, and {wrong.sum()} of {len(boxes)} like it; expected "
+                f"xywh in pixels (left, top, width, height), as in COCO's files. Likely {likely}"
+            )
 
 
 def darknet_truth(ground_truth: dict[str, Any], category_ids: Sequence[int]) -> Labelled:

@@ -26,7 +26,7 @@ class Detections(NamedTuple):
 
 
 def select(boxes: Float32[tf.Tensor, "b n 4"], scores: Float32[tf.Tensor, "b n c"], protocol: Protocol) -> Detections:
-    """The detections among scored boxes, as `protocol.nms` says; arguments and result as of `per_class_nms`."""
+    """The detections among scored boxes, as `protocol.nms` says; boxes yxyx, all as of `per_class_nms`."""
     if protocol.nms != "none":
         return per_class_nms(boxes, scores, protocol)
     wanted = protocol.detections_per_image
@@ -75,7 +75,7 @@ def best_pairs(
 ) -> Detections:
     """The `protocol.candidates` best (box, class) pairs above the score floor, none suppressed.
 
-    Order, ties and padding as in `per_class_nms`, whose first half this is.
+    Boxes are yxyx; order, ties and padding as in `per_class_nms`, whose first half this is.
     """
     finite = tf.reduce_all(tf.math.is_finite(boxes), axis=-1)  # [b, n]
     scores = tf.where((scores > protocol.score_floor) & finite[..., tf.newaxis], scores, 0.0)

@@ -11,7 +11,7 @@ Sizes are (height, width).
 from typing import NamedTuple
 
 import tensorflow as tf
-from jaxtyping import Float32, Int32, UInt8
+from jaxtyping import Float32, Int32, Shaped, UInt8
 
 from official.core.config import Protocol
 from official.vision.interpolation import INTERPOLATIONS
@@ -28,7 +28,7 @@ class Placement(NamedTuple):
     size: Int32[tf.Tensor, "*batch 2"]
 
 
-def decode_image(contents: tf.Tensor) -> UInt8[tf.Tensor, "h w 3"]:
+def decode_image(contents: Shaped[tf.Tensor, ""]) -> UInt8[tf.Tensor, "h w 3"]:
     """Pixels of one encoded image.
 
     Args:
@@ -114,7 +114,7 @@ def pixel_type(protocol: Protocol) -> tf.DType:
     return tf.float32 if protocol.interpolation == "align_corners" else tf.uint8
 
 
-def padding_level(protocol: Protocol, dtype: tf.DType) -> tf.Tensor:
+def padding_level(protocol: Protocol, dtype: tf.DType) -> Shaped[tf.Tensor, ""]:
     """`padding_value` as a scalar of `dtype`; rounded, halves to even, where that holds whole levels."""
     value = round(protocol.padding_value) if dtype.is_integer else protocol.padding_value
     return tf.constant(value, dtype)

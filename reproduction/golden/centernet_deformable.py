@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
+from jaxtyping import Float32
 
 from modeling.layers.deformable import deformable_convolution
 from modeling.torch_names import from_torch, to_torch
@@ -21,7 +22,7 @@ def operator(case: Case) -> Iterator[Row]:
     yield from compare_operator(case, *output_and_gradients(operands(case.trace), maps(case.trace, "upstream")))
 
 
-def operands(trace: Trace) -> tuple[tf.Tensor, ...]:
+def operands(trace: Trace) -> tuple[Float32[tf.Tensor, "..."], ...]:
     """inputs, offsets, mask, kernel and bias in our order of axes, float32."""
     weight = trace.array("weight", ("filters", "channels", "size", "size"), np.floating)
     size = weight.shape[2]
@@ -35,7 +36,9 @@ def operands(trace: Trace) -> tuple[tf.Tensor, ...]:
     )
 
 
-def output_and_gradients(parts: Sequence[tf.Tensor], upstream: tf.Tensor) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
+def output_and_gradients(
+    parts: Sequence[Float32[tf.Tensor, "..."]], upstream: Float32[tf.Tensor, "batch rows columns filters"]
+) -> tuple[Float32[tf.Tensor, "batch rows columns filters"], Sequence[Float32[tf.Tensor, "..."]]]:
     """parts: see `operands`; upstream: the gradient by the output."""
     with tf.GradientTape() as tape:
         tape.watch(parts)
@@ -43,7 +46,11 @@ def output_and_gradients(parts: Sequence[tf.Tensor], upstream: tf.Tensor) -> tup
     return outputs, tape.gradient(outputs, parts, output_gradients=upstream)
 
 
-def compare_operator(case: Case, outputs: tf.Tensor, gradients: Sequence[tf.Tensor]) -> Iterator[Row]:
+def compare_operator(
+    case: Case,
+    outputs: Float32[tf.Tensor, "batch rows columns filters"],
+    gradients: Sequence[Float32[tf.Tensor, "..."]],
+) -> Iterator[Row]:
     """What `output_and_gradients` gives beside the record."""
     yield case.compare("output", relayout(outputs.numpy(), "NHWC", "NCHW"), BOUND)
     for name, gradient in zip(NAMES, gradients, strict=True):

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
+from jaxtyping import Float32
 
 from configs.centernet import CenterNetHead, CenterNetLoss
 from losses.centernet import loss_against
@@ -48,7 +49,7 @@ def _maps(trace: Trace) -> list[Stack]:
     return [Stack(*(maps(trace, f"{stack}/raw/{part}") for part in Stack._fields)) for stack in stacks]
 
 
-def maps(trace: Trace, name: str) -> tf.Tensor:
+def maps(trace: Trace, name: str) -> Float32[tf.Tensor, "batch rows columns channels"]:
     """A recorded [batch, channels, rows, columns] as float32 [batch, rows, columns, channels]."""
     array = trace.array(name, ("batch", "channels", "rows", "columns"), np.floating)
     return tf.constant(relayout(array, "NCHW", "NHWC"), tf.float32)

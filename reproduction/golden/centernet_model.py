@@ -14,6 +14,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 import pydantic
+from jaxtyping import Float, Float32
 
 from configs.centernet import CenterNetModel
 from modeling.backbones.resnet import DEPTHS
@@ -34,7 +35,7 @@ class Rule(Config):
     first3: tuple[float, ...] = ()  # what it gives, for whoever writes the rule anew
     sum: float | None = None
 
-    def value(self, name: str, salt: str) -> np.ndarray:
+    def value(self, name: str, salt: str) -> Float32[np.ndarray, "..."]:
         """float32, of `shape`."""
         seed, count = zlib.crc32((salt + name).encode()), int(np.prod(self.shape))
         u = np.random.RandomState(seed).uniform(-1, 1, count).reshape(self.shape)
@@ -91,7 +92,7 @@ class Parameters:
             return {name: rule.shape for name, rule in self.source.rule.items()}
         return {name: self.source[name].shape for name in self.source}
 
-    def value(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    def value(self, name: str, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
         """float32, in PyTorch's axes."""
         if isinstance(self.source, Trace):
             return self.source.array(name, shape, np.floating)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
+from jaxtyping import Float
 
 from losses.centernet_gaussian import draw_heatmap, gaussian_radius
 from losses.centernet_targets import Targets, Truth, assign, assign_dense_size, place
@@ -57,7 +58,7 @@ def _draw(x_y_radius: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     return draw_heatmap(given[..., :2], given[..., 2], classes, mask, grid, 1)[0, ..., 0].numpy()
 
 
-def heatmap(case: Case, name: str, ours: np.ndarray, expected: np.ndarray) -> Iterator[Row]:
+def heatmap(case: Case, name: str, ours: Float[np.ndarray, "..."], expected: Float[np.ndarray, "..."]) -> Iterator[Row]:
     """Its values, and exactly where it is 1 and 0: the loss counts the ones."""
     yield case.compare(name, ours, HEATMAP, expected)
     for value in (1, 0):

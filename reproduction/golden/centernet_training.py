@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from jaxtyping import Float
 
 from configs.centernet import CenterNetHead, CenterNetLoss
 from losses.centernet import loss_against
@@ -18,7 +19,7 @@ from losses.centernet_targets import DenseSize, Targets
 from modeling.heads.centernet import stacks_of
 from modeling.torch_names import to_torch, torch_name
 from official.core.config import Adam, Trainer
-from official.core.task import Moment
+from official.core.task import Moment, Scalar, Scalars
 from official.optimization.optimizers import apply_gradients, slot_names
 from reproduction.compare import Absolute, OfAbsmax, Relative, Tolerance
 from reproduction.golden.case import Case, Row
@@ -33,8 +34,11 @@ RATE = 1.25e-4  # the original's, where the trace does not say
 ADAM = Adam(weight_decay=0)  # the original's
 
 
+Image = Float[tf.Tensor, "batch height width 3"]
+
+
 class Batch(NamedTuple):
-    image: tf.Tensor
+    image: Image
     targets: Targets
     dense: DenseSize | None
 
@@ -46,12 +50,12 @@ class Recorded:
     head: CenterNetHead
     options: CenterNetLoss
 
-    def prepare(self, batch: Batch) -> tuple[tf.Tensor, Batch]:
+    def prepare(self, batch: Batch) -> tuple[Image, Batch]:
         return batch.image, batch
 
     def loss(
-        self, outputs: Sequence[tf.Tensor], batch: Batch, moment: Moment
-    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        self, outputs: Sequence[Float[tf.Tensor, "batch ..."]], batch: Batch, moment: Moment
+    ) -> tuple[Scalar, Scalars]:
         return loss_against(stacks_of(outputs, self.head), batch.targets, batch.dense, self.head, self.options)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import keras
 import numpy as np
 import tensorflow as tf
+from jaxtyping import Float
 
 from losses import HEADS, LOSSES
 from losses.darknet import HeadLoss, darknet_loss
@@ -18,7 +19,7 @@ from modeling.darknet.build import build_network
 from modeling.darknet.cfg import Network
 from modeling.darknet.options import Layer
 from modeling.darknet.sections import Detection, Region, Yolo
-from official.core.task import Moment
+from official.core.task import Moment, Scalar
 from reproduction.compare import AbsoluteAndRelative, Exact, Relative
 from reproduction.golden.case import Case, Row
 from reproduction.trace import relayout
@@ -66,8 +67,8 @@ def labels(case: Case) -> Truth | CellTruth:
 
 
 def loss(
-    network: Network, outputs: Sequence[tf.Tensor], truth: Truth | CellTruth, moment: Moment
-) -> tuple[tf.Tensor, list[HeadLoss]]:
+    network: Network, outputs: Sequence[Float[tf.Tensor, "batch ..."]], truth: Truth | CellTruth, moment: Moment
+) -> tuple[Scalar, list[HeadLoss]]:
     """(what training minimises, what it is made of)."""
     head, rules = head_and_loss(network)
     if isinstance(truth, CellTruth):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 import tensorflow as tf
+from jaxtyping import Float, Float32
 
 from modeling.darknet import sections
 from modeling.darknet.build import Graph, build_network
@@ -20,6 +21,8 @@ from reproduction.compare import Absolute, OfAbsmax
 from reproduction.golden.case import Case, Row
 from reproduction.trace import Trace, TraceError, relayout
 
+Values = Float[tf.Tensor, "..."]
+Arrays = Float[np.ndarray, "..."]
 # A parameter's name in Darknet's weights, and that of the array into which Darknet adds up its update.
 UPDATES = {"weights": "weight_updates", "biases": "bias_updates", "scales": "scale_updates"}
 STATISTICS = ("rolling_mean", "rolling_variance")
@@ -52,7 +55,7 @@ class Rebuilt:
         load_into(rebuilt.graph.model, rebuilt.records, WeightsFile(Header(), values), case.trace.origin)
         return rebuilt
 
-    def image(self, name: str = "X") -> tf.Tensor:
+    def image(self, name: str = "X") -> Float32[tf.Tensor, "batch height width channels"]:
         """A recorded input of the network, one or a batch of them: [batch, height, width, channels]."""
         net = self.case.network.net
         one = (net.channels, net.height, net.width)
@@ -66,12 +69,14 @@ class Rebuilt:
     def _all_layers(self) -> keras.Model:
         return keras.Model(self.graph.model.inputs, self.graph.outputs)
 
-    def all_outputs(self, image: tf.Tensor, training: bool) -> list[tf.Tensor]:
+    def all_outputs(
+        self, image: Float32[tf.Tensor, "batch height width channels"], training: bool
+    ) -> list[Float[tf.Tensor, "batch ..."]]:
         """The output of every cfg layer, [batch, height, width, channels] or [batch, numbers]."""
         outputs = self._all_layers(image, training=training)
         return outputs if isinstance(outputs, list) else [outputs]
 
-    def in_darknets_form(self, ours: tf.Tensor, recorded: str = "") -> np.ndarray:
+    def in_darknets_form(self, ours: Values, recorded: str = "") -> Arrays:
         """A layer's output as Darknet lays it out: NCHW, the channel of an anchor's entry anchor * entries + entry.
 
         Numbers in a row are given the shape of the array `recorded`, or channels: Darknet gives them no sides.
@@ -84,7 +89,7 @@ class Rebuilt:
         shape = self.case.trace[recorded].shape if recorded in self.case.trace else (*values.shape, 1, 1)
         return values.reshape(shape) if np.prod(shape) == values.size and shape[:1] == values.shape[:1] else values
 
-    def parameters(self) -> dict[str, np.ndarray]:
+    def parameters(self) -> dict[str, Arrays]:
         """All parameters by Darknet's names: L003_weights, L003_rolling_mean, ...; shared ones under both layers."""
         values = values_of(self.graph.model, self.records)
         named = {f"L{r.index:03d}_{name}": array for r in self.records for name, array in values[r.name].items()}
@@ -95,7 +100,7 @@ class Rebuilt:
                     named[f"L{layer.index:03d}_{name.partition('_')[2]}"] = array
         return named
 
-    def take(self, weights: Sequence[tf.Tensor], statistics: Sequence[tf.Tensor]) -> None:
+    def take(self, weights: Sequence[Values], statistics: Sequence[Values]) -> None:
         """Takes values of the model's trainable and its other variables."""
         model = self.graph.model
         for variable, value in zip(
@@ -103,7 +108,7 @@ class Rebuilt:
         ):
             variable.assign(value)
 
-    def updates(self, deltas: Sequence[tf.Tensor]) -> dict[str, np.ndarray]:
+    def updates(self, deltas: Sequence[Values]) -> dict[str, Arrays]:
         """Deltas by the model's trainable variables as Darknet's L003_weight_updates, ...; of frozen ones 0.
 
         They stand in the variables' places for a moment: what puts parameters into Darknet's form does it for them.
@@ -121,14 +126,14 @@ class Rebuilt:
 
 
 def gradients_of(
-    tape: tf.GradientTape, target: tf.Tensor, sources: Sequence, upstream: tf.Tensor | None = None
-) -> list[tf.Tensor]:
+    tape: tf.GradientTape, target: Values, sources: Sequence, upstream: Values | None = None
+) -> list[Values]:
     """By tensors or Keras variables; zeros by what the target does not depend on."""
     found = tape.gradient(target, sources, upstream)
     return [tf.zeros(source.shape) if one is None else one for source, one in zip(sources, found, strict=True)]
 
 
-def compare_updates(rebuilt: Rebuilt, prefix: str, updates: Mapping[str, np.ndarray], bound: float) -> Iterator[Row]:
+def compare_updates(rebuilt: Rebuilt, prefix: str, updates: Mapping[str, Arrays], bound: float) -> Iterator[Row]:
     """Rows for arrays like L003_weight_updates beside PREFIX/L003_weight_updates, each within `bound` of its absmax.
 
     The derivative by a bias before a batch-norm is 0, and what is recorded of it is rounding. An array that small
@@ -152,7 +157,7 @@ def compare_updates(rebuilt: Rebuilt, prefix: str, updates: Mapping[str, np.ndar
         yield case.compare(recorded, ours, tolerance, expected)
 
 
-def parameter(trace: Trace, name: str, shape: tuple[int, ...]) -> np.ndarray:
+def parameter(trace: Trace, name: str, shape: tuple[int, ...]) -> Arrays:
     """A recorded parameter, or what is shaped as one; a flat array of as many numbers is taken, too."""
     array = trace.array(name, dtype=np.floating)
     return array.reshape(shape) if array.shape == (np.prod(shape),) else trace.array(name, shape, np.floating)

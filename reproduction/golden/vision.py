@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
+from jaxtyping import Float
 
 from configs.data import Augmentation
 from dataloaders.augment.colour import apply_colour
@@ -68,7 +69,7 @@ def nms(case: Case) -> Iterator[Row]:
             yield case.skip(f"{case.part}/{kind}_{threshold}", f"detectors use {', '.join(NMS_KINDS)} alone")
 
 
-def nms_protocol(kind: str, threshold: float, floor: float, scores: tf.Tensor) -> Protocol:
+def nms_protocol(kind: str, threshold: float, floor: float, scores: Float[tf.Tensor, "..."]) -> Protocol:
     """One of Darknet's kinds of NMS, over all that is above the floor."""
     count = max(1, int(tf.math.count_nonzero(scores > floor)))
     return Protocol(
