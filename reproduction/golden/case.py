@@ -13,6 +13,7 @@ from modeling.darknet.cfg import Network, parse_cfg
 from modeling.darknet.options import Layer
 from official.core.errors import UserError
 from reproduction.compare import Metrics, Numbers, SameSet, Stored, Tolerance, judge, measure, measure_rows
+from reproduction.hints import Hint
 from reproduction.trace import Trace, TraceError, read_trace
 
 
@@ -27,6 +28,7 @@ class Row(Stored):
     note: str = ""
     tolerance: Tolerance | None = None
     metrics: Metrics | None = None
+    hints: tuple[Hint, ...] = Field((), description="Likely causes of a failure, best first.")
 
     @property
     def share_of_bound(self) -> float:
