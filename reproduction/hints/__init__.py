@@ -5,6 +5,7 @@ particular: `Clue.alternatives` say what the original would have given with a kn
 that. What leaves the error as it was is dropped.
 """
 
+import difflib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,15 +13,28 @@ from types import MappingProxyType
 
 import numpy as np
 
-from reproduction.compare import Numbers, Stored
-from reproduction.hints.causes import CAUSES
-from reproduction.hints.residual import Suspect, error_of, size_of
+from reproduction.compare import CompareError, Numbers, Stored
+from reproduction.hints.axes import letters
+from reproduction.hints.causes import CAUSES, PLACES
+from reproduction.hints.heads import of_head
+from reproduction.hints.maps import of_maps, of_places, of_values
+from reproduction.hints.numbers import of_numbers
+from reproduction.hints.residual import Suspect, error_of, row_error, size_of
+from reproduction.hints.rows import of_boxes, of_detections
 
 KINDS = (
     *("image", "layer", "head", "boxes", "detections", "loss", "gradient", "targets", "parameters", "statistics"),
     *("schedule", "steps", "score"),
 )
 EXPLAINS = 0.1  # of the error may be left once the cause is taken into account
+_ROUNDING = 1e-6  # of the largest number
+_FLAT = (
+    "layer",
+    "parameters",
+    "statistics",
+    "steps",
+    "gradient",
+)  # what may be recorded flat, or with axes of length 1
 
 
 class Hint(Stored):
@@ -40,7 +54,8 @@ class Clue:
     kind: one of KINDS.
     layout: a letter for each axis: N image, H row, W column, C channel, A anchor, E entry (x, y, w, h, objectness,
         classes); of boxes and detections the columns, as `cxcywh` or `cxcywh objectness class score`. Empty: guessed.
-    alternatives: cause -> what the original would give had it this mistake; called only if asked for.
+    alternatives: cause -> what the original would give had it this mistake. After the cause may stand a space and a
+        variant: `batch_norm_epsilon 1e-3`. hints/layers.py, images.py, decoding.py and training.py make them.
     """
 
     kind: str
@@ -49,39 +64,77 @@ class Clue:
 
 
 def explain(ours: Numbers, expected: Numbers, clue: Clue) -> tuple[Hint, ...]:
-    """The causes that explain a difference, best first; none where the arrays are equal, or nothing explains it."""
+    """The causes that explain a difference, best first; none where the arrays are equal, or nothing explains it.
+
+    Causes proper come before those that only say where the difference is (`causes.PLACES`); among them what leaves the
+    least, and of those alike the simpler.
+
+    Raises:
+        CompareError: a kind or an alternative that is unknown, or a layout that does not fit.
+    """
+    _check(clue)
     mine, theirs = np.asarray(ours, np.float64), np.asarray(expected, np.float64)
     absmax = size_of(theirs)
-    before = error_of(mine, theirs, absmax)
+
+    def error(other: np.ndarray) -> float:
+        return row_error(mine, other) if clue.kind == "detections" else error_of(mine, other, absmax)
+
+    before = error(theirs)
     if not before:
         return ()
-    found: dict[str, tuple[tuple[float, int], Hint]] = {}
+    found: dict[str, tuple[tuple, Hint]] = {}
     for rank, suspect in enumerate(_suspects(mine, theirs, clue)):
-        after = error_of(mine, suspect.expected, absmax)
+        cause = suspect.cause.partition(" ")[0]
+        after = error(np.asarray(suspect.expected))
         if not after <= EXPLAINS * before or math.isinf(after):
             continue
-        hint = Hint(
-            cause=suspect.cause, text=CAUSES[suspect.cause], before=before, after=after,
-            evidence=f"{suspect.tried}: error {before:.2g} becomes {after:.2g} of the largest",
-        )  # fmt: skip
-        key = (_grade(before, after), rank)
-        if suspect.cause not in found or key < found[suspect.cause][0]:
-            found[suspect.cause] = key, hint
-    return tuple(hint for _, hint in sorted(found.values(), key=lambda one: one[0]))
+        key = cause in PLACES, _grade(before, after), rank
+        if cause not in found or key < found[cause][0]:
+            found[cause] = (
+                key,
+                Hint(cause=cause, text=CAUSES[cause], before=before, after=after, evidence=suspect.tried),
+            )
+    return tuple(_told(hint) for _, hint in sorted(found.values(), key=lambda one: one[0]))
 
 
-def _grade(before: float, after: float) -> float:
+def _told(hint: Hint) -> Hint:
+    what = f"{hint.evidence}: the error becomes {hint.after:.2g} of the largest number, from {hint.before:.2g}"
+    return hint.model_copy(update={"evidence": what})
+
+
+def _check(clue: Clue) -> None:
+    if clue.kind not in KINDS:
+        raise CompareError(f"no kind of quantity {clue.kind!r}; there are {', '.join(KINDS)}")
+    for name in clue.alternatives:
+        cause = name.partition(" ")[0]
+        if cause not in CAUSES:
+            near = difflib.get_close_matches(cause, CAUSES, n=3)
+            raise CompareError(f"alternative {name!r}: no cause {cause!r} in the table CAUSES; the nearest: {near}")
+
+
+def _grade(before: float, after: float) -> int:
     """How well a cause explains, coarsely: what is left by rounding makes no difference. Smaller is better."""
-    left = 0.0 if math.isinf(before) else after / before
-    return round(2 * math.log10(max(left, 1e-3)))
+    return round(2 * math.log10(max(after, _ROUNDING) / min(before, 1.0)))
 
 
 def _suspects(ours: np.ndarray, expected: np.ndarray, clue: Clue) -> Iterator[Suspect]:
-    """What is tried, the simpler first."""
-    for cause, compute in clue.alternatives.items():
-        yield Suspect(cause, np.asarray(compute(), np.float64), f"the original computed with {cause}")
-    if ours.shape == expected.shape and ours.ndim:
-        yield Suspect("gradient_sign", -expected, "the sign turned")
-        for axis in range(ours.ndim):
-            if expected.shape[axis] > 1:
-                yield Suspect("channels_reversed", np.flip(expected, axis), f"axis {axis} reversed")
+    """What is tried, the simpler first: particular alternatives, then what the arrays alone suggest."""
+    for name, compute in clue.alternatives.items():
+        given = np.asarray(compute(), np.float64)
+        if given.size == expected.size and given.shape != expected.shape and clue.kind in _FLAT:
+            given = given.reshape(expected.shape)
+        yield Suspect(name, given, f"the original's number computed anew with this mistake ({name})")
+    if clue.kind == "detections":
+        yield from of_detections(ours, expected, clue.layout)
+    if clue.kind in ("boxes", "detections"):
+        yield from of_boxes(ours, expected)
+        return
+    layout = letters(expected, clue.kind, clue.layout)
+    if clue.kind in ("loss", "gradient", "statistics", "steps", "schedule", "score"):
+        yield from of_numbers(ours, expected, clue.kind)
+    if ours.shape == expected.shape and clue.kind in ("head", "gradient"):
+        yield from of_head(ours, expected, layout, clue.kind)
+    yield from of_maps(ours, expected, layout)
+    if ours.shape == expected.shape:
+        yield from of_values(ours, expected, clue.kind)
+        yield from of_places(ours, expected, layout)

@@ -51,7 +51,8 @@ _BOXES = {
     "nms_kind": "The rows that one has alone overlap better ones of their class: another kind of NMS or threshold "
     "(greedynms in a cfg is DIoU-NMS with exponent 0.6).",
     "detections_limit": "The rows that are missing are the lowest of all: a limit on detections per image.",
-    "score_product": "Scores differ by the objectness: class probability on one side, objectness times it on the other.",
+    "score_product": "Scores differ by the objectness: class probability on one side, objectness times it on the "
+    "other.",
 }
 _LAYERS = {
     "batch_norm_epsilon": "Batch-norm has another epsilon: 1e-5 inside the root (Darknet, PyTorch); Keras's default "
@@ -84,6 +85,8 @@ _LAYERS = {
     "or a kernel flipped.",
     "channels_permuted": "The same channels in another order: look at how groups, routes or weights are read.",
     "channel_halves_swapped": "The halves of the channels are exchanged: a route's order, or its group_id.",
+    "reorg_order": "Blocks become channels in another order: Darknet's [reorg] is no space-to-depth; [reorg3d] is.",
+    "flatten_order": "A map is flattened row by row; Darknet flattens channel by channel.",
     "stride_alignment": "The grid starts at another pixel of the same stride: padding asymmetric at stride 2.",
 }
 _LOSS = {
@@ -95,7 +98,8 @@ _LOSS = {
     "CIoU gradient is twice the true one and lacks the anchor factor; choose gradient semantics darknet.",
     "ignore_rule": "Objectness differs where one side ignores a prediction and the other does not: the ignore "
     "rule looks at every truth, and asks for a class probability above 0.25, too.",
-    "second_truth_overwrites": "A second truth in the same cell and anchor replaces the first; it should add its class.",
+    "second_truth_overwrites": "A second truth in the same cell and anchor replaces the first; it should add its "
+    "class.",
     "padded_rows_scatter": "A padded truth writes into the first or last cell: mask rows that are not valid.",
     "cropped_boxes_counted": "Boxes that a crop removed still make positives.",
     "iou_kind": "Box gradients are those of another IoU loss: an unknown name must not fall back to another silently.",
@@ -134,6 +138,9 @@ _PLACES = {
     "entries_wh": "Only the entries w and h differ: exponential, anchors, clipping.",
     "entries_objectness": "Only objectness differs: ignore rule, positives, obj_normalizer, focal loss.",
     "entries_classes": "Only the class entries differ: label smoothing, multi-label, class ids, cls_normalizer.",
+    "positives_extra": "There are positives that the original has not: padded or cropped boxes, the mask, iou_thresh.",
+    "positives_missing": "Positives of the original are missing: a second truth in the cell, the mask, iou_thresh.",
     "few_elements": "Very few elements differ: a decision (maximum, threshold, assignment) that came out otherwise.",
 }
+PLACES = frozenset(_PLACES)  # they come after every cause proper
 CAUSES: Mapping[str, str] = _GEOMETRY | _BOXES | _LAYERS | _LOSS | _TRAINING | _PLACES
