@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from losses.from_cfg import head_of
+from modeling.darknet.cfg import Network
 from modeling.darknet.loading import load_weights
 from modeling.darknet.sections import Yolo
 from modeling.heads import DECODERS
@@ -110,17 +112,43 @@ def _forward(rebuilt: Rebuilt, image: tf.Tensor) -> _Forward:
     outputs = rebuilt.all_outputs(image, training=False)
     raw = [outputs[head.index] for head in network.heads]
     layers = [rebuilt.in_darknets_form(output) for output in outputs]
-    decoded = []
-    for number, layer in enumerate(network.heads):
-        if isinstance(layer, Yolo):
-            head = head_of(network)
-            level = head.levels[number]
-            size = (network.net.height, network.net.width)
-            decoded.append(decode_level(raw[number], head.anchors_of(level), level, size))
-            parts = decoded[-1].offsets, raw[number][..., 2:4], decoded[-1].objectness[..., tf.newaxis]
-            shown = tf.concat([*parts, decoded[-1].class_probabilities], axis=-1)
-            layers[layer.index] = rebuilt.in_darknets_form(shown)
+    decoded = _decoded(network, raw)
+    yolos = [(number, layer.index) for number, layer in enumerate(network.heads) if isinstance(layer, Yolo)]
+    for level, (number, index) in zip(decoded, yolos, strict=True):
+        parts = level.offsets, raw[number][..., 2:4], level.objectness[..., tf.newaxis], level.class_probabilities
+        layers[index] = rebuilt.in_darknets_form(tf.concat(parts, axis=-1))
     return _Forward(raw, decoded, layers)
+
+
+def _decoded(network: Network, raw: list[tf.Tensor]) -> list[DecodedLevel]:
+    """What the numbers of each [yolo] mean."""
+    head, size = head_of(network), (network.net.height, network.net.width)
+    return [
+        decode_level(raw[number], head.anchors_of(head.levels[number]), head.levels[number], size)
+        for number, layer in enumerate(network.heads)
+        if isinstance(layer, Yolo)
+    ]
+
+
+def decoding(case: Case) -> Iterator[Row]:
+    """Boxes and NMS alone: from the recorded numbers before each head, so that nothing of the network is compared."""
+    rebuilt = Rebuilt.fresh(case)
+    has_image = not {"image_u8_chw", "meta/image_sha256"}.isdisjoint(case.trace)
+    image_size = tf.constant([_image(case).shape[:2]]) if has_image else None
+    for mode, resize in MODES.items():
+        names = [f"{mode}/L{head.index - 1:03d}_output" for head in case.heads]
+        if image_size is None or not set(names) <= set(case.trace):
+            yield case.skip(f"{mode}/thresh", "the outputs of the layers before the heads, or the image, not recorded")
+            continue
+        inputs = [case.trace.array(name, (1, "channels", "rows", "columns"), np.floating) for name in names]
+        outputs = rebuilt.graph.outputs
+        raw = [
+            keras.Model(outputs[head.index - 1], outputs[head.index])(tf.constant(relayout(array, "NCHW", "NHWC")))
+            for head, array in zip(case.heads, inputs, strict=True)
+        ]
+        done = _Forward(raw, _decoded(case.network, raw), [])
+        protocol = Protocol(resize=resize, interpolation="align_corners")
+        yield from _boxes(case, mode, done, image_size, protocol)
 
 
 def _whole_or_sample(case: Case, name: str, ours: np.ndarray, tolerance: Tolerance) -> Iterator[Row]:

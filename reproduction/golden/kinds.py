@@ -24,9 +24,11 @@ DARKNET = {
     "layers_train": Kind(
         "networks of one layer, training mode and gradients", "layers*/*.npz", layers.training, layers.training_cases
     ),
+    "assignment": Kind("which slots answer for an object", "loss/*.npz", losses.assignment),
     "loss": Kind("delta and cost of the heads", "loss/*.npz", losses.deltas),
     "gradients": Kind("parameter gradients of whole networks", "loss_cudnn_emulated/*.npz", training.gradients),
     "optimiser": Kind("steps of the trainer", "optim/*_cudnn_emulated.npz", training.steps),
+    "updates": Kind("the optimiser alone, on recorded gradients", "optim/*_cudnn_emulated.npz", training.updates),
     "learning_rate": Kind(
         "learning rates of all policies", "misc/learning_rate.npz", training.learning_rates, training.rate_cases
     ),
@@ -37,6 +39,7 @@ DARKNET = {
         "resize, letterbox, crop, HSV, flip", "misc/image_ops.npz", vision.image_operation, vision.image_cases
     ),
     "infer": Kind("real detectors: layers, heads, boxes, NMS", "infer/*.npz", detection.inference, needs_assets=True),
+    "decode": Kind("boxes and NMS alone, from recorded outputs", "infer/*.npz", detection.decoding),
     "coco_val": Kind(
         "COCO AP beside that of recorded detections", "coco_val/*.json", detection.coco, needs_assets=True
     ),

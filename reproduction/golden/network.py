@@ -7,6 +7,7 @@ the same code that reads and writes .weights files, so that a trace needs no oth
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import keras
 import numpy as np
@@ -42,15 +43,25 @@ class Rebuilt:
     def of(cls, case: Case) -> "Rebuilt":
         """With the recorded parameters init/L000_weights, ..."""
         rebuilt = cls.fresh(case)
+        rebuilt.load("init/")
+        return rebuilt
+
+    def load(self, prefix: str, called: Mapping[str, str] = MappingProxyType({})) -> list[tf.Tensor]:
+        """Takes recorded arrays PREFIX/L000_weights, ... as parameters; gives what the trainable variables are then.
+
+        called: other names for some of them, such as those of gradients; then moving statistics, which have none, are 0.
+        """
         values = {
             record.name: {
-                name: parameter(case.trace, f"init/L{record.index:03d}_{name}", shape)
+                name: np.zeros(shape, np.float32)
+                if called and name in STATISTICS
+                else parameter(self.case.trace, f"{prefix}L{record.index:03d}_{called.get(name, name)}", shape)
                 for name, shape in record.parameters.items()
             }
-            for record in rebuilt.records
+            for record in self.records
         }
-        load_into(rebuilt.graph.model, rebuilt.records, WeightsFile(Header(), values), case.trace.origin)
-        return rebuilt
+        load_into(self.graph.model, self.records, WeightsFile(Header(), values), self.case.trace.origin)
+        return [tf.identity(variable) for variable in self.graph.model.trainable_variables]
 
     def image(self, name: str = "X") -> tf.Tensor:
         """A recorded input of the network, one or a batch of them: [batch, height, width, channels]."""

@@ -17,13 +17,15 @@ from official.core.config import Duration, Schedule, Sgd, Trainer
 from official.core.layer_rules import weight_rules
 from official.core.step import State, TrainStep
 from official.core.task import Moment, Objective
+from official.optimization import optimizers
 from official.optimization.moving_average import build_average
 from official.optimization.optimizers import slot_names
 from official.optimization.schedules import build_schedule
 from reproduction.compare import OfAbsmax, Relative
 from reproduction.golden.case import Case, Row
 from reproduction.golden.losses import labels, loss, moment
-from reproduction.golden.network import STATISTICS, Rebuilt, compare_updates, gradients_of
+from reproduction.golden.network import STATISTICS, UPDATES, Rebuilt, compare_updates, gradients_of
+from reproduction.hints import Clue
 from reproduction.trace import relayout
 from tasks.recipe import Sources, recipe, schedule
 
@@ -77,8 +79,7 @@ def steps(case: Case) -> Iterator[Row]:
     rebuilt = Rebuilt.of(case)
     step, state = _train_step(rebuilt)
     batch = _Batch(rebuilt.image(), labels(case))
-    numbers = sorted({int(found[1]) for name in case.trace if (found := re.match(r"it([0-9]+)/", name))})
-    for number in numbers:
+    for number in _numbers(case):
         state, metrics = step(state, batch)
         yield case.compare(f"it{number}/lr", metrics.scalars["learning_rate"], RATE)
         yield case.compare(f"it{number}/loss_printed", metrics.scalars["loss"], LOSS)
@@ -90,6 +91,42 @@ def steps(case: Case) -> Iterator[Row]:
             factor = -case.network.net.batch * step.config.optimizer.momentum
             buffers = rebuilt.updates([factor * buffer for buffer in state.slots["momentum"]])
             yield from compare_updates(rebuilt, f"it{number}/momentum_buffer", buffers, MOMENTUM)
+
+
+def updates(case: Case) -> Iterator[Row]:
+    """Each update alone: from the recorded parameters, momentum and gradient to the parameters after it.
+
+    What Darknet has added up before an update is the gradient and what momentum left of the update before.
+    """
+    rebuilt = Rebuilt.of(case)
+    step, _ = _train_step(rebuilt)
+    batch, optimizer = case.network.net.batch, step.config.optimizer
+    if not isinstance(optimizer, Sgd):
+        yield case.skip("it*", "of Adam, Darknet's record does not have the moments")
+        return
+    weights_before, left = rebuilt.load("init/"), None
+    for number in _numbers(case):
+        if not any(name.startswith(f"it{number}/before_update/") for name in case.trace):
+            yield case.skip(f"it{number}/before_update", "not recorded")
+            continue
+        added = rebuilt.load(f"it{number}/before_update/", UPDATES)
+        left = [tf.zeros_like(array) for array in added] if left is None else left
+        gradients = [(one - other) / -batch for one, other in zip(added, left, strict=True)]
+        slots = {"momentum": [other / (-batch * optimizer.momentum) for other in left]}
+        at = tf.constant(number + 1, tf.int64)
+        decayed, rates = zip(*((r.decays, r.learning_rate * step.learning_rate(at)) for r in step.rules), strict=True)
+        done = optimizers.apply_gradients(optimizer, weights_before, gradients, slots, decayed, rates, at)
+        rebuilt.take(done.weights, [variable.value for variable in rebuilt.graph.model.non_trainable_variables])
+        for name, array in rebuilt.parameters().items():
+            if not name.endswith(STATISTICS):
+                yield case.compare(f"it{number}/after/{name}", array, BOUND, clue=Clue("parameters"))
+        weights_before = rebuilt.load(f"it{number}/after/")
+        left = rebuilt.load(f"it{number}/momentum_buffer/", UPDATES)
+
+
+def _numbers(case: Case) -> list[int]:
+    """Of the recorded steps."""
+    return sorted({int(found[1]) for name in case.trace if (found := re.match(r"it([0-9]+)/", name))})
 
 
 def _train_step(rebuilt: Rebuilt) -> tuple[TrainStep, State]:
