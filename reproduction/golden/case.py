@@ -32,7 +32,7 @@ class Row(Stored):
     note: str = ""
     tolerance: Tolerance | None = None
     metrics: Metrics | None = None
-    hints: tuple[Hint, ...] = Field((), description="Of a failure: causes that explain it, best first.")
+    hints: tuple[Hint, ...] = Field((), description="Likely causes of a failure, best first.")
     maps: Maps | None = Field(None, description="Of a failure: where it is largest, both arrays side by side.")
 
     @property
@@ -50,6 +50,7 @@ class Case:
     path: Path
     part: str = ""
     assets: Path | None = None
+    about: str = ""  # what its arrays are unless said otherwise: a kind of clue
     explained: list[str] = field(default_factory=list, compare=False)  # quantities that hints were looked for
 
     @property
@@ -104,6 +105,7 @@ class Case:
 
     def _explain(self, quantity: str, ours: Numbers, expected: Numbers, clue: Clue | None) -> tuple[Hint, ...]:
         """The causes of a failure, of the first few of a case."""
+        clue = clue or (Clue(self.about) if self.about else None)
         if clue is None or len(self.explained) >= HINTED:
             return ()
         self.explained.append(quantity)
@@ -133,6 +135,7 @@ class Kind:
     parts: the cases in a file; a file that is one case has a single one, without a name.
     needs_assets: skipped without weights and images.
     beside: patterns of files that are read with those, and are no case.
+    about: what its arrays are, for hints: a kind of `Clue`.
     """
 
     what: str
@@ -141,3 +144,4 @@ class Kind:
     parts: Callable[[Case], list[str]] = whole_file
     needs_assets: bool = False
     beside: tuple[str, ...] = ()
+    about: str = ""

@@ -46,29 +46,45 @@ DARKNET = {
 }
 CENTERNET = {
     "centernet_gaussian": Kind(
-        "radii and heatmaps", "gaussian*.npz", centernet_targets.gaussian, centernet_targets.folders
+        "radii and heatmaps", "gaussian*.npz", centernet_targets.gaussian, centernet_targets.folders, about="targets"
     ),
     "centernet_targets": Kind(
-        "targets of images", "targets_*.npz", centernet_targets.targets, centernet_targets.folders
+        "targets of images", "targets_*.npz", centernet_targets.targets, centernet_targets.folders, about="targets"
     ),
     "centernet_train_targets": Kind(
-        "targets of augmented images", "augment_train_*.npz", centernet_targets.targets, centernet_targets.folders
+        "targets of augmented images",
+        "augment_train_*.npz",
+        centernet_targets.targets,
+        centernet_targets.folders,
+        about="targets",
     ),
     "centernet_train_inputs": Kind(
-        "pixels of augmented images", "augment_train_*.npz", centernet_augment.train_inputs, centernet_targets.folders
+        "pixels of augmented images",
+        "augment_train_*.npz",
+        centernet_augment.train_inputs,
+        centernet_targets.folders,
+        about="image",
     ),
     "centernet_augment": Kind(
-        "maps, warps, colours, test images", "augment_units*.npz", centernet_augment.units, centernet_augment.unit_parts
+        "maps, warps, colours, test images",
+        "augment_units*.npz",
+        centernet_augment.units,
+        centernet_augment.unit_parts,
+        about="image",
     ),
-    "centernet_loss": Kind("loss terms and their gradients", "loss_*.npz", centernet_losses.losses),
-    "centernet_decode": Kind("peaks, boxes, flip test, soft-NMS", "decode_*.npz", centernet_decode.decoding),
-    "centernet_dcn": Kind("deformable convolution and its gradients", "dcnv2_*.npz", centernet_deformable.operator),
+    "centernet_loss": Kind("loss terms and their gradients", "loss_*.npz", centernet_losses.losses, about="gradient"),
+    "centernet_decode": Kind(
+        "peaks, boxes, flip test, soft-NMS", "decode_*.npz", centernet_decode.decoding, about="boxes"
+    ),
+    "centernet_dcn": Kind(
+        "deformable convolution and its gradients", "dcnv2_*.npz", centernet_deformable.operator, about="layer"
+    ),
     "centernet_network": Kind(
         "networks: stages, heads, moving statistics",
         "*_trace.npz",
         centernet_network.network,
         beside=("*_state_dict.npz",),
     ),
-    "centernet_adam": Kind("steps of Adam", "*_trace.npz", centernet_training.steps),
+    "centernet_adam": Kind("steps of Adam", "*_trace.npz", centernet_training.steps, about="steps"),
 }
 KINDS = DARKNET | CENTERNET

@@ -19,6 +19,7 @@ from modeling.darknet.loading import load_into, values_of
 from modeling.darknet.weights import Header, Record, WeightsFile, network_records
 from reproduction.compare import Absolute, OfAbsmax
 from reproduction.golden.case import Case, Row
+from reproduction.hints import Clue
 from reproduction.trace import Trace, TraceError, relayout
 
 # A parameter's name in Darknet's weights, and that of the array into which Darknet adds up its update.
@@ -160,7 +161,7 @@ def compare_updates(rebuilt: Rebuilt, prefix: str, updates: Mapping[str, np.ndar
         absmax = max(float(np.abs(case.trace[other]).max()) for other in layer if other in case.trace)
         is_zero = np.abs(expected).max() < bound * absmax < np.inf
         tolerance = Absolute(bound=bound * absmax) if is_zero else OfAbsmax(bound=bound)
-        yield case.compare(recorded, ours, tolerance, expected)
+        yield case.compare(recorded, ours, tolerance, expected, Clue("gradient"))
 
 
 def parameter(trace: Trace, name: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -81,7 +81,7 @@ def cases_of(kind: Kind, root: Path, assets: Path | None) -> Iterator[Case | Row
         except (UserError, OSError) as error:
             yield Case(path).fail("all", str(error))
             continue
-        yield from (Case(path, part, assets) for part in parts)
+        yield from (Case(path, part, assets, kind.about) for part in parts)
 
 
 def rows_of(kind: Kind, case: Case | Row) -> list[Row]:

@@ -47,11 +47,13 @@ def gradients(case: Case) -> Iterator[Row]:
     batch = image.shape[0]
     by_all = gradients_of(tape, value, [image, *rebuilt.graph.model.trainable_variables])
     deltas = [-batch * gradient for gradient in by_all]
-    yield case.compare("train/input_delta", relayout(deltas[0].numpy(), "NHWC", "NCHW"), BOUND)
+    yield case.compare(
+        "train/input_delta", relayout(deltas[0].numpy(), "NHWC", "NCHW"), BOUND, clue=Clue("gradient", "NCHW")
+    )
     yield from compare_updates(rebuilt, "grad", rebuilt.updates(deltas[1:]), BOUND.bound)
     for name, array in rebuilt.parameters().items():
         if name.endswith(STATISTICS):
-            yield case.compare(f"after/{name}", array, BOUND)
+            yield case.compare(f"after/{name}", array, BOUND, clue=Clue("statistics"))
 
 
 class _Batch(NamedTuple):
@@ -81,11 +83,12 @@ def steps(case: Case) -> Iterator[Row]:
     batch = _Batch(rebuilt.image(), labels(case))
     for number in _numbers(case):
         state, metrics = step(state, batch)
-        yield case.compare(f"it{number}/lr", metrics.scalars["learning_rate"], RATE)
-        yield case.compare(f"it{number}/loss_printed", metrics.scalars["loss"], LOSS)
+        yield case.compare(f"it{number}/lr", metrics.scalars["learning_rate"], RATE, clue=Clue("schedule"))
+        yield case.compare(f"it{number}/loss_printed", metrics.scalars["loss"], LOSS, clue=Clue("loss"))
         rebuilt.take(state.weights, state.statistics)
         for name, array in rebuilt.parameters().items():
-            yield case.compare(f"it{number}/after/{name}", array, BOUND)
+            clue = Clue("statistics" if name.endswith(STATISTICS) else "steps")
+            yield case.compare(f"it{number}/after/{name}", array, BOUND, clue=clue)
         if isinstance(step.config.optimizer, Sgd):
             # Darknet's buffer has the sum of the batch, minus the gradient's sign, and the next step's momentum.
             factor = -case.network.net.batch * step.config.optimizer.momentum
@@ -165,7 +168,7 @@ def learning_rates(case: Case) -> Iterator[Row]:
     rate = build_schedule(policy, network.net.max_batches, _in_steps, seed=0)
     updates = tf.constant(numbers[numbers >= 1], tf.int64)  # Darknet's first one is number 1
     of_all = tf.function(lambda: tf.map_fn(rate, updates, fn_output_signature=tf.float32), autograph=False)
-    yield case.compare(case.part, of_all(), RATE, recorded[numbers >= 1])
+    yield case.compare(case.part, of_all(), RATE, recorded[numbers >= 1], Clue("schedule"))
 
 
 def _in_steps(duration: Duration) -> int:
