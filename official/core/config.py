@@ -280,7 +280,8 @@ class Reproduces(Config):
     hardware: str = ""
     time: str = ""
     original: str = Field(
-        "", description="The original's recipe: a Darknet cfg, by a name below --assets; or options of CenterNet's main.py."
+        "",
+        description="The original's recipe: a Darknet cfg, by a name below --assets; or options of CenterNet's main.py.",
     )
     weights: str = Field("", description="The original's weights, by a name below --assets.")
     traces: tuple[str, ...] = Field((), description="Folders of recorded traces (docs/traces.md).")

@@ -45,7 +45,7 @@ AP = Absolute(bound=0.0015)  # of 1
 NMS_THRESHOLD = 0.45
 KEPT = Clue("detections", "cxcywh class score")
 MODES = {"resize": "stretch", "letterbox": "letterbox"}
-_ANNOTATIONS = "instances_*.json"
+ANNOTATIONS = "instances_*.json"
 # How the recorded detections of coco_val were made; not by the cfg's own rules.
 COCO_PROTOCOL = {
     "resize": "stretch",
@@ -217,11 +217,11 @@ def _before_nms(case: Case, name: str, done: _Forward, boxes: tf.Tensor, thresh:
 def coco(case: Case) -> Iterator[Row]:
     """The COCO AP of our detections beside that of the recorded ones, which NAME.weights made as NAME_opencv.json."""
     name = case.path.stem.removesuffix("_opencv")
-    if not any(case.assets.rglob(_ANNOTATIONS)):
-        yield case.skip("all", f"needs photographs: there is no {_ANNOTATIONS} below {case.assets}")
+    if not any(case.assets.rglob(ANNOTATIONS)):
+        yield case.skip("all", f"needs photographs: there is no {ANNOTATIONS} below {case.assets}")
         return
-    weights = _only(case.assets, f"{name}.weights")
-    annotations = _only(case.assets, _ANNOTATIONS)
+    weights = only(case.assets, f"{name}.weights")
+    annotations = only(case.assets, ANNOTATIONS)
     ground_truth = json.loads(annotations.read_text())
     expected = evaluate_coco(ground_truth, json.loads(case.path.read_text()))
     overrides = [f"task.evaluation.{key}={value}" for key, value in COCO_PROTOCOL.items()]
@@ -234,7 +234,7 @@ def coco(case: Case) -> Iterator[Row]:
     yield case.compare("AP", ours["AP"], AP, expected["AP"], Clue("score"))
 
 
-def _only(assets: Path, pattern: str) -> Path:
+def only(assets: Path, pattern: str) -> Path:
     found = sorted(assets.rglob(pattern))
     if len(found) != 1:
         raise UserError(f"expected one file {pattern} below {assets}, found {len(found)}")

@@ -85,6 +85,9 @@ CENTERNET = {
         centernet_network.network,
         beside=("*_state_dict.npz",),
     ),
-    "centernet_adam": Kind("steps of Adam", "*_trace.npz", centernet_training.steps, about="steps"),
+    "centernet_updates": Kind(
+        "Adam alone, on recorded gradients", "*_trace.npz", centernet_training.updates, about="parameters"
+    ),
+    "centernet_adam": Kind("steps of the trainer with Adam", "*_trace.npz", centernet_training.steps, about="steps"),
 }
 KINDS = DARKNET | CENTERNET
