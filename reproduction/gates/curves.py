@@ -27,7 +27,7 @@ def short_run(subject: Subject) -> Iterator[Row | Exhibit]:
     beside = [at for point in losses if (at := comparison.add(*point))]
     if len(beside) < LEAST_POINTS:
         raise NoInputsError(
-            f"{subject.run} has {len(beside)} recorded losses between steps {original[0].step} and {original[-1].step}; "
+            f"{subject.run} has {len(beside)} losses between steps {original[0].step} and {original[-1].step}; "
             f"expected {LEAST_POINTS} or more: train longer, or set trainer.summary_every lower"
         )
     worst = max(

@@ -43,7 +43,7 @@ def deltas(case: Case) -> Iterator[Row]:
 
 
 def assignment(case: Case) -> Iterator[Row]:
-    """Of each head how many slots [image, anchor] have an object, of which class it is, and which are asked for a box."""
+    """Of each head how many slots of an image and anchor have an object, its class, and which are asked for a box."""
     *_, heads = _recorded_forward(case)
     for layer, head in zip(case.heads, heads, strict=True):
         name = f"train/L{layer.index:03d}"

@@ -48,7 +48,7 @@ class Rebuilt:
         return rebuilt
 
     def load(self, prefix: str, called: Mapping[str, str] = MappingProxyType({})) -> list[tf.Tensor]:
-        """Takes recorded arrays PREFIX/L000_weights, ... as parameters; gives what the trainable variables are then.
+        """Takes recorded arrays PREFIX/L000_weights, ... as parameters; gives the trainable variables' values.
 
         called: other names for some of them, such as those of gradients; then moving statistics, which have none, are 0.
         """
