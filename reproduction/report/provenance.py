@@ -16,7 +16,7 @@ from reproduction.gates.relevant import sha256
 from reproduction.gates.subject import Subject
 from reproduction.trace import read_trace
 
-_PACKAGES = ("tensorflow", "keras", "numpy", "pycocotools")
+_PACKAGES = ("keras", "numpy", "pycocotools")
 
 
 def environment() -> Mapping[str, str]:
@@ -24,7 +24,7 @@ def environment() -> Mapping[str, str]:
     devices = ", ".join(device.name.removeprefix("/physical_device:") for device in tf.config.list_physical_devices())
     versions = {name: _version(name) for name in _PACKAGES}
     return {
-        "python": platform.python_version(), **versions, "devices": devices, "cores": str(os.cpu_count()),
+        "python": platform.python_version(), "tensorflow": tf.__version__, **versions, "devices": devices, "cores": str(os.cpu_count()),
         "machine": f"{platform.system()} {platform.machine()}", "code": _commit(),
     }  # fmt: skip
 
@@ -71,7 +71,9 @@ def _commit() -> str:
     here = Path(__file__).resolve().parents[2]
     try:
         commands = (["git", "rev-parse", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"])
-        done = [subprocess.run(one, cwd=here, capture_output=True, text=True, timeout=10, check=True) for one in commands]
+        done = [
+            subprocess.run(one, cwd=here, capture_output=True, text=True, timeout=10, check=True) for one in commands
+        ]
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     commit, changes = (one.stdout.strip() for one in done)

@@ -27,7 +27,7 @@ def error_chart(rows: Sequence[Row]) -> str:
     if len(shares) < 2:
         return ""
     top = max(10.0, *(share for _, share in shares))
-    low, high = math.log10(LEAST_SHARE), math.ceil(math.log10(top))
+    low, high = round(math.log10(LEAST_SHARE)), math.ceil(math.log10(top))
     height = _HEIGHT - _BOTTOM - _TOP
 
     def y(share: float) -> float:
@@ -38,7 +38,9 @@ def error_chart(rows: Sequence[Row]) -> str:
     for number, (row, share) in enumerate(shares):
         x, label = _LEFT + step * (number + 0.5), f"{row.case} {row.quantity}: {share:.2g} of its bound ({row.outcome})"
         marks.append(_mark(x, y(share), row.outcome == "fail", label))
-    grid = [_line_across(y(10.0**power), f"1e{power}" if power else "bound", power == 0) for power in range(low, high + 1)]
+    grid = [
+        _line_across(y(10.0**power), f"1e{power}" if power else "bound", power == 0) for power in range(low, high + 1)
+    ]
     first, last = shares[0][0].quantity, shares[-1][0].quantity
     names = _text(_LEFT, _HEIGHT - 10, first) + _text(_RIGHT, _HEIGHT - 10, last, "end")
     return _svg("".join([*grid, *marks, names]), "error of each quantity as a share of its bound")
@@ -70,7 +72,9 @@ def lines_chart(exhibit: Lines) -> str:
 
 def boxes_picture(exhibit: Boxes) -> str:
     """The picture with the original's boxes and, dashed, ours."""
-    parts = [f'<image href="data:image/jpeg;base64,{escape(exhibit.jpeg)}" width="100" height="100" preserveAspectRatio="none"/>']
+    parts = [
+        f'<image href="data:image/jpeg;base64,{escape(exhibit.jpeg)}" width="100" height="100" preserveAspectRatio="none"/>'
+    ]
     for kind, boxes in (("theirs", exhibit.expected), ("ours", exhibit.ours)):
         for top, left, bottom, right, score in boxes:
             size = f'width="{100 * (right - left):.2f}" height="{100 * (bottom - top):.2f}"'
@@ -126,7 +130,9 @@ def _mark(x: float, y: float, failed: bool, label: str) -> str:
 
 def _line_across(y: float, label: str, is_bound: bool) -> str:
     kind = "bound" if is_bound else "grid"
-    return f'<line class="{kind}" x1="{_LEFT}" x2="{_RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>' + _text(_LEFT - 6, y + 4, label, "end")
+    return f'<line class="{kind}" x1="{_LEFT}" x2="{_RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>' + _text(
+        _LEFT - 6, y + 4, label, "end"
+    )
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
