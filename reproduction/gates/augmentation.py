@@ -73,7 +73,8 @@ def _darknet(config: Augmentation, seed: tf.Tensor) -> dict[str, tf.Tensor]:
     geometry = darknet.draw(config, split[1], tf.constant([SIZE]), INPUT, letterbox=False, flip=False)
     top, left, height, width = tf.unstack(tf.cast(geometry.window[0], tf.float64))
     bottom, right = SIZE[0] - height - top, SIZE[1] - width - left
-    return {**drawn._asdict(), "top": top, "left": left, "bottom": bottom, "right": right}
+    colours = {name: getattr(drawn, name) for name in ("flip", "hue", "saturation", "exposure")}
+    return {**colours, "top": top, "left": left, "bottom": bottom, "right": right}
 
 
 def _centernet(config: CenterNetAugmentation, seed: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from dataloaders.augment.colour import apply_colour, distort
+from configs.data import Augmentation
+from dataloaders.augment.colour import apply_colour
+from dataloaders.augment.hsv import distort
 from dataloaders.batch import ColourDraws, TrainBatch
 from dataloaders.exact import crop_image
 from losses.darknet_boxes import KINDS as IOUS
@@ -131,7 +133,7 @@ def _flip(image: tf.Tensor) -> tf.Tensor:
         example_id=tf.zeros([1], tf.int64),
         draws=_draws(True, 0.0, 1.0, 1.0),
     )
-    return apply_colour(batch)[0][0]
+    return apply_colour(batch, Augmentation())[0][0]
 
 
 def _draws(flip: bool, hue: float, saturation: float, exposure: float) -> ColourDraws:
