@@ -49,7 +49,8 @@ def centernet_recipe(options: str, ours: Experiment) -> dict[str, Any]:
         "input_size": [side if side > 0 else 512 for side in size],
         "backbone": backbone,
         "head": {
-            "head_conv": head_conv, "cat_spec_wh": asked.cat_spec_wh, "reg_offset": not asked.not_reg_offset, "K": asked.K,
+            "head_conv": head_conv, "cat_spec_wh": asked.cat_spec_wh, "reg_offset": not asked.not_reg_offset,
+            "K": asked.K,
         },
     } | ({"decoder": decoder} if decoder else {})  # fmt: skip
     task["loss"] = {

@@ -17,7 +17,6 @@ from reproduction.golden.maps import Maps, worst_map
 from reproduction.hints import Clue, Hint, explain
 from reproduction.trace import Trace, TraceError, read_trace
 
-
 HINTED = 6  # failing quantities of a case that are explained: hypotheses cost time, and the first ones matter
 
 

@@ -50,7 +50,7 @@ class Rebuilt:
     def load(self, prefix: str, called: Mapping[str, str] = MappingProxyType({})) -> list[tf.Tensor]:
         """Takes recorded arrays PREFIX/L000_weights, ... as parameters; gives the trainable variables' values.
 
-        called: other names for some of them, such as those of gradients; then moving statistics, which have none, are 0.
+        called: other names of some, such as those of gradients; moving statistics, which have none, are 0 then.
         """
         values = {
             record.name: {

@@ -87,7 +87,8 @@ def _exhibit(exhibit: Exhibit) -> str:
         case Table():
             rows = [[_marked(cell, number in exhibit.marks) for cell in row] for number, row in enumerate(exhibit.rows)]
             shown = _table([escape(cell) for cell in exhibit.head], rows)
-            return f"<details{' open' if exhibit.marks else ''}><summary>{escape(exhibit.title)}</summary>{shown}</details>"
+            is_open = " open" if exhibit.marks else ""
+            return f"<details{is_open}><summary>{escape(exhibit.title)}</summary>{shown}</details>"
         case Lines():
             return f"<h3>{escape(exhibit.title)}</h3>{lines_chart(exhibit)}"
         case Boxes():

@@ -41,7 +41,7 @@ def markdown(report: Report) -> str:
 
 
 def model_card(report: Report) -> str:
-    """After the Model Garden's template: description, results, pretrained weights, environment, authors, differences."""
+    """After Model Garden's template: description, results, pretrained weights, environment, authors, differences."""
     card: Mapping[str, Any] = report.card
     lines = [f"# {_line(report.title)}", "", "## Description", "", *_sentences(card.get("description", ()))]
     lines += ["", "## Proof", "", _line(report.verdict), ""]

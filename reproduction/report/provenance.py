@@ -24,8 +24,8 @@ def environment() -> Mapping[str, str]:
     devices = ", ".join(device.name.removeprefix("/physical_device:") for device in tf.config.list_physical_devices())
     versions = {name: _version(name) for name in _PACKAGES}
     return {
-        "python": platform.python_version(), "tensorflow": tf.__version__, **versions, "devices": devices, "cores": str(os.cpu_count()),
-        "machine": f"{platform.system()} {platform.machine()}", "code": _commit(),
+        "python": platform.python_version(), "tensorflow": tf.__version__, **versions, "devices": devices,
+        "cores": str(os.cpu_count()), "machine": f"{platform.system()} {platform.machine()}", "code": _commit(),
     }  # fmt: skip
 
 

@@ -43,7 +43,8 @@ def error_chart(rows: Sequence[Row]) -> str:
     ]
     first, last = shares[0][0].quantity, shares[-1][0].quantity
     names = _text(_LEFT, _HEIGHT - 10, first) + _text(_RIGHT, _HEIGHT - 10, last, "end")
-    return _svg("".join([*grid, *marks, names]), "error of each quantity as a share of its bound")
+    title = "Error of each quantity as a share of its bound"
+    return f'<p class="dim axis">{title}</p>' + _svg("".join([*grid, *marks, names]), title)
 
 
 def lines_chart(exhibit: Lines) -> str:
@@ -52,11 +53,11 @@ def lines_chart(exhibit: Lines) -> str:
     if len(points) < 2:
         return ""
     (left, right), (low, high) = ((min(values), max(values)) for values in zip(*points, strict=True))
-    width, height = (right - left) or 1.0, (high - low) or 1.0
+    width, height, tall = (right - left) or 1.0, (high - low) or 1.0, _HEIGHT - _BOTTOM - _TOP
     parts = []
     for number, (name, line) in enumerate(exhibit.lines.items()):
         placed = [
-            f"{_LEFT + (_RIGHT - _LEFT) * (x - left) / width:.1f},{_TOP + (_HEIGHT - _BOTTOM - _TOP) * (high - y) / height:.1f}"
+            f"{_LEFT + (_RIGHT - _LEFT) * (x - left) / width:.1f},{_TOP + tall * (high - y) / height:.1f}"
             for x, y in line
             if math.isfinite(x) and math.isfinite(y)
         ]
@@ -72,9 +73,8 @@ def lines_chart(exhibit: Lines) -> str:
 
 def boxes_picture(exhibit: Boxes) -> str:
     """The picture with the original's boxes and, dashed, ours."""
-    parts = [
-        f'<image href="data:image/jpeg;base64,{escape(exhibit.jpeg)}" width="100" height="100" preserveAspectRatio="none"/>'
-    ]
+    source = f"data:image/jpeg;base64,{escape(exhibit.jpeg)}"
+    parts = [f'<image href="{source}" width="100" height="100" preserveAspectRatio="none"/>']
     for kind, boxes in (("theirs", exhibit.expected), ("ours", exhibit.ours)):
         for top, left, bottom, right, score in boxes:
             size = f'width="{100 * (right - left):.2f}" height="{100 * (bottom - top):.2f}"'
@@ -140,4 +140,5 @@ def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
 
 
 def _svg(inside: str, label: str) -> str:
-    return f'<div class="wide"><svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}">{inside}</svg></div>'
+    box = f'viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}"'
+    return f'<div class="wide"><svg class="chart" {box}>{inside}</svg></div>'
