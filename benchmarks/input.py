@@ -38,9 +38,9 @@ IMAGES = 80  # output images in a round
 COLOUR = {"hue": 0.1, "saturation": 1.5, "exposure": 1.5}
 DARKNET = {"jitter": 0.3, **COLOUR}
 SCALED_V4 = {
-    "centre": "middle", "translate": 0.5, "scale": (0.5, 1.5), "least_area": 0.2, "saturation": 0.7, "exposure": 0.4,
+    "centre": "middle", "translate": 0.5, "scale": (0.5, 1.5), "least_area": 0.2,
 }  # fmt: skip
-V7 = {"nine": 0.2, "mixup": 0.15, "translate": 0.2, "scale": (0.1, 2.0), "saturation": 0.7, "exposure": 0.4}
+V7 = {"nine": 0.2, "mixup": 0.15, "translate": 0.2, "scale": (0.1, 2.0)}
 
 
 class Row(NamedTuple):

@@ -12,6 +12,7 @@ import tensorflow as tf
 from benchmarks.report import arguments, interleaved, publish, timing_rows
 from benchmarks.synthetic_batch import random_batch
 from configs.experiment import Experiment
+from dataloaders.batch import TrainBatch
 from official.core.config_io import load_config
 from official.core.distribution import place
 from official.core.task import Moment
@@ -51,6 +52,20 @@ def bare_step(run: Run, batch: Any) -> Callable[[], tf.Tensor]:
     return step
 
 
+def tiny_run(size: int, batch_size: int) -> tuple[Run, TrainBatch]:
+    """A run of YOLOv4-tiny on COCO's recipe at a square input size, and a batch for it."""
+    overrides = [
+        f"task.model.input_size=[{size}, {size}]",
+        f"task.data.train.batch_size={batch_size}",
+        "trainer.schedule={type: constant, learning_rate: 1.0e-5}",
+    ]
+    experiment = load_config("configs/experiments/yolov4_tiny_coco.yaml", Experiment, overrides)
+    task = WithoutData(experiment.task, experiment.runtime.seed)
+    with tempfile.TemporaryDirectory() as directory:
+        run = Run(task, experiment.trainer, experiment.runtime, place(experiment.runtime), directory)
+    return run, random_batch(batch_size, (size, size), experiment.task.data.train.max_boxes)
+
+
 def endless(batch: Any) -> Iterator[Any]:
     return iter(tf.data.Dataset.from_tensors(batch).repeat())
 
@@ -61,16 +76,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
-    overrides = [
-        f"task.model.input_size=[{options.size}, {options.size}]",
-        f"task.data.train.batch_size={options.batch}",
-        "trainer.schedule={type: constant, learning_rate: 1.0e-5}",
-    ]
-    experiment = load_config("configs/experiments/yolov4_tiny_coco.yaml", Experiment, overrides)
-    task, data = WithoutData(experiment.task, experiment.runtime.seed), experiment.task.data.train
-    batch = random_batch(data.batch_size, experiment.task.model.input_size, data.max_boxes)
-    with tempfile.TemporaryDirectory() as directory:
-        run = Run(task, experiment.trainer, experiment.runtime, place(experiment.runtime), directory)
+    run, batch = tiny_run(options.size, options.batch)
     iterator, one = endless(batch), tf.constant(1, tf.int64)
     step = bare_step(run, batch)
     seconds = interleaved(

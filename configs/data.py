@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
 
+from configs.colour import Colour, DarknetFloat, HsvGains
 from official.core.config import Config, Duration, type_or
 
 
@@ -92,11 +93,17 @@ class Augmentation(Config):
     precise: bool = Field(
         False, description="Decode all of every image and resize it as evaluation does, as slowly as the original."
     )
+    colour: Colour = Field(DarknetFloat(), description="Whose arithmetic; what else a build does to the pixels.")
 
     @model_validator(mode="after")
-    def _one_composition(self) -> "Augmentation":
+    def _checks(self) -> "Augmentation":
         if self.mosaic > 0 and self.mixup > 0:
             raise ValueError("mosaic and mixup: Darknet knows one of them at a time; expected one of them to be 0")
+        if isinstance(self.colour, HsvGains) and (self.hue, self.saturation, self.exposure) != (0, 1, 1):
+            raise ValueError(
+                "hue, saturation, exposure: Darknet's, without meaning beside colour: {type: hsv_gains}, which has its "
+                "own hue, saturation and value; leave them out, or choose darknet_float or darknet_opencv"
+            )
         return _checked(self)
 
 
@@ -105,8 +112,7 @@ class AffineAugmentation(Config):
 
     type: Literal["affine"] = "affine"
     flip: float = Field(0.5, ge=0, le=1, description="Probability of a mirrored example (fliplr).")
-    saturation: float = Field(0.0, ge=0, le=1, description="Saturation is multiplied by 1 +- up to this (hsv_s).")
-    exposure: float = Field(0.0, ge=0, le=1, description="Value is multiplied by 1 +- up to this (hsv_v).")
+    colour: HsvGains = Field(HsvGains(), description="hsv_h, hsv_s, hsv_v.")
     mosaic: float = Field(1.0, ge=0, le=1, description="Share of the examples that are mosaics.")
     nine: float = Field(0.0, ge=0, le=1, description="Share of the mosaics that are 3 x 3 (YOLOv7: 0.2), not 2 x 2.")
     centre: Literal["middle", "random"] = Field(

@@ -10,13 +10,22 @@ from official.vision.resize import Images
 PADDING_ID = -1  # example_id of a row that only fills up the last evaluation batch
 
 
+class Effects(NamedTuple):
+    """Of a ColourDraws: what else Darknet's build with OpenCV does. Zeros change nothing, whatever the seed."""
+
+    blur: Int32[tf.Tensor, " b"]  # 1: behind the objects; above: everywhere, by a kernel of this size
+    noise: Int32[tf.Tensor, " b"]  # deviation in levels
+    seed: Int32[tf.Tensor, "b 2"]  # of the noise
+
+
 class ColourDraws(NamedTuple):
     """What was drawn for an example and is applied on the accelerator. False, 0, 1, 1 change nothing."""
 
     flip: Bool[tf.Tensor, " b"]
-    hue: Float32[tf.Tensor, " b"]  # added, in turns of the colour circle
+    hue: Float32[tf.Tensor, " b"]  # Darknet: added, in turns of the colour circle; hsv_gains: the hue's growth, a share
     saturation: Float32[tf.Tensor, " b"]  # multiplied
     exposure: Float32[tf.Tensor, " b"]  # multiplied
+    effects: Effects | tuple[()] = ()  # empty where the configuration has none: nothing travels
 
 
 class CenterNetDraws(NamedTuple):

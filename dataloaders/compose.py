@@ -26,6 +26,7 @@ class Cells:
                 lambda number, _: number < count,
                 lambda number, array: (number + 1, array.write(number, make(number))),
                 (tf.constant(0), array),
+                parallel_iterations=1,  # examples are made in parallel; pieces beside them only change threads
                 maximum_iterations=most,
             )[1]
 
@@ -132,11 +133,11 @@ def _level(size: Int32[tf.Tensor, "2"], level: int) -> UInt8[tf.Tensor, "H W 3"]
     return tf.fill(tf.concat([size, [3]], axis=0), tf.constant(level, tf.uint8))
 
 
-def _widened(column: UInt8[tf.Tensor, "h 1 3"], width: Int32[tf.Tensor, ""]) -> UInt8[tf.Tensor, "h w 3"]:
+def _widened(column: UInt8[tf.Tensor, "h _ 3"], width: Int32[tf.Tensor, ""]) -> UInt8[tf.Tensor, "h w 3"]:
     return tf.broadcast_to(column, [tf.shape(column)[0], width, 3])
 
 
-def _heightened(row: UInt8[tf.Tensor, "1 w 3"], height: Int32[tf.Tensor, ""]) -> UInt8[tf.Tensor, "h w 3"]:
+def _heightened(row: UInt8[tf.Tensor, "_ w 3"], height: Int32[tf.Tensor, ""]) -> UInt8[tf.Tensor, "h w 3"]:
     return tf.gather(row, tf.zeros([height], tf.int32))
 
 

@@ -227,7 +227,7 @@ def _switch(number: Int32[tf.Tensor, ""], branches: Sequence[Callable[[], Any]])
 
 def _padded(rows: tf.Tensor, missing: int) -> tf.Tensor:
     """Zeros (False) after the rows."""
-    return tf.pad(rows, [[0, missing], *([[0, 0]] * (rows.shape.rank - 1))])
+    return rows if missing == 0 else tf.pad(rows, [[0, missing], *([[0, 0]] * (rows.shape.rank - 1))])
 
 
 _NO_CUTS = Cuts(tf.zeros([0], tf.int32), *[tf.zeros([0, 4], tf.int32)] * 2, *[tf.zeros([0, 2])] * 2)

@@ -1,5 +1,7 @@
 """Decodes what is seen of a JPEG, at the scale at which it is seen."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 from jaxtyping import Bool, Float32, Int32, Int64, UInt8
 
@@ -13,19 +15,22 @@ _JPEG = b"\xff\xd8\xff"
 class Encoded:
     """Images that are decoded when something of them is asked for, and no more than that."""
 
-    def __init__(self, encoded: tf.Tensor) -> None:
-        """`encoded`: strings [p], bytes of JPEG or PNG files whose size has been checked."""
-        self._encoded = encoded
-        self._is_jpeg = is_jpeg(encoded)  # [p]
+    def __init__(self, encoded: Callable[[Int32[tf.Tensor, ""]], tf.Tensor], jpeg: Bool[tf.Tensor, " p"]) -> None:
+        """
+        Args:
+            encoded: gives the bytes of one of them, a JPEG or PNG file whose size has been checked, as a scalar string.
+            jpeg: which are JPEGs.
+        """
+        self._encoded, self._jpeg = encoded, jpeg
 
     def ratio(self, shrink: Float32[tf.Tensor, " p"]) -> Int32[tf.Tensor, " p"]:
-        return tf.where(self._is_jpeg[: shrink.shape[0]], dct_ratio(shrink), 1)
+        return tf.where(self._jpeg[: shrink.shape[0]], dct_ratio(shrink), 1)
 
     def patch(
         self, number: Int32[tf.Tensor, ""], ratio: Int32[tf.Tensor, ""], crop: Int32[tf.Tensor, "4"]
     ) -> UInt8[tf.Tensor, "h w 3"]:
-        branch = tf.where(self._is_jpeg[number], tf.reduce_sum(tf.cast(ratio >= tf.constant(RATIOS), tf.int32)), 0)
-        return decode_window(self._encoded[number], branch, crop)
+        branch = tf.where(self._jpeg[number], tf.reduce_sum(tf.cast(ratio >= tf.constant(RATIOS), tf.int32)), 0)
+        return decode_window(self._encoded(number), branch, crop)
 
 
 class Stored:

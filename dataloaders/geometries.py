@@ -19,7 +19,7 @@ from dataloaders.pieces import Pieces, Truths, boxes_in_input, clip_to, exact_ma
 from official.core import config as core
 
 Draws = DarknetDraws | AffineDraws
-Boxes = tuple[Float32[tf.Tensor, "p n 4"], Bool[tf.Tensor, "p n"]]  # yxyx in pixels of the input, and which to keep
+Boxes = tuple[Float32[tf.Tensor, "_ _ 4"], Bool[tf.Tensor, "_ _"]]  # yxyx in pixels of the input, and which to keep
 
 
 @runtime_checkable

@@ -116,7 +116,7 @@ def sides(boxes: tf.Tensor) -> tf.Tensor:
     return boxes[..., 2:] - boxes[..., :2]
 
 
-def clip_to(boxes: Float32[tf.Tensor, "p n 4"], limits: Float32[tf.Tensor, "p 4"]) -> Float32[tf.Tensor, "p n 4"]:
+def clip_to(boxes: Float32[tf.Tensor, "p n 4"], limits: Float32[tf.Tensor, "#p 4"]) -> Float32[tf.Tensor, "p n 4"]:
     """Boxes yxyx, clipped to a rectangle top, left, bottom, right for all of a piece."""
     limits = limits[:, tf.newaxis]
     low, high = tf.tile(limits[..., :2], [1, 1, 2]), tf.tile(limits[..., 2:], [1, 1, 2])
@@ -124,9 +124,12 @@ def clip_to(boxes: Float32[tf.Tensor, "p n 4"], limits: Float32[tf.Tensor, "p 4"
 
 
 def _sampling(pieces: Pieces) -> tuple[Float32[tf.Tensor, "p 2"], Float32[tf.Tensor, "p 2"]]:
-    """(start, step) of (y, x): pixel i of the cell, before a flip, shows the source from start + step * i on."""
-    length = tf.cast(tf.maximum(sides(pieces.cell), 1), tf.float32)
-    return pieces.window[:, :2], sides(pieces.window) / length
+    """(start, step) of (y, x): pixel i of the cell, before a flip, shows the source from start + step * i on.
+
+    An empty cell has any step: what lies beyond it stays beyond it.
+    """
+    length = tf.cast(sides(pieces.cell), tf.float32)
+    return pieces.window[:, :2], tf.where(length > 0.0, sides(pieces.window) / tf.maximum(length, 1.0), 1.0)
 
 
 def _frame_in_cell(pieces: Pieces) -> tuple[Float32[tf.Tensor, "p 2"], Float32[tf.Tensor, "p 2"]]:

@@ -1,10 +1,10 @@
 """What is known of the images of an example, padded so that it can be stacked."""
 
 import tensorflow as tf
-from jaxtyping import Int64
+from jaxtyping import Int32, Int64
 
 from dataloaders.batch import pad_rows
-from dataloaders.decode import Encoded, checked
+from dataloaders.decode import Encoded, checked, is_jpeg
 from dataloaders.examples import Example, Examples
 from dataloaders.pieces import Truths
 
@@ -28,22 +28,27 @@ def no_truths(count: int, max_boxes: int) -> Truths:
 
 
 def read_all(
-    examples: Examples, rows: Int64[tf.Tensor, " p"], count: tf.Tensor, max_boxes: int
+    examples: Examples, rows: Int64[tf.Tensor, " p"], count: Int32[tf.Tensor, ""], max_boxes: int
 ) -> tuple[Truths, Encoded]:
-    """The first `count` of the rows; the others, which are not read, are zeros and empty strings."""
+    """The first `count` of the rows; of the others, which are not read, everything is zero and there are no pixels."""
     most = rows.shape[0]
     if most == 1:
         example = examples.read(rows[0])
-        encoded = checked(example)[tf.newaxis]
-        return Truths(*(field[tf.newaxis] for field in truth_of(example, max_boxes))), Encoded(encoded)
+        encoded = checked(example)
+        truths = Truths(*(field[tf.newaxis] for field in truth_of(example, max_boxes)))
+        return truths, Encoded(lambda _: encoded, is_jpeg(encoded)[tf.newaxis])
 
-    def one(number: tf.Tensor, arrays: list[tf.TensorArray]) -> tuple:
+    def one(number: Int32[tf.Tensor, ""], arrays: list[tf.TensorArray]) -> tuple:
         example = examples.read(rows[number])
-        found = (checked(example), *truth_of(example, max_boxes))
+        found = (checked(example), is_jpeg(example.encoded), *truth_of(example, max_boxes))
         return number + 1, [array.write(number, value) for array, value in zip(arrays, found, strict=True)]
 
-    fields = (tf.zeros([most], tf.string), *no_truths(most, max_boxes))
-    arrays = [tf.TensorArray(field.dtype, most, element_shape=field.shape[1:]).unstack(field) for field in fields]
-    _, arrays = tf.while_loop(lambda number, _: number < count, one, (tf.constant(0), arrays), maximum_iterations=most)
-    encoded, *truths = (array.stack() for array in arrays)
-    return Truths(*truths), Encoded(encoded)
+    fields = (tf.zeros([0], tf.string), tf.zeros([0], tf.bool), *no_truths(0, max_boxes))
+    arrays = [
+        tf.TensorArray(field.dtype, most, element_shape=field.shape[1:], clear_after_read=False) for field in fields
+    ]
+    _, arrays = tf.while_loop(
+        lambda number, _: number < count, one, (tf.constant(0), arrays), parallel_iterations=1, maximum_iterations=most
+    )
+    encoded, jpeg, *truths = arrays
+    return Truths(*(array.stack() for array in truths)), Encoded(encoded.read, jpeg.stack())

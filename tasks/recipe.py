@@ -205,12 +205,20 @@ def _data(net: Net, last: Layer, sources: Sources) -> Data:
 
 
 def _augmentation(net: Net, last: Layer) -> Data:
-    """[net]'s colours and flip, the last head's jitter and resize.
+    """[net]'s colours, blur, noise and flip, the last head's jitter and resize.
 
-    Darknet takes 1 for a factor of 0 (data.c load_thread). [detection] is trained by yolo.c train_yolo, which always
-    flips and knows no resize.
+    Darknet takes 1 for a factor of 0 (data.c load_thread), and is taken for its build with OpenCV, which trained the
+    published weights and alone has mosaics: it fills with the image's mean. [detection] is trained by yolo.c
+    train_yolo, which always flips, knows no resize, and changes colours in float in every build. Half of the examples
+    are composed, and mosaic comes before mixup (parser.c parse_net_options).
     """
     of_v1 = isinstance(last, Detection)
+    opencv = {"type": "darknet_opencv", "blur": net.blur, "gaussian_noise": max(0, min(net.gaussian_noise, 127))}
+    compositions = {}
+    if net.mosaic and not of_v1:
+        compositions = {"mosaic": 0.5, "mosaic_bound": bool(net.mosaic_bound)}
+    elif net.mixup == 1 and not of_v1:
+        compositions = {"mixup": 0.5}
     return {
         "flip": of_v1 or bool(net.flip),
         "jitter": last.jitter,
@@ -218,6 +226,9 @@ def _augmentation(net: Net, last: Layer) -> Data:
         "hue": net.hue,
         "saturation": net.saturation or 1.0,
         "exposure": net.exposure or 1.0,
+        "colour": {"type": "darknet_float"} if of_v1 else opencv,
+        "fill": "mean",
+        **compositions,
     }
 
 

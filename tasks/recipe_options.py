@@ -28,7 +28,8 @@ HONOURED: dict[str, tuple[str, ...]] = {
         *("batch", "subdivisions", "width", "height", "channels", "inputs", "max_batches", "momentum", "decay"),
         *("adam", "B1", "B2", "eps", "learning_rate", "learning_rate_min", "policy", "burn_in", "power"),
         *("step", "scale", "gamma", "steps", "scales", "sgdr_cycle", "sgdr_mult"),
-        *("flip", "saturation", "exposure", "hue", "letter_box"),
+        *("flip", "saturation", "exposure", "hue", "blur", "gaussian_noise"),
+        *("letter_box", "mosaic", "mosaic_bound", "mixup"),
     ),
     "convolutional": (
         *("filters", "groups", "size", "stride", "stride_x", "stride_y", "dilation", "pad", "padding", "activation"),
@@ -73,9 +74,6 @@ _CONTRASTIVE = "contrastive training is not here"
 _TRACKING = "tracking is not here"
 _RANDOM = "of the sizes that Darknet may draw, 5 are compiled; task.data.train.multi_scale.sizes=all takes all of them"
 _UNUSED = "has no effect: Darknet reads it and does not use it"
-_JITTER = (
-    "what a crop shows beyond the image is task.evaluation.padding_value; Darknet repeats the edge, or takes the mean"
-)
 
 REASONS: dict[str, dict[str, str]] = {
     "*": {
@@ -86,13 +84,7 @@ REASONS: dict[str, dict[str, str]] = {
     "net": {
         "ema_alpha": "trainer.moving_average goes on to the end and takes batch-norm's statistics along; Darknet puts "
         "the average in place of the weights at max_batches - 1000 and trains on",
-        "mosaic": "not in the pipeline yet: images come one by one",
-        "mosaic_bound": "not in the pipeline yet",
-        "mixup": "not in the pipeline yet: images come one by one",
         "cutmix": "not here; Darknet does not support it for detectors either",
-        "blur": "not in the pipeline yet",
-        "gaussian_noise": "not in the pipeline yet",
-        "letter_box": "letterboxed as in Darknet, but a jittered crop keeps its own aspect, not the whole image's",
         "resize_step": "sizes are multiples of 32",
         "dynamic_minibatch": "the batch keeps its size at every input size",
         "try_fix_nan": "a NaN stops the run and names its examples",
@@ -137,7 +129,6 @@ REASONS: dict[str, dict[str, str]] = {
     "softmax": {"spatial": "over all numbers of a group", "noloss": _MACHINE},
     "yolo": {
         "random": _RANDOM,
-        "jitter": _JITTER,
         "delta_normalizer": "has no effect in Darknet's CPU build; its GPU build multiplies the gradient by it",
         "map": "classes are the cfg's own",
         "track_history_size": _TRACKING,
@@ -149,7 +140,6 @@ REASONS: dict[str, dict[str, str]] = {
     },
     "Gaussian_yolo": {
         "random": _RANDOM,
-        "jitter": _JITTER,
         "delta_normalizer": "has no effect in Darknet's CPU build; its GPU build multiplies the gradient by it",
         "map": "classes are the cfg's own",
         "objectness_smooth": "not in this head's loss",
@@ -157,7 +147,6 @@ REASONS: dict[str, dict[str, str]] = {
     },
     "region": {
         "random": _RANDOM,
-        "jitter": _JITTER,
         "tree": "a hierarchy of classes is not here",
         "map": "classes are the cfg's own",
         "mask_scale": "masks are not predicted",
@@ -168,7 +157,6 @@ REASONS: dict[str, dict[str, str]] = {
         "absolute": _UNUSED,
     },
     "detection": {
-        "jitter": _JITTER,
         "forced": "not in this head's loss",
         "reorg": _UNUSED,
         "resize": "has no effect: Darknet trains [detection] with a jitter only",

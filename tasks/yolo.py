@@ -72,7 +72,7 @@ class Yolo(DetectionTask):
             data.check(row)
 
     def prepare(self, batch: TrainBatch) -> tuple[tf.Tensor, Truth]:
-        images, boxes = apply_colour(batch)
+        images, boxes = apply_colour(batch, self.config.data.train.augmentation)
         return images, Truth(boxes, tf.cast(batch.classes, tf.int32), batch.valid)
 
     def loss(self, outputs: Sequence[tf.Tensor], labels: Truth, moment: Moment) -> tuple[tf.Tensor, Scalars]:

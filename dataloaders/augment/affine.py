@@ -14,6 +14,7 @@ import tensorflow as tf
 from jaxtyping import Bool, Float32, Int32, Int64
 
 from configs.data import AffineAugmentation
+from dataloaders.augment.colour import draw_gains
 from dataloaders.batch import ColourDraws
 from dataloaders.pieces import Pieces, clip_to, sides
 
@@ -128,10 +129,9 @@ def draw_share(config: AffineAugmentation, seed: Int64[tf.Tensor, "2"]) -> Float
 
 
 def draw_colour(config: AffineAugmentation, seed: Int64[tf.Tensor, "2"]) -> ColourDraws:
-    """Flip, and the gains of augment_hsv but for the hue, which it multiplies and the accelerator only shifts."""
-    u = tf.random.stateless_uniform([3], seed)
-    gains = 1.0 + tf.constant([config.saturation, config.exposure]) * (2.0 * u[1:] - 1.0)
-    return ColourDraws(u[0] < config.flip, tf.constant(0.0), gains[0], gains[1])
+    """Flip, and the gains of augment_hsv."""
+    u = tf.random.stateless_uniform([4], seed)
+    return ColourDraws(u[0] < config.flip, *draw_gains(config.colour, u[1:]))
 
 
 def _resized(sizes: Int32[tf.Tensor, "p 2"], input_size: tuple[int, int]) -> Int32[tf.Tensor, "p 2"]:
@@ -182,7 +182,7 @@ def _matrix(
     return moved @ sheared @ rotation @ perspective @ to_centre
 
 
-def _square(rows: list[list[float | tf.Tensor]]) -> Float32[tf.Tensor, "3 3"]:
+def _square(rows: list[list[int | float | tf.Tensor]]) -> Float32[tf.Tensor, "3 3"]:
     return tf.stack([tf.stack([tf.cast(value, tf.float32) for value in row]) for row in rows])
 
 

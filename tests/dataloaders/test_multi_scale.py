@@ -125,7 +125,7 @@ def test_a_size_changes_the_pixels_of_a_step_and_nothing_else_of_it(seven):
         steps = [step for step in range(9, 40) if sizes.at(step) == size]
         for step, batch in zip(steps, stream, strict=False):
             np.testing.assert_array_equal(batch.example_id, every[step].example_id)
-            for own, other in zip(batch[5:], every[step][5:], strict=True):
+            for own, other in zip(tf.nest.flatten(batch[5:]), tf.nest.flatten(every[step][5:]), strict=True):
                 np.testing.assert_array_equal(own, other)
             both = batch.valid & every[step].valid  # small boxes go at a small size
             np.testing.assert_allclose(batch.boxes[both], every[step].boxes[both], atol=1e-6)

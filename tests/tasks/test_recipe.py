@@ -50,7 +50,9 @@ def test_the_whole_experiment_of_a_cfg():
     assert (task.loss.gradient, task.loss.iou_loss, task.loss.iou_normalizer) == ("darknet", "ciou", 0.07)
     train = task.data.train
     assert (train.batch_size, trainer.micro_batches, train.max_boxes) == (4, 2, 20)
-    expected = Augmentation(flip=True, jitter=0.2, resize=1.2, hue=0.1, saturation=1.5, exposure=0.75)
+    expected = Augmentation(
+        jitter=0.2, resize=1.2, hue=0.1, saturation=1.5, exposure=0.75, fill="mean", colour={"type": "darknet_opencv"}
+    )
     assert train.augmentation == expected and train.multi_scale is None
     assert trainer.duration.steps == 6 and trainer.optimizer.model_dump() == {
         "type": "sgd", "momentum": 0.9, "weight_decay": 0.0005
@@ -101,6 +103,24 @@ def test_adam_moving_average_letterbox_flip_and_random_sizes():
     scales = check_config(made.experiment, Experiment, "x.cfg").task.data.train.multi_scale
     assert (scales.coefficient, scales.every.steps, scales.largest_from.steps) == (1.4, 10, 401)
     assert any(note.key == "random" and "5 are compiled" in note.message for note in made.not_honoured)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("mosaic=1\n", {"mosaic": 0.5}),
+        ("mosaic=1\nmosaic_bound=1\ncutmix=1\n", {"mosaic": 0.5, "mosaic_bound": True}),
+        ("mosaic=1\nmixup=1\n", {"mosaic": 0.5}),
+        ("mosaic=1\nletter_box=1\n", {"mosaic": 0.5}),
+        ("mixup=1\n", {"mixup": 0.5}),
+        ("cutmix=1\n", {}),
+    ],
+)
+def test_half_of_the_examples_are_composed(options, expected):
+    experiment, notes = make(options)
+    augmentation = experiment.task.data.train.augmentation.model_dump(exclude_defaults=True)
+    assert {key: augmentation[key] for key in augmentation if key.startswith("m")} == expected
+    assert not any("mosaic" in note or "mixup" in note for note in notes if "cutmix" not in note)
 
 
 def test_training_options_of_single_layers():
@@ -172,12 +192,18 @@ def test_each_known_option_is_honoured_or_has_a_reason():
         assert stated <= options, f"[{kind.section}]: {stated - options}"
 
 
+def test_blur_and_noise_are_honoured():
+    experiment, notes = make("blur=5\ngaussian_noise=300\n")
+    colour = experiment.task.data.train.augmentation.colour
+    assert (colour.type, colour.blur, colour.gaussian_noise) == ("darknet_opencv", 5, 127)  # Darknet's own limit
+    assert not [note for note in notes if "blur" in note or "noise" in note]
+
+
 def test_what_nothing_is_known_about_is_listed():
-    made = recipe(network("mosaic=1\nnew_idea=3\nblur=1\nangle=7\n"), Sources(NAMES, SOURCE, SOURCE))
+    made = recipe(network("cutmix=1\nnew_idea=3\nangle=7\n"), Sources(NAMES, SOURCE, SOURCE))
     listed = [str(note) for note in made.not_honoured]
     for text in (
-        "x.cfg:1: [net] mosaic=1: not in the pipeline yet",
-        "x.cfg:1: [net] blur=1: not in the pipeline yet",
+        "x.cfg:1: [net] cutmix=1: not here; Darknet does not support it for detectors either",
         "x.cfg:1: [net] angle=7.0: has no effect",
         "[net] Darknet does not know new_idea here and ignores it",
     ):
