@@ -20,7 +20,14 @@ def sparse() -> np.ndarray:
     """A head's gradient: objectness everywhere, the rest at six positives."""
     gradient = np.zeros((2, 3, 9, 5, 8))
     gradient[:, :, 4] = RANDOM.uniform(0.01, 0.5, size=(2, 3, 5, 8))
-    for image, anchor, row, column in [(0, 1, 2, 3), (0, 2, 4, 7), (0, 0, 0, 0), (1, 1, 3, 5), (1, 0, 2, 2), (1, 2, 1, 6)]:
+    for image, anchor, row, column in [
+        (0, 1, 2, 3),
+        (0, 2, 4, 7),
+        (0, 0, 0, 0),
+        (1, 1, 3, 5),
+        (1, 0, 2, 2),
+        (1, 2, 1, 6),
+    ]:
         gradient[image, anchor, :, row, column] = RANDOM.normal(size=9)
     return gradient
 
