@@ -19,6 +19,7 @@ from official.core.checkpoint import (
 )
 from official.core.config import Runtime
 from official.core.config_io import ConfigError, dump_config
+from official.core.curve import watch as watch_curve
 from official.core.distribution import Placement, place, place_locally
 from official.core.evaluation import Evaluation, Scorer, new_checkpoints
 from official.core.initialise import find_weights
@@ -36,8 +37,9 @@ def train(experiment: Experiment, directory: str, evaluate: bool) -> dict[str, A
     evaluation = Evaluation(task, directory, placement.strategy) if evaluate else None
     say(run.resume_or_initialise())
     save_config(experiment, directory)
+    curve = experiment.reproduces.curve if experiment.reproduces else None
     try:
-        run.train(evaluation)
+        run.train(evaluation, watch_curve(curve) if curve and curve.abort else None)
     finally:
         for split, found in task.data_reports().items():
             write_json(f"{directory}/data_report_{split}.json", found)

@@ -26,7 +26,7 @@ def run(*arguments: str, folder: Path = ROOT, **environment: str) -> subprocess.
 
 
 def test_doors_are_short():
-    for door in ("train.py", "evaluate.py", "export.py", "detect.py"):
+    for door in ("train.py", "evaluate.py", "export.py", "detect.py", "reproduce.py"):
         assert len((ROOT / door).read_text().splitlines()) < 60, door
 
 

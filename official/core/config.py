@@ -259,6 +259,18 @@ class Expected(Config):
     )
 
 
+class Curve(Config):
+    """The original's loss by step, and how near a run has to stay to it."""
+
+    file: str = Field(description="CSV with the columns step and loss, or JSON: a list of [step, loss].")
+    band: PositiveFloat = Field(0.2, description="Part of the original's loss by which ours may lie above or below.")
+    from_step: NonNegativeInt = Field(0, description="Before it nothing is judged: a start is noisy.")
+    smoothing: float = Field(
+        0.9, ge=0, lt=1, description="Share of the mean so far in the running mean, of both, at each recorded step."
+    )
+    abort: bool = Field(True, description="Whether a training that leaves the band stops.")
+
+
 class Reproduces(Config):
     """What this experiment claims to reproduce, and when it may be called reproduced."""
 
@@ -267,6 +279,19 @@ class Reproduces(Config):
     expected: tuple[Expected, ...] = ()
     hardware: str = ""
     time: str = ""
+    original: str = Field(
+        "",
+        description="Its recipe: a Darknet cfg, by a name below --assets; or options of CenterNet's main.py.",
+    )
+    weights: str = Field("", description="The original's weights, by a name below --assets.")
+    traces: tuple[str, ...] = Field((), description="Folders of recorded traces (docs/traces.md).")
+    paper_says: dict[str, bool | int | float | str] = Field(
+        {}, description="What the paper states, by the key of this configuration that it is about."
+    )
+    differences: dict[str, str] = Field(
+        {}, description="Keys of this configuration that differ from the original on purpose, and why."
+    )
+    curve: Curve | None = None
 
 
 class Protocol(Config):

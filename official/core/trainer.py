@@ -27,6 +27,7 @@ from official.optimization.schedules import build_schedule
 _LOG = logging.getLogger(__name__)
 READ_AHEAD = 4  # batches that the pipeline may have begun beyond the step that failed
 Evaluate = Callable[[str], dict[str, Any]]
+Observe = Callable[[int, float], None]
 
 
 class NotFiniteError(UserError):
@@ -115,8 +116,10 @@ class Run:
             average.assign(value)
         return start.report
 
-    def train(self, evaluate: Evaluate | None = None) -> None:
+    def train(self, evaluate: Evaluate | None = None, observe: Observe | None = None) -> None:
         """Trains to the end of the duration. `evaluate` scores a checkpoint, as often as `evaluate_every` says.
+
+        observe: is told the step and the mean loss since the last time; what it raises ends the training.
 
         Raises:
             NotFiniteError: a number became NaN or infinite.
@@ -154,6 +157,8 @@ class Run:
                     )
                 if scoring:
                     self._score(evaluate, path)
+                if observe is not None:
+                    observe(end, scalars["loss"])
 
     def _first_batch(self) -> Batch:
         try:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,11 @@ from modeling.darknet.cfg import Network, parse_cfg
 from modeling.darknet.options import Layer
 from official.core.errors import UserError
 from reproduction.compare import Metrics, Numbers, SameSet, Stored, Tolerance, judge, measure, measure_rows
+from reproduction.golden.maps import Maps, worst_map
+from reproduction.hints import Clue, Hint, explain
 from reproduction.trace import Trace, TraceError, read_trace
+
+HINTED = 6  # failing quantities of a case that are explained: hypotheses cost time, and the first ones matter
 
 
 class Row(Stored):
@@ -27,6 +31,8 @@ class Row(Stored):
     note: str = ""
     tolerance: Tolerance | None = None
     metrics: Metrics | None = None
+    hints: tuple[Hint, ...] = Field((), description="Likely causes of a failure, best first.")
+    maps: Maps | None = Field(None, description="Of a failure: where it is largest, both arrays side by side.")
 
     @property
     def share_of_bound(self) -> float:
@@ -43,6 +49,8 @@ class Case:
     path: Path
     part: str = ""
     assets: Path | None = None
+    about: str = ""  # what its arrays are unless said otherwise: a kind of clue
+    explained: list[str] = field(default_factory=list, compare=False)  # quantities that hints were looked for
 
     @property
     def name(self) -> str:
@@ -64,21 +72,43 @@ class Case:
             raise TraceError(f"{self.path}: its cfg has no section that detects")
         return self.network.heads
 
-    def compare(self, quantity: str, ours: Numbers, tolerance: Tolerance, expected: Numbers | None = None) -> Row:
-        """Judges ours beside `expected`, which is by default the recorded array named `quantity`."""
+    def compare(
+        self,
+        quantity: str,
+        ours: Numbers,
+        tolerance: Tolerance,
+        expected: Numbers | None = None,
+        clue: Clue | None = None,
+    ) -> Row:
+        """Judges ours beside `expected`, which is by default the recorded array named `quantity`.
+
+        clue: what the arrays are; a failure is explained by it.
+        """
         try:
             if expected is None:
                 expected = self.trace.array(quantity, dtype=np.number)
             compare = measure_rows if isinstance(tolerance, SameSet) else measure
             metrics = compare(quantity, ours, expected)
         except UserError as error:
-            return self.fail(quantity, str(error))
+            hints = () if expected is None else self._explain(quantity, ours, expected, clue)
+            return self.fail(quantity, str(error)).model_copy(update={"hints": hints})
         verdict = judge(metrics, tolerance)
-        outcome = "pass" if verdict.passed else "fail"
-        return Row(
-            case=self.name, quantity=quantity, outcome=outcome, error=verdict.error, bound=verdict.bound,
-            note=verdict.note, tolerance=tolerance, metrics=metrics,
+        row = Row(
+            case=self.name, quantity=quantity, outcome="pass" if verdict.passed else "fail", error=verdict.error,
+            bound=verdict.bound, note=verdict.note, tolerance=tolerance, metrics=metrics,
         )  # fmt: skip
+        if verdict.passed:
+            return row
+        maps = None if isinstance(tolerance, SameSet) else worst_map(ours, expected, clue.layout if clue else "")
+        return row.model_copy(update={"hints": self._explain(quantity, ours, expected, clue), "maps": maps})
+
+    def _explain(self, quantity: str, ours: Numbers, expected: Numbers, clue: Clue | None) -> tuple[Hint, ...]:
+        """The causes of a failure, of the first few of a case."""
+        clue = clue or (Clue(self.about) if self.about else None)
+        if clue is None or len(self.explained) >= HINTED:
+            return ()
+        self.explained.append(quantity)
+        return explain(ours, expected, clue)
 
     def skip(self, quantity: str, reason: str) -> Row:
         """A quantity that is not compared, and why."""
@@ -104,6 +134,7 @@ class Kind:
     parts: the cases in a file; a file that is one case has a single one, without a name.
     needs_assets: skipped without weights and images.
     beside: patterns of files that are read with those, and are no case.
+    about: what its arrays are, for hints: a kind of `Clue`.
     """
 
     what: str
@@ -112,3 +143,4 @@ class Kind:
     parts: Callable[[Case], list[str]] = whole_file
     needs_assets: bool = False
     beside: tuple[str, ...] = ()
+    about: str = ""

@@ -14,9 +14,11 @@ from reproduction.compare import OfAbsmax
 from reproduction.golden.case import Case, Row
 from reproduction.golden.centernet_losses import maps
 from reproduction.golden.centernet_model import build, layer_of, precision
+from reproduction.hints import Clue
 from reproduction.trace import Trace, relayout
 
 BOUND = OfAbsmax(bound=1e-4)
+LAYER = Clue("layer", "NCHW")
 HEADS = ("hm", "wh", "reg")
 MOMENTS = {"eval": False, "train": True}  # in this order: training changes the moving statistics
 ROUNDING = 3  # how far from float64 a stage in float32 may be, in units of what the original's own heads are
@@ -66,7 +68,7 @@ def _heads(case: Case, moment: str, short: str, outputs: list[np.ndarray], round
         if short == "f64":
             yield _beside_float32(case, name, output, rounding)
             if has_both:
-                yield case.compare(_in_float64(name), output, BOUND)
+                yield case.compare(_in_float64(name), output, BOUND, clue=LAYER)
         else:
             yield _named(short, _beside_float32(case, _in_float64(name) if has_both else name, output, rounding))
 
@@ -81,7 +83,7 @@ def _statistics(case: Case, short: str, model: keras.Model) -> Iterator[Row]:
         yield case.skip(prefix, "not recorded")
         return
     for variable in model.non_trainable_variables:
-        yield case.compare(f"{prefix}/{torch_name(variable.path)}", variable, BOUND)
+        yield case.compare(f"{prefix}/{torch_name(variable.path)}", variable, BOUND, clue=Clue("statistics"))
 
 
 def _rounding(trace: Trace, moment: str, outputs: int) -> float:
@@ -98,7 +100,7 @@ def _beside_float32(case: Case, name: str, ours: np.ndarray, rounding: float) ->
     Deformable convolutions one after the other enlarge rounding: DLA's float32 record is beyond the bound from its
     float64 in evaluation. Nobody's float32 is nearer; there the heads in float64 decide.
     """
-    row = case.compare(name, ours, BOUND)
+    row = case.compare(name, ours, BOUND, clue=LAYER)
     if row.outcome == "pass" or row.error is None or row.error > ROUNDING * rounding:
         return row
     return case.skip(

@@ -6,7 +6,7 @@ gradient differs visibly, and Adam's first step is the gradient's sign. In float
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -60,19 +60,28 @@ class Recorded:
 
 
 def steps(case: Case) -> Iterator[Row]:
-    """Losses, gradients and parameters of every step."""
-    found = [re.match(r"(f32|f64)/step([0-9]+)/", name) for name in case.trace]
-    numbers = {short: sorted({int(match[2]) for match in found if match and match[1] == short}) for short in CHECKS}
-    for short, check in CHECKS.items():
-        if not numbers[short]:
-            yield case.skip(f"{short}/step*", "not recorded")
-        elif numbers[short] != list(range(len(numbers[short]))):
-            raise TraceError(f"{case.path}: steps of {short} are {numbers[short]}; expected 0, 1, ...")
-        else:
-            yield from check(case, len(numbers[short]))
+    """Losses, gradients and parameters of every step, in float64."""
+    yield from _recorded(case, "f64", _whole_steps)
+
+
+def updates(case: Case) -> Iterator[Row]:
+    """Parameters after every step, each from the recorded gradients, in float32."""
+    yield from _recorded(case, "f32", _from_recorded_gradients)
     for name in _names(case.trace, "after_adam"):
         if not _is_trained(case.trace, name):
             yield case.skip(f"after_adam/{name}", "the network does not use it: it has no gradient")
+
+
+def _recorded(case: Case, short: str, check: Callable[[Case, int], Iterator[Row]]) -> Iterator[Row]:
+    """A check of all recorded steps of one precision."""
+    found = [re.match(rf"{short}/step([0-9]+)/", name) for name in case.trace]
+    numbers = sorted({int(match[1]) for match in found if match})
+    if not numbers:
+        yield case.skip(f"{short}/step*", "not recorded")
+    elif numbers != list(range(len(numbers))):
+        raise TraceError(f"{case.path}: steps of {short} are {numbers}; expected 0, 1, ...")
+    else:
+        yield from check(case, len(numbers))
 
 
 def _whole_steps(case: Case, count: int) -> Iterator[Row]:
@@ -166,9 +175,6 @@ def _from_recorded_gradients(case: Case, count: int) -> Iterator[Row]:
         weights, slots = apply_gradients(ADAM, weights, gradients, slots, decayed, rates, step)
         for name, weight in zip(names, weights, strict=True):
             yield _beside(case, f"f32/step{number}/after_adam/{name}", weight.numpy(), OfAbsmax(bound=BOUND))
-
-
-CHECKS = {"f64": _whole_steps, "f32": _from_recorded_gradients}
 
 
 def _names(trace: Trace, what: str) -> list[str]:

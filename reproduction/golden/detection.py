@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from losses.from_cfg import head_of
+from modeling.darknet.cfg import Network
 from modeling.darknet.loading import load_weights
 from modeling.darknet.sections import Yolo
 from modeling.heads import DECODERS
@@ -29,6 +31,7 @@ from reproduction.compare import Absolute, AbsoluteAndRelative, OfAbsmax, SameSe
 from reproduction.golden.case import Case, Row
 from reproduction.golden.network import Rebuilt
 from reproduction.golden.vision import NMS_KINDS, PIXELS, nms_protocol
+from reproduction.hints import Clue
 from reproduction.trace import TraceError, read_trace, relayout
 from tasks.darknet import evaluation_experiment
 from tasks.jobs import evaluate_to_file
@@ -40,8 +43,9 @@ STATISTICS = AbsoluteAndRelative(absolute=1e-4, relative=1e-5)
 AP = Absolute(bound=0.0015)  # of 1
 
 NMS_THRESHOLD = 0.45
+KEPT = Clue("detections", "cxcywh class score")
 MODES = {"resize": "stretch", "letterbox": "letterbox"}
-_ANNOTATIONS = "instances_*.json"
+ANNOTATIONS = "instances_*.json"
 # How the recorded detections of coco_val were made; not by the cfg's own rules.
 COCO_PROTOCOL = {
     "resize": "stretch",
@@ -59,7 +63,7 @@ def inference(case: Case) -> Iterator[Row]:
     load_weights(rebuilt.graph.model, str(_weights(case)), rebuilt.records)
     if "X" in case.trace:
         for index, array in enumerate(_forward(rebuilt, rebuilt.image("X")).layers):
-            yield case.compare(f"L{index:03d}_output", array, LAYER)
+            yield case.compare(f"L{index:03d}_output", array, LAYER, clue=Clue("layer", "NCHW"))
         return
     for mode in MODES:
         if any(name.startswith(f"{mode}/") for name in case.trace):
@@ -73,7 +77,9 @@ def _one_image(rebuilt: Rebuilt, mode: str) -> Iterator[Row]:
     image = _image(case)
     protocol = Protocol(resize=MODES[mode], interpolation="align_corners")
     given = normalise(resize_image(tf.constant(image), (net.height, net.width), protocol))[tf.newaxis]
-    yield from _whole_or_sample(case, f"{mode}/X", relayout(given[0].numpy(), "HWC", "CHW"), PIXELS)
+    yield from _whole_or_sample(
+        case, f"{mode}/X", relayout(given[0].numpy(), "HWC", "CHW"), PIXELS, Clue("image", "CHW")
+    )
     # The network gets the recorded input where there is one, so that it alone is compared.
     done = _forward(rebuilt, rebuilt.image(f"{mode}/X") if f"{mode}/X" in case.trace else given)
     of_heads = {index for head in case.network.heads for index in (head.index - 1, head.index)}
@@ -82,7 +88,9 @@ def _one_image(rebuilt: Rebuilt, mode: str) -> Iterator[Row]:
         if any(index == head.index for head in case.network.heads) and f"{name}_output" not in case.trace:
             yield case.fail(f"{name}_output", "the output of a head is missing")
         else:
-            yield from _whole_or_sample(case, name, array, HEAD if index in of_heads else LAYER)
+            is_head = index in of_heads
+            clue = Clue("head" if is_head else "layer", "NCHW")
+            yield from _whole_or_sample(case, name, array, HEAD if is_head else LAYER, clue)
     yield from _statistics(case, f"{mode}/layer_stats", done.layers)
     yield from _boxes(case, mode, done, tf.constant([image.shape[:2]]), protocol)
 
@@ -110,24 +118,50 @@ def _forward(rebuilt: Rebuilt, image: tf.Tensor) -> _Forward:
     outputs = rebuilt.all_outputs(image, training=False)
     raw = [outputs[head.index] for head in network.heads]
     layers = [rebuilt.in_darknets_form(output) for output in outputs]
-    decoded = []
-    for number, layer in enumerate(network.heads):
-        if isinstance(layer, Yolo):
-            head = head_of(network)
-            level = head.levels[number]
-            size = (network.net.height, network.net.width)
-            decoded.append(decode_level(raw[number], head.anchors_of(level), level, size))
-            parts = decoded[-1].offsets, raw[number][..., 2:4], decoded[-1].objectness[..., tf.newaxis]
-            shown = tf.concat([*parts, decoded[-1].class_probabilities], axis=-1)
-            layers[layer.index] = rebuilt.in_darknets_form(shown)
+    decoded = _decoded(network, raw)
+    yolos = [(number, layer.index) for number, layer in enumerate(network.heads) if isinstance(layer, Yolo)]
+    for level, (number, index) in zip(decoded, yolos, strict=True):
+        parts = level.offsets, raw[number][..., 2:4], level.objectness[..., tf.newaxis], level.class_probabilities
+        layers[index] = rebuilt.in_darknets_form(tf.concat(parts, axis=-1))
     return _Forward(raw, decoded, layers)
 
 
-def _whole_or_sample(case: Case, name: str, ours: np.ndarray, tolerance: Tolerance) -> Iterator[Row]:
+def _decoded(network: Network, raw: list[tf.Tensor]) -> list[DecodedLevel]:
+    """What the numbers of each [yolo] mean."""
+    head, size = head_of(network), (network.net.height, network.net.width)
+    return [
+        decode_level(raw[number], head.anchors_of(head.levels[number]), head.levels[number], size)
+        for number, layer in enumerate(network.heads)
+        if isinstance(layer, Yolo)
+    ]
+
+
+def decoding(case: Case) -> Iterator[Row]:
+    """Boxes and NMS alone: from the recorded numbers before each head, so that nothing of the network is compared."""
+    rebuilt = Rebuilt.fresh(case)
+    has_image = not {"image_u8_chw", "meta/image_sha256"}.isdisjoint(case.trace)
+    image_size = tf.constant([_image(case).shape[:2]]) if has_image else None
+    for mode, resize in MODES.items():
+        names = [f"{mode}/L{head.index - 1:03d}_output" for head in case.heads]
+        if image_size is None or not set(names) <= set(case.trace):
+            yield case.skip(f"{mode}/thresh", "the outputs of the layers before the heads, or the image, not recorded")
+            continue
+        inputs = [case.trace.array(name, (1, "channels", "rows", "columns"), np.floating) for name in names]
+        outputs = rebuilt.graph.outputs
+        raw = [
+            keras.Model(outputs[head.index - 1], outputs[head.index])(tf.constant(relayout(array, "NCHW", "NHWC")))
+            for head, array in zip(case.heads, inputs, strict=True)
+        ]
+        done = _Forward(raw, _decoded(case.network, raw), [])
+        protocol = Protocol(resize=resize, interpolation="align_corners")
+        yield from _boxes(case, mode, done, image_size, protocol)
+
+
+def _whole_or_sample(case: Case, name: str, ours: np.ndarray, tolerance: Tolerance, clue: Clue) -> Iterator[Row]:
     """Beside the whole recorded array, and beside numbers from some flat positions of it."""
     whole = name if name.endswith("/X") else f"{name}_output"
     if whole in case.trace:
-        yield case.compare(whole, ours, tolerance)
+        yield case.compare(whole, ours, tolerance, clue=clue)
     if f"{name}_sample" in case.trace:
         at = case.trace.array(f"{name}_sample_idx", ("positions",), np.integer)
         if at.size and not 0 <= at.min() <= at.max() < ours.size:
@@ -143,7 +177,7 @@ def _statistics(case: Case, name: str, layers: list[np.ndarray]) -> Iterator[Row
         return
     recorded = case.trace.array(name, (len(layers), 8), np.floating)[:, 1:]
     ours = [[*array.shape[1:], array.mean(), array.std(), array.min(), array.max()] for array in layers]
-    yield case.compare(name, ours, STATISTICS, recorded)
+    yield case.compare(name, ours, STATISTICS, recorded, Clue("statistics"))
 
 
 def _boxes(case: Case, mode: str, done: _Forward, image_size: tf.Tensor, protocol: Protocol) -> Iterator[Row]:
@@ -163,7 +197,7 @@ def _boxes(case: Case, mode: str, done: _Forward, image_size: tf.Tensor, protoco
             ours = np.column_stack([yxyx_to_cxcywh(found.boxes[0]), found.classes[0], found.scores[0]])
             name = f"{folder}/{kind}"  # cx, cy, w, h, objectness, class, probability
             recorded = case.trace.array(name, ("boxes", 7), np.floating)[:, [0, 1, 2, 3, 5, 6]]
-            yield case.compare(name, ours[found.valid[0].numpy()], BOXES, recorded)
+            yield case.compare(name, ours[found.valid[0].numpy()], BOXES, recorded, KEPT)
 
 
 def _before_nms(case: Case, name: str, done: _Forward, boxes: tf.Tensor, thresh: float) -> Row:
@@ -177,17 +211,17 @@ def _before_nms(case: Case, name: str, done: _Forward, boxes: tf.Tensor, thresh:
     probabilities[probabilities <= thresh] = 0
     rows = np.column_stack([yxyx_to_cxcywh(boxes), objectness, probabilities])[objectness > thresh]
     recorded = case.trace.array(name, ("boxes", "numbers"), np.floating)
-    return case.compare(name, rows[:, :5] if recorded.shape[1] == 5 else rows, BOXES, recorded)
+    return case.compare(name, rows[:, :5] if recorded.shape[1] == 5 else rows, BOXES, recorded, Clue("boxes", "cxcywh"))
 
 
 def coco(case: Case) -> Iterator[Row]:
     """The COCO AP of our detections beside that of the recorded ones, which NAME.weights made as NAME_opencv.json."""
     name = case.path.stem.removesuffix("_opencv")
-    if not any(case.assets.rglob(_ANNOTATIONS)):
-        yield case.skip("all", f"needs photographs: there is no {_ANNOTATIONS} below {case.assets}")
+    if not any(case.assets.rglob(ANNOTATIONS)):
+        yield case.skip("all", f"needs photographs: there is no {ANNOTATIONS} below {case.assets}")
         return
-    weights = _only(case.assets, f"{name}.weights")
-    annotations = _only(case.assets, _ANNOTATIONS)
+    weights = only(case.assets, f"{name}.weights")
+    annotations = only(case.assets, ANNOTATIONS)
     ground_truth = json.loads(annotations.read_text())
     expected = evaluate_coco(ground_truth, json.loads(case.path.read_text()))
     overrides = [f"task.evaluation.{key}={value}" for key, value in COCO_PROTOCOL.items()]
@@ -197,10 +231,10 @@ def coco(case: Case) -> Iterator[Row]:
             str(weights.with_suffix(".cfg")), **data, data_path=None, names=None, overrides=overrides
         )
         ours = evaluate_to_file(experiment, str(weights), f"{folder}/metrics.json")
-    yield case.compare("AP", ours["AP"], AP, expected["AP"])
+    yield case.compare("AP", ours["AP"], AP, expected["AP"], Clue("score"))
 
 
-def _only(assets: Path, pattern: str) -> Path:
+def only(assets: Path, pattern: str) -> Path:
     found = sorted(assets.rglob(pattern))
     if len(found) != 1:
         raise UserError(f"expected one file {pattern} below {assets}, found {len(found)}")

@@ -15,9 +15,11 @@ from modeling.darknet.options import Layer
 from reproduction.compare import OfAbsmax
 from reproduction.golden.case import Case, Row
 from reproduction.golden.network import STATISTICS, Rebuilt, compare_updates, gradients_of
+from reproduction.hints import Clue
 from reproduction.trace import relayout
 
 BOUND = OfAbsmax(bound=1e-5)
+LAYER = Clue("layer", "NCHW")
 CPU_RELU6 = "recorded from a CPU build, whose relu6 is 0 everywhere (activations.c lacks it)"
 
 
@@ -35,7 +37,7 @@ def _outputs(rebuilt: Rebuilt, mode: str, outputs: list[tf.Tensor]) -> Iterator[
         if spoilt is not None and layer.index >= spoilt:
             yield case.skip(name, CPU_RELU6)
         else:
-            yield case.compare(name, rebuilt.in_darknets_form(output, name), BOUND)
+            yield case.compare(name, rebuilt.in_darknets_form(output, name), BOUND, clue=LAYER)
 
 
 def _relu6_of_the_cpu(case: Case, mode: str) -> int | None:
@@ -71,7 +73,7 @@ def training(case: Case) -> Iterator[Row]:
     yield from _outputs(rebuilt, "train", outputs)
     for name, array in rebuilt.parameters().items():
         if name.endswith(STATISTICS):
-            yield case.compare(f"after_train_forward/{name}", array, BOUND)
+            yield case.compare(f"after_train_forward/{name}", array, BOUND, clue=Clue("statistics"))
     if any(name.startswith(("upstream_delta", "input_delta", "grad/", "delta_after")) for name in case.trace):
         yield from _gradients(rebuilt, tape, image, outputs)
     else:
@@ -85,12 +87,12 @@ def _gradients(rebuilt: Rebuilt, tape: tf.GradientTape, image: tf.Tensor, output
     upstream = relayout(upstream, "NCHW", "NHWC") if last.shape.rank == 4 else upstream.reshape(last.shape)
     # Deltas are minus the gradient; going backward is linear, so the signs cancel.
     deltas = gradients_of(tape, last, [image, *outputs, *variables], tf.constant(upstream, tf.float32))
-    yield case.compare("input_delta", rebuilt.in_darknets_form(deltas[0]), BOUND)
+    yield case.compare("input_delta", rebuilt.in_darknets_form(deltas[0]), BOUND, clue=Clue("gradient", "NCHW"))
     yield from compare_updates(rebuilt, "grad", rebuilt.updates(deltas[1 + len(outputs) :]), BOUND.bound)
     for layer, delta in zip(case.network.layers, deltas[1:], strict=False):
         name = f"delta_after_backward/L{layer.index:03d}"
         if name in case.trace and _keeps_its_delta(layer):
-            yield case.compare(name, rebuilt.in_darknets_form(delta, name), BOUND)
+            yield case.compare(name, rebuilt.in_darknets_form(delta, name), BOUND, clue=Clue("gradient", "NCHW"))
 
 
 def _keeps_its_delta(layer: Layer) -> bool:

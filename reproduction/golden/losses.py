@@ -18,10 +18,11 @@ from losses.truth import Truth
 from modeling.darknet.build import build_network
 from modeling.darknet.cfg import Network
 from modeling.darknet.options import Layer
-from modeling.darknet.sections import Detection, Region, Yolo
+from modeling.darknet.sections import Detection, GaussianYolo, Region, Yolo
 from official.core.task import Moment, Scalar
 from reproduction.compare import AbsoluteAndRelative, Exact, Relative
 from reproduction.golden.case import Case, Row
+from reproduction.hints import Clue
 from reproduction.trace import relayout
 
 DELTA = AbsoluteAndRelative(absolute=2e-6, relative=2e-6)
@@ -29,27 +30,52 @@ COST = Relative(bound=2e-6)
 
 
 def deltas(case: Case) -> Iterator[Row]:
-    """Of each head the delta, the cost, and which slots were assigned an object; and the network's cost."""
-    layers, graph = case.heads, build_network(case.network, seed=0)
-    inputs = [_input_of(case, layer) for layer in layers]
+    """Of each head the delta and the cost; and the network's cost."""
+    inputs, tape, value, heads = _recorded_forward(case)
+    batch = inputs[0].shape[0]
+    for layer, head, gradient in zip(case.heads, heads, tape.gradient(value, inputs), strict=True):
+        name = f"train/L{layer.index:03d}"
+        delta = relayout(-batch * gradient.numpy(), "NHWC", "NCHW")
+        delta = delta.reshape(batch, -1) if isinstance(layer, Detection) else delta
+        yield case.compare(f"{name}_loss_delta", delta, DELTA, clue=Clue("gradient", "NCHW" if delta.ndim == 4 else ""))
+        yield case.compare(f"{name}_cost", head.cost, COST, clue=Clue("loss"))
+    cost = tf.add_n([head.cost for head in heads]) / len(heads)
+    yield case.compare("train/network_cost", cost, COST, clue=Clue("loss"))
+
+
+def assignment(case: Case) -> Iterator[Row]:
+    """Of each head how many slots of an image and anchor have an object, its class, and which are asked for a box."""
+    *_, heads = _recorded_forward(case)
+    for layer, head in zip(case.heads, heads, strict=True):
+        name = f"train/L{layer.index:03d}"
+        if isinstance(layer, Yolo) and f"{name}_class_ids" in case.trace:
+            ours, shape = _assigned(head), head.targets.object.shape
+            expected = case.trace.array(f"{name}_class_ids", ours.shape, np.integer)
+            positives = [(ids.reshape(shape[0], shape[3], -1) >= 0).sum(axis=-1) for ids in (ours, expected)]
+            yield case.compare(f"{name}_positives", positives[0], Exact(), positives[1], Clue("targets"))
+            yield case.compare(f"{name}_class_ids", ours, Exact(), clue=Clue("targets"))
+        if not isinstance(layer, Yolo | GaussianYolo) or layer.truth_thresh < 1:  # then what overlaps is asked, too
+            yield case.skip(f"{name}_box_slots", f"this [{layer.section}]'s delta does not tell them; it is compared")
+            continue
+        delta = case.trace.array(f"{name}_loss_delta", ("batch", "channels", "rows", "columns"), np.floating)
+        batch, _, *grid = delta.shape
+        entries = delta.reshape(batch, len(layer.mask), -1, *grid)  # [batch, anchors, entries, rows, columns]
+        asked = np.any(entries[:, :, : 8 if isinstance(layer, GaussianYolo) else 4] != 0, axis=2)
+        yield case.compare(f"{name}_box_slots", _claimed(head), Exact(), asked, Clue("targets", "NAHW"))
+
+
+def _recorded_forward(case: Case) -> tuple[list[tf.Tensor], tf.GradientTape, tf.Tensor, list[HeadLoss]]:
+    """(what the layer before each head gave it, the tape from there to the loss, the loss, what it is made of)."""
+    graph = build_network(case.network, seed=0)
+    inputs = [_input_of(case, layer) for layer in case.heads]
     with tf.GradientTape() as tape:
         tape.watch(inputs)
         outputs = [
             keras.Model(graph.outputs[layer.index - 1], graph.outputs[layer.index])(array)
-            for layer, array in zip(layers, inputs, strict=True)
+            for layer, array in zip(case.heads, inputs, strict=True)
         ]
         value, heads = loss(case.network, outputs, labels(case), moment(case))
-    batch = inputs[0].shape[0]
-    for layer, head, gradient in zip(layers, heads, tape.gradient(value, inputs), strict=True):
-        name = f"train/L{layer.index:03d}"
-        delta = relayout(-batch * gradient.numpy(), "NHWC", "NCHW")
-        delta = delta.reshape(batch, -1) if isinstance(layer, Detection) else delta
-        yield case.compare(f"{name}_loss_delta", delta, DELTA)
-        yield case.compare(f"{name}_cost", head.cost, COST)
-        if isinstance(layer, Yolo) and f"{name}_class_ids" in case.trace:
-            yield case.compare(f"{name}_class_ids", _assigned(head), Exact())
-    cost = tf.add_n([head.cost for head in heads]) / len(heads)
-    yield case.compare("train/network_cost", cost, COST)
+    return inputs, tape, value, heads
 
 
 def labels(case: Case) -> Truth | CellTruth:
@@ -101,3 +127,11 @@ def _assigned(head: HeadLoss) -> np.ndarray:
     images, truths, which = np.nonzero(claims.best)
     classes[claims.slot.numpy()[images, truths, which]] = claims.truth.classes.numpy()[images, truths]
     return classes.reshape(batch, rows, columns, anchors).transpose(0, 3, 1, 2).ravel()
+
+
+def _claimed(head: HeadLoss) -> np.ndarray:
+    """Slots [image, anchor, row, column] that any truth claims, the best one or one similar enough."""
+    claims, (batch, rows, columns, anchors) = head.targets.claims, head.targets.object.shape
+    claimed = np.zeros(batch * rows * columns * anchors, bool)
+    claimed[claims.slot.numpy()[claims.claimed.numpy()]] = True
+    return claimed.reshape(batch, rows, columns, anchors).transpose(0, 3, 1, 2)

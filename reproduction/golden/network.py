@@ -7,6 +7,7 @@ the same code that reads and writes .weights files, so that a trace needs no oth
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import keras
 import numpy as np
@@ -19,6 +20,7 @@ from modeling.darknet.loading import load_into, values_of
 from modeling.darknet.weights import Header, Record, WeightsFile, network_records
 from reproduction.compare import Absolute, OfAbsmax
 from reproduction.golden.case import Case, Row
+from reproduction.hints import Clue
 from reproduction.trace import Trace, TraceError, relayout
 
 Values = Float[tf.Tensor, "..."]
@@ -45,15 +47,25 @@ class Rebuilt:
     def of(cls, case: Case) -> "Rebuilt":
         """With the recorded parameters init/L000_weights, ..."""
         rebuilt = cls.fresh(case)
+        rebuilt.load("init/")
+        return rebuilt
+
+    def load(self, prefix: str, called: Mapping[str, str] = MappingProxyType({})) -> list[Float32[tf.Tensor, "..."]]:
+        """Takes recorded arrays PREFIX/L000_weights, ... as parameters; gives the trainable variables' values.
+
+        called: other names of some, such as those of gradients; moving statistics, which have none, are 0 then.
+        """
         values = {
             record.name: {
-                name: parameter(case.trace, f"init/L{record.index:03d}_{name}", shape)
+                name: np.zeros(shape, np.float32)
+                if called and name in STATISTICS
+                else parameter(self.case.trace, f"{prefix}L{record.index:03d}_{called.get(name, name)}", shape)
                 for name, shape in record.parameters.items()
             }
-            for record in rebuilt.records
+            for record in self.records
         }
-        load_into(rebuilt.graph.model, rebuilt.records, WeightsFile(Header(), values), case.trace.origin)
-        return rebuilt
+        load_into(self.graph.model, self.records, WeightsFile(Header(), values), self.case.trace.origin)
+        return [tf.identity(variable) for variable in self.graph.model.trainable_variables]
 
     def image(self, name: str = "X") -> Float32[tf.Tensor, "batch height width channels"]:
         """A recorded input of the network, one or a batch of them: [batch, height, width, channels]."""
@@ -154,7 +166,7 @@ def compare_updates(rebuilt: Rebuilt, prefix: str, updates: Mapping[str, Arrays]
         absmax = max(float(np.abs(case.trace[other]).max()) for other in layer if other in case.trace)
         is_zero = np.abs(expected).max() < bound * absmax < np.inf
         tolerance = Absolute(bound=bound * absmax) if is_zero else OfAbsmax(bound=bound)
-        yield case.compare(recorded, ours, tolerance, expected)
+        yield case.compare(recorded, ours, tolerance, expected, Clue("gradient"))
 
 
 def parameter(trace: Trace, name: str, shape: tuple[int, ...]) -> Arrays:

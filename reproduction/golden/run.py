@@ -43,11 +43,11 @@ def run(kinds: Mapping[str, Kind], root: Path, assets: Path | None) -> dict[str,
         raise UserError(f"--root {root}: no such folder; expected one laid out as docs/traces.md says")
     if assets is not None and not assets.is_dir():
         raise UserError(f"--assets {assets}: no such folder; expected one that holds weights (and images) in any depth")
-    work = {name: list(_cases(kind, root, assets)) for name, kind in kinds.items()}
+    work = {name: list(cases_of(kind, root, assets)) for name, kind in kinds.items()}
     jobs = [(name, case) for name, cases in work.items() for case in cases]
     rows: dict[str, list[Row]] = {name: [] for name in kinds}
     for name, case in track(jobs, "comparing"):
-        rows[name] += _rows(kinds[name], case)
+        rows[name] += rows_of(kinds[name], case)
     return {name: Result(kind, tuple(rows[name]), _note(kind, root, work[name])) for name, kind in kinds.items()}
 
 
@@ -66,14 +66,14 @@ def as_json(results: Mapping[str, Result], root: Path, unknown: Sequence[str]) -
             "files": result.kind.files,
             **result.counts(),
             "note": result.note,
-            "rows": [row.model_dump(mode="json", exclude_none=True) for row in result.rows],
+            "rows": [row.model_dump(mode="json", exclude_none=True, exclude={"maps"}) for row in result.rows],
         }
         for name, result in results.items()
     }
     return json.dumps({"root": str(root), "unknown": list(unknown), "kinds": kinds}, indent=1, allow_nan=False)
 
 
-def _cases(kind: Kind, root: Path, assets: Path | None) -> Iterator[Case | Row]:
+def cases_of(kind: Kind, root: Path, assets: Path | None) -> Iterator[Case | Row]:
     """The cases of a kind; a row instead for a file whose cases cannot be told."""
     for path in sorted(root.glob(kind.files)):
         try:
@@ -81,10 +81,10 @@ def _cases(kind: Kind, root: Path, assets: Path | None) -> Iterator[Case | Row]:
         except (UserError, OSError) as error:
             yield Case(path).fail("all", str(error))
             continue
-        yield from (Case(path, part, assets) for part in parts)
+        yield from (Case(path, part, assets, kind.about) for part in parts)
 
 
-def _rows(kind: Kind, case: Case | Row) -> list[Row]:
+def rows_of(kind: Kind, case: Case | Row) -> list[Row]:
     if isinstance(case, Row):
         return [case]
     if kind.needs_assets and case.assets is None:

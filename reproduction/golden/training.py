@@ -17,13 +17,15 @@ from official.core.config import Duration, Schedule, Sgd, Trainer
 from official.core.layer_rules import weight_rules
 from official.core.step import State, TrainStep
 from official.core.task import Moment, Objective
+from official.optimization import optimizers
 from official.optimization.moving_average import build_average
 from official.optimization.optimizers import slot_names
 from official.optimization.schedules import build_schedule
 from reproduction.compare import OfAbsmax, Relative
 from reproduction.golden.case import Case, Row
 from reproduction.golden.losses import labels, loss, moment
-from reproduction.golden.network import STATISTICS, Rebuilt, compare_updates, gradients_of
+from reproduction.golden.network import STATISTICS, UPDATES, Rebuilt, compare_updates, gradients_of
+from reproduction.hints import Clue
 from reproduction.trace import relayout
 from tasks.recipe import Sources, recipe, schedule
 
@@ -45,11 +47,13 @@ def gradients(case: Case) -> Iterator[Row]:
     batch = image.shape[0]
     by_all = gradients_of(tape, value, [image, *rebuilt.graph.model.trainable_variables])
     deltas = [-batch * gradient for gradient in by_all]
-    yield case.compare("train/input_delta", relayout(deltas[0].numpy(), "NHWC", "NCHW"), BOUND)
+    yield case.compare(
+        "train/input_delta", relayout(deltas[0].numpy(), "NHWC", "NCHW"), BOUND, clue=Clue("gradient", "NCHW")
+    )
     yield from compare_updates(rebuilt, "grad", rebuilt.updates(deltas[1:]), BOUND.bound)
     for name, array in rebuilt.parameters().items():
         if name.endswith(STATISTICS):
-            yield case.compare(f"after/{name}", array, BOUND)
+            yield case.compare(f"after/{name}", array, BOUND, clue=Clue("statistics"))
 
 
 class _Batch(NamedTuple):
@@ -77,19 +81,55 @@ def steps(case: Case) -> Iterator[Row]:
     rebuilt = Rebuilt.of(case)
     step, state = _train_step(rebuilt)
     batch = _Batch(rebuilt.image(), labels(case))
-    numbers = sorted({int(found[1]) for name in case.trace if (found := re.match(r"it([0-9]+)/", name))})
-    for number in numbers:
+    for number in _numbers(case):
         state, metrics = step(state, batch)
-        yield case.compare(f"it{number}/lr", metrics.scalars["learning_rate"], RATE)
-        yield case.compare(f"it{number}/loss_printed", metrics.scalars["loss"], LOSS)
+        yield case.compare(f"it{number}/lr", metrics.scalars["learning_rate"], RATE, clue=Clue("schedule"))
+        yield case.compare(f"it{number}/loss_printed", metrics.scalars["loss"], LOSS, clue=Clue("loss"))
         rebuilt.take(state.weights, state.statistics)
         for name, array in rebuilt.parameters().items():
-            yield case.compare(f"it{number}/after/{name}", array, BOUND)
+            clue = Clue("statistics" if name.endswith(STATISTICS) else "steps")
+            yield case.compare(f"it{number}/after/{name}", array, BOUND, clue=clue)
         if isinstance(step.config.optimizer, Sgd):
             # Darknet's buffer has the sum of the batch, minus the gradient's sign, and the next step's momentum.
             factor = -case.network.net.batch * step.config.optimizer.momentum
             buffers = rebuilt.updates([factor * buffer for buffer in state.slots["momentum"]])
             yield from compare_updates(rebuilt, f"it{number}/momentum_buffer", buffers, MOMENTUM)
+
+
+def updates(case: Case) -> Iterator[Row]:
+    """Each update alone: from the recorded parameters, momentum and gradient to the parameters after it.
+
+    What Darknet has added up before an update is the gradient and what momentum left of the update before.
+    """
+    rebuilt = Rebuilt.of(case)
+    step, _ = _train_step(rebuilt)
+    batch, optimizer = case.network.net.batch, step.config.optimizer
+    if not isinstance(optimizer, Sgd):
+        yield case.skip("it*", "of Adam, Darknet's record does not have the moments")
+        return
+    weights_before, left = rebuilt.load("init/"), None
+    for number in _numbers(case):
+        if not any(name.startswith(f"it{number}/before_update/") for name in case.trace):
+            yield case.skip(f"it{number}/before_update", "not recorded")
+            continue
+        added = rebuilt.load(f"it{number}/before_update/", UPDATES)
+        left = [tf.zeros_like(array) for array in added] if left is None else left
+        gradients = [(one - other) / -batch for one, other in zip(added, left, strict=True)]
+        slots = {"momentum": [other / (-batch * optimizer.momentum) for other in left]}
+        at = tf.constant(number + 1, tf.int64)
+        decayed, rates = zip(*((r.decays, r.learning_rate * step.learning_rate(at)) for r in step.rules), strict=True)
+        done = optimizers.apply_gradients(optimizer, weights_before, gradients, slots, decayed, rates, at)
+        rebuilt.take(done.weights, [variable.value for variable in rebuilt.graph.model.non_trainable_variables])
+        for name, array in rebuilt.parameters().items():
+            if not name.endswith(STATISTICS):
+                yield case.compare(f"it{number}/after/{name}", array, BOUND, clue=Clue("parameters"))
+        weights_before = rebuilt.load(f"it{number}/after/")
+        left = rebuilt.load(f"it{number}/momentum_buffer/", UPDATES)
+
+
+def _numbers(case: Case) -> list[int]:
+    """Of the recorded steps."""
+    return sorted({int(found[1]) for name in case.trace if (found := re.match(r"it([0-9]+)/", name))})
 
 
 def _train_step(rebuilt: Rebuilt) -> tuple[TrainStep, State]:
@@ -128,7 +168,7 @@ def learning_rates(case: Case) -> Iterator[Row]:
     rate = build_schedule(policy, network.net.max_batches, _in_steps, seed=0)
     updates = tf.constant(numbers[numbers >= 1], tf.int64)  # Darknet's first one is number 1
     of_all = tf.function(lambda: tf.map_fn(rate, updates, fn_output_signature=tf.float32), autograph=False)
-    yield case.compare(case.part, of_all(), RATE, recorded[numbers >= 1])
+    yield case.compare(case.part, of_all(), RATE, recorded[numbers >= 1], Clue("schedule"))
 
 
 def _in_steps(duration: Duration) -> int:

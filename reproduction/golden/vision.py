@@ -21,6 +21,7 @@ from official.vision.nms import per_class_nms
 from official.vision.resize import normalise, resize_image
 from reproduction.compare import Absolute, AbsoluteAndRelative, OfAbsmax, SameSet
 from reproduction.golden.case import Case, Row
+from reproduction.hints import Clue
 from reproduction.trace import TraceError, relayout
 
 PIXELS = Absolute(bound=1e-5)
@@ -38,9 +39,11 @@ def iou_family(case: Case) -> Iterator[Row]:
         tf.constant(case.trace.array(name, ("pairs", 4), np.floating), tf.float32) for name in ("pred", "truth")
     )
     values = tf.stack([function(predicted, true) for function in IOUS.values()], axis=-1)
-    yield case.compare("iou_giou_diou_ciou", values, IOU)
+    yield case.compare("iou_giou_diou_ciou", values, IOU, clue=Clue("loss"))
     for kind in IOUS:
-        yield case.compare(f"dx_dy_dw_dh_{kind}", iou_gradient(predicted, true, kind), IOU_GRADIENT)
+        yield case.compare(
+            f"dx_dy_dw_dh_{kind}", iou_gradient(predicted, true, kind), IOU_GRADIENT, clue=Clue("gradient")
+        )
 
 
 def nms_cases(case: Case) -> list[str]:
@@ -102,7 +105,7 @@ def image_operation(case: Case) -> Iterator[Row]:
         ours = _OPERATIONS[operation](tf.constant(image), *numbers)
     except TypeError:
         raise TraceError(f"{case.path}: {case.part!r} has {len(numbers)} numbers, not those of {operation}") from None
-    yield case.compare(case.part, relayout(ours.numpy(), "HWC", "CHW"), PIXELS)
+    yield case.compare(case.part, relayout(ours.numpy(), "HWC", "CHW"), PIXELS, clue=Clue("image", "CHW"))
 
 
 def _resized(rule: str) -> Callable[[tf.Tensor, float, float], tf.Tensor]:
@@ -157,7 +160,7 @@ def activation(case: Case) -> Iterator[Row]:
     if case.part not in ACTIVATIONS:
         raise TraceError(f"{case.path}: no activation {case.part!r}; there are {', '.join(ACTIVATIONS)}")
     x = tf.constant(case.trace.array("x", ("numbers",), np.floating), tf.float32)
-    yield case.compare(case.part, Activation(case.part)(x), ACTIVATION)
+    yield case.compare(case.part, Activation(case.part)(x), ACTIVATION, clue=Clue("layer"))
     if f"grad_of_output_{case.part}" in case.trace:
         reason = "Darknet's derivative of any output, even one that no input has; layers_train compares gradients"
         yield case.skip(f"grad_of_output_{case.part}", reason)

@@ -1,0 +1,145 @@
+"""The recipe: every hyper-parameter as the original, as the paper and as the experiment has it.
+
+A difference passes if it is named: in `reproduces.differences`, or in docs/differences.md. A silent one fails.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from configs.experiment import Experiment
+from official.core.config_io import check_config
+from reproduction.gates.recipe_centernet import centernet_recipe
+from reproduction.gates.result import Exhibit, NoInputsError, Table
+from reproduction.gates.subject import Subject
+from reproduction.golden.case import Row
+from tasks.recipe import Sources, recipe
+
+Flat = Mapping[str, Any]
+LISTED = Path(__file__).parents[2] / "docs" / "differences.md"
+# Key of the configuration -> the row of docs/differences.md that names the difference.
+NAMED: Mapping[str, str] = {
+    "task.loss.gradient": "gradient of the loss",
+    "task.evaluation.interpolation": "resize for evaluation",
+    "task.evaluation.nms": "NMS",
+    "task.evaluation.resize": "test images",
+    "task.data.train.augmentation.fill": "jitter crop: outside of the image",
+}
+# What the original has no word for, or what concerns the machine and the run alone.
+_OURS_ALONE = (
+    *("runtime.", "task.type", "task.data.classes", "task.data.validation.", "task.data.train.source."),
+    *("task.data.train.on_bad", "task.model.type", "task.model.norm"),
+    *("trainer.checkpoint.", "trainer.evaluate_every", "trainer.summary"),
+    *(
+        "trainer.steps_per_loop",
+        "trainer.initialise",
+        "trainer.freeze",
+        "reproduces",
+        "schema_version",
+        "task.loss.type",
+    ),
+    *("task.data.train.augmentation.precise", "task.data.train.window", "trainer.layers"),
+)
+_LAYERS = tuple(f"task.model.{part}" for part in ("cfg", "backbone", "decoder", "activation", "width"))  # gate 2's
+
+
+def check(subject: Subject) -> Iterator[Row | Exhibit]:
+    """A row for each parameter; of those that agree with the original, one row for each section."""
+    experiment = subject.need_experiment()
+    ours = _flat(experiment.model_dump(mode="json"))
+    original, notes = _original(subject)
+    said, reasons = subject.claims.paper_says, subject.claims.differences
+    unknown = [key for key in (*said, *reasons) if key not in ours and key not in (original or {})]
+    for key in unknown:
+        yield _row(key, "fail", "reproduces names this key, and there is none such in the configuration")
+    alone = _OURS_ALONE if subject.is_centernet else (*_OURS_ALONE, *_LAYERS)
+    keys = [key for key in sorted({*ours, *(original or {})}) if not key.startswith(alone)]
+    shown, marks = [], []
+    for key in keys:
+        here, there = _value(ours, key), _value(original, key) if original is not None else "?"
+        paper = str(said.get(key, ""))
+        row = _judged(key, here, there, paper, reasons)
+        yield row
+        if row.outcome != "pass":
+            marks.append(len(shown))
+        shown.append((key, here, there, paper, row.note))
+    head = ("parameter", "ours", "original", "paper", "")
+    yield Table(title="Hyper-parameters", head=head, rows=tuple(shown), marks=tuple(marks))
+    for section, option, message in notes:
+        yield _row(f"[{section}] {option}", "skip", f"named by the recipe: {message}")
+    if original is None:
+        raise NoInputsError(_no_recipe(subject))
+
+
+def _judged(key: str, here: str, there: str, paper: str, reasons: Mapping[str, str]) -> Row:
+    if there != "?" and not _equal(here, there):
+        if key in reasons:
+            return _row(key, "skip", f"on purpose: {reasons[key]} (original {there}, ours {here})")
+        if key in NAMED and f"| {NAMED[key]} |" in _listed():
+            return _row(key, "skip", f"docs/differences.md, {NAMED[key]}: original {there}, ours {here}")
+        return _row(key, "fail", f"original {there}, ours {here}, and no reason is named (reproduces.differences)")
+    if paper and not _equal(here, paper):
+        what = f"the paper says {paper}, ours is {here}"
+        if _equal(here, there):
+            return _row(key, "pass", f"{what}, as the original's own recipe")
+        return _row(key, "skip" if key in reasons else "fail", f"{what}: {reasons.get(key, 'no reason is named')}")
+    return _row(key, "pass" if there != "?" or paper else "skip", "" if there != "?" else "not known of the original")
+
+
+def _row(key: str, outcome: str, note: str) -> Row:
+    return Row(case="recipe", quantity=key, outcome=outcome, note=note)
+
+
+def _original(subject: Subject) -> tuple[Flat | None, list[tuple[str, str, str]]]:
+    """(the original's experiment, flat; what of its recipe is not in it), None where there is no recipe."""
+    experiment = subject.experiment
+    if subject.is_centernet:
+        options = subject.claims.original
+        return (_flat(centernet_recipe(options, experiment)) if options else None), []
+    if subject.original is None:
+        return None, []
+    task = experiment.task
+    sources = Sources(
+        task.data.classes, *(part.source.model_dump(mode="json") for part in (task.data.train, task.data.validation))
+    )
+    made = recipe(subject.original, sources)
+    checked = check_config(made.experiment, Experiment, subject.original.source)
+    seen = dict.fromkeys((note.section, note.key, note.message) for note in made.not_honoured)
+    return _flat(checked.model_dump(mode="json")), list(seen)
+
+
+def _no_recipe(subject: Subject) -> str:
+    named = subject.claims.original
+    if named:
+        return f"the original's recipe {named!r} is neither a file nor below --assets or --traces"
+    return "needs the original's recipe: name its cfg, or CenterNet's options, in reproduces.original"
+
+
+def _flat(data: Any, where: str = "") -> dict[str, Any]:
+    """Leaves by their dotted keys; lists of numbers are leaves, and so are durations."""
+    if isinstance(data, dict) and data.keys() == {"steps", "epochs", "examples"}:
+        return {where: next((f"{value:g} {unit}" for unit, value in data.items() if value is not None), "")}
+    if isinstance(data, dict) and data:
+        parts = [_flat(value, f"{where}.{key}" if where else key) for key, value in data.items()]
+        return {key: value for part in parts for key, value in part.items()}
+    if isinstance(data, list) and any(isinstance(item, dict) for item in data):
+        parts = [_flat(value, f"{where}[{number}]") for number, value in enumerate(data)]
+        return {key: value for part in parts for key, value in part.items()}
+    return {where: data}
+
+
+def _value(flat: Flat, key: str) -> str:
+    """As text; nothing for what is absent or None."""
+    value = flat.get(key)
+    return "" if value in (None, [], {}) else str(value)
+
+
+def _equal(one: str, other: str) -> bool:
+    try:
+        return abs(float(one) - float(other)) <= 1e-9 * max(abs(float(one)), abs(float(other)))
+    except ValueError:
+        return one == other
+
+
+def _listed() -> str:
+    return LISTED.read_text() if LISTED.is_file() else ""

@@ -1,0 +1,121 @@
+"""What is being proven: an experiment, and where its original's traces, weights and recipe lie."""
+
+import fnmatch
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.centernet import CenterNetModel
+from configs.darknet import DarknetModel
+from configs.experiment import Experiment
+from modeling.darknet.cfg import Network, read_cfg
+from official.core.config import Reproduces
+from official.core.config_io import check_config
+from official.core.errors import UserError
+from reproduction.gates.result import NoInputsError
+from reproduction.golden.case import Case, Row
+from reproduction.golden.kinds import KINDS
+from reproduction.golden.run import cases_of
+from tasks.recipe import Sources, recipe
+
+
+class SubjectError(UserError):
+    """What should be proven cannot be found."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the gates look at.
+
+    experiment: None for traces alone; gates that need one say so, and no case is left out as foreign to it.
+    traces: folders laid out as docs/traces.md says.
+    assets: a folder that holds the original's weights, recipe and images, in any depth.
+    run: the folder of a training run, for the gates that judge one.
+    cases: patterns of the names of cases; the others are left out.
+    """
+
+    experiment: Experiment | None = None
+    traces: tuple[Path, ...] = ()
+    assets: Path | None = None
+    run: Path | None = None
+    cases: tuple[str, ...] = ()
+
+    @property
+    def is_centernet(self) -> bool:
+        return self.experiment is not None and isinstance(self.experiment.task.model, CenterNetModel)
+
+    @property
+    def claims(self) -> Reproduces:
+        """What the experiment says it reproduces."""
+        nothing = Reproduces(paper="")
+        return (self.experiment.reproduces or nothing) if self.experiment else nothing
+
+    @functools.cached_property
+    def weights(self) -> Path | None:
+        """The original's weights; None where the experiment names none, or they are not at hand."""
+        return self.find(self.claims.weights)
+
+    @functools.cached_property
+    def original(self) -> Network | None:
+        """The original's cfg, where it has one and that is at hand."""
+        path = self.find(self.claims.original) if self.claims.original.endswith(".cfg") else None
+        return read_cfg(str(path)) if path else None
+
+    @functools.cached_property
+    def network(self) -> Network | None:
+        """The cfg that says which sections the model has: its own, or the original's."""
+        model = self.experiment.task.model if self.experiment else None
+        return read_cfg(model.cfg) if isinstance(model, DarknetModel) else self.original
+
+    def find(self, name: str) -> Path | None:
+        """A file by its path, or by the end of its path below the assets, or below the traces.
+
+        Raises:
+            SubjectError: several files there end so.
+        """
+        if not name:
+            return None
+        if Path(name).is_file():
+            return Path(name)
+        for root in (self.assets, *self.traces):
+            found = sorted(root.rglob(name)) if root else []
+            if len(found) > 1:
+                listed = ", ".join(str(path.relative_to(root)) for path in found[:3])
+                raise SubjectError(f"reproduces names {name!r}, but below {root} there are {listed}; name more of it")
+            if found:
+                return found[0]
+        return None
+
+    def of_kind(self, name: str) -> Iterator[Case | Row]:
+        """The cases of a golden kind in all folders; a row instead for a file that cannot be read."""
+        for root in self.traces:
+            for case in cases_of(KINDS[name], root, self.assets):
+                called = case.case if isinstance(case, Row) else case.name
+                if not self.cases or any(fnmatch.fnmatch(called, pattern) for pattern in self.cases):
+                    yield case
+
+    def need_experiment(self) -> Experiment:
+        """The experiment; NoInputsError where there is none."""
+        if self.experiment is None:
+            raise NoInputsError("needs an experiment: give --config, or --darknet")
+        return self.experiment
+
+    def missing(self, pattern: str) -> str:
+        """What to say of traces that are not there."""
+        where = ", ".join(map(str, self.traces)) or "any folder: give --traces DIR, or reproduces.traces"
+        return f"no recorded case {pattern} for this model in {where}; docs/traces.md says how to record one"
+
+
+def darknet_subject(cfg: str, weights: str | None, overrides: list[str]) -> Experiment:
+    """The experiment that a cfg stands for, with no data, which claims to reproduce that cfg and those weights.
+
+    Raises:
+        CfgError, ConfigError: the cfg, or an override, cannot be used.
+    """
+    network = read_cfg(cfg)
+    classes = tuple(f"class {number}" for number in range(network.heads[-1].classes if network.heads else 1))
+    nowhere: Mapping[str, str] = {"type": "darknet", "data": "none", "split": "valid"}
+    made = recipe(network, Sources(classes, dict(nowhere), dict(nowhere))).experiment
+    made["reproduces"] = {"paper": "", "code": cfg, "original": cfg, "weights": weights or ""}
+    return check_config(made, Experiment, cfg, overrides)

@@ -1,0 +1,69 @@
+"""What an image would become on its way into the network with a known mistake: resized and padded in NumPy."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from reproduction.hints.layers import resized
+from reproduction.hints.residual import Array
+
+GREY, ULTRALYTICS = 0.5, 114 / 255
+
+
+def image_alternatives(
+    image: Array, size: tuple[int, int], resize: str, interpolation: str
+) -> Mapping[str, Callable[[], Array]]:
+    """Of an image [rows, columns, channels] in 0..1, resized to (height, width).
+
+    resize: what the original does, `stretch` or `letterbox`. interpolation: `align_corners` or `half_pixel`.
+    """
+
+    def made(way: str, rule: str, grey: float = GREY, order: int = 1) -> Callable[[], Array]:
+        return lambda: _WAYS[way](image, size, rule, grey)[..., ::order]
+
+    other = "letterbox" if resize == "stretch" else "stretch"
+    rules = ("align_corners", "half_pixel", "nearest", "area")
+    found = {f"resize_{rule}": made(resize, rule) for rule in rules if rule != interpolation}
+    found |= {f"letterbox_or_stretch {rule}": made(other, rule) for rule in rules[:2]}
+    found |= {f"letterbox_or_stretch 114, {rule}": made(other, rule, ULTRALYTICS) for rule in rules[:2]}
+    if resize == "letterbox":
+        for value in (ULTRALYTICS, 0.0):
+            found[f"letterbox_value {value:.3f}"] = made(resize, interpolation, value)
+    found["channels_reversed"] = made(resize, interpolation, order=-1)
+    found["image_range 0..255"] = lambda: 255 * made(resize, interpolation)()
+    if image.shape[:2] == tuple(size):
+        found["preprocessing_missing"] = lambda: image
+    return found
+
+
+def _stretched(image: Array, size: tuple[int, int], rule: str, grey: float) -> Array:
+    planar = np.moveaxis(image, -1, 0)  # [channels, rows, columns]
+    if rule == "nearest":
+        rows, columns = (np.arange(new) * old // new for new, old in zip(size, image.shape, strict=False))
+        return image[rows][:, columns]
+    if rule == "area":
+        for axis, new in ((1, size[0]), (2, size[1])):
+            planar = np.moveaxis(np.tensordot(_area(planar.shape[axis], new), planar, (1, axis)), 0, axis)
+        return np.moveaxis(planar, 0, -1)
+    return np.moveaxis(resized(planar, size, rule), 0, -1)
+
+
+def _letterboxed(image: Array, size: tuple[int, int], rule: str, grey: float) -> Array:
+    (height, width), (rows, columns) = size, image.shape[:2]
+    wide = width * rows < height * columns  # the width decides
+    inner = (rows * width // columns, width) if wide else (height, columns * height // rows)
+    canvas = np.full((height, width, image.shape[2]), grey)
+    top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
+    canvas[top : top + inner[0], left : left + inner[1]] = _stretched(image, inner, rule, grey)
+    return canvas
+
+
+def _area(old: int, new: int) -> Array:
+    """[new, old]: the share of each old pixel in each new one."""
+    edges = np.arange(new + 1) * old / new
+    low, high = edges[:-1, np.newaxis], edges[1:, np.newaxis]
+    pixels = np.arange(old)
+    return np.clip(np.minimum(high, pixels + 1) - np.maximum(low, pixels), 0, 1) * new / old
+
+
+_WAYS = {"stretch": _stretched, "letterbox": _letterboxed}

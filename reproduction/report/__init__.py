@@ -1,0 +1,102 @@
+"""What a proof looks like: one HTML page, the same as JSON and Markdown, a model card, and a table on the terminal.
+
+report.json holds everything; `write` makes the others of it, so that it can be shown anew without any gate.
+"""
+
+import datetime
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from reproduction.gates.result import GateResult
+from reproduction.gates.result import Table as TableExhibit
+from reproduction.gates.subject import Subject
+from reproduction.report.html import WORDS, page
+from reproduction.report.markdown import markdown, model_card
+from reproduction.report.model import Report
+from reproduction.report.provenance import environment, provenance
+
+_COLOURS = {"pass": "green", "fail": "bold red", "no_inputs": "yellow"}
+
+
+def report_of(subject: Subject, title: str, results: Sequence[GateResult]) -> Report:
+    """The results with all that is known of where they come from."""
+    made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return Report(
+        title=title, made=made, gates=tuple(results), environment=environment(), provenance=provenance(subject),
+        card=_card(subject, results),
+    )  # fmt: skip
+
+
+def write(report: Report, folder: Path) -> None:
+    """report.json, report.html, report.md and model_card.md, in a folder that is made if it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    writers = {
+        "report.json": lambda: report.model_dump_json(indent=1, exclude_none=True),
+        "report.html": lambda: page(report),
+        "report.md": lambda: markdown(report),
+        "model_card.md": lambda: model_card(report),
+    }
+    for name, text in writers.items():
+        (folder / name).write_text(text(), encoding="utf-8")
+
+
+def show(report: Report) -> None:
+    """A table on the terminal, and the first divergence."""
+    console = Console() if sys.stdout.isatty() else Console(width=150)
+    table = Table("", "gate", "verdict", "passed", "failed", "skipped", "s", title=Text(report.title))
+    for gate in report.gates:
+        counts = [str(count) for count in gate.counts().values()]
+        verdict = Text(WORDS[gate.outcome], _COLOURS[gate.outcome])
+        table.add_row(str(gate.number), gate.name, verdict, *counts, f"{gate.seconds:.1f}")
+    console.print(table)
+    for gate in report.gates:
+        if gate.note:
+            console.print(Text(f"{gate.number} {gate.name}: {gate.note}", "dim"))
+    if report.divergence:
+        gate, row = report.divergence
+        console.print(Text(f"first divergence: gate {gate.number}, {row.case} {row.quantity}: {row.note}", "bold red"))
+        for hint in row.hints[:2]:
+            console.print(Text(f"  likely {hint.cause}: {hint.text} ({hint.evidence})"))
+    console.print(Text(report.verdict, "bold"))
+
+
+def _card(subject: Subject, results: Sequence[GateResult]) -> dict[str, Any]:
+    """What a model card says beyond the verdicts."""
+    experiment, claims = subject.experiment, subject.claims
+    if experiment is None:
+        return {}
+    published = [
+        (one.metric, f"{one.value:g} ± {one.tolerance:g}", one.images or "", "published") for one in claims.expected
+    ]
+    tables = [one for gate in results for one in gate.exhibits if isinstance(one, TableExhibit)]
+    measured = [
+        (
+            name,
+            ours,
+            table.title.removeprefix("Scores on ").removesuffix(" images"),
+            "the original's weights, measured here",
+        )
+        for table in tables
+        if table.title.startswith("Scores on ")
+        for name, ours, _ in table.rows
+    ]
+    model = experiment.task.model
+    description = (
+        f"{experiment.task.type}, model {model.type if hasattr(model, 'type') else model.backbone.type}, input "
+        f"{model.input_size[0]} x {model.input_size[1]} (height x width), {len(experiment.task.data.classes)} classes.",
+        f"Reproduces: {claims.paper or 'nothing is claimed'}. Original code: {claims.code or 'not named'}.",
+    )
+    return {
+        "description": description,
+        "results": published + measured,
+        "protocol": {key: str(value) for key, value in experiment.task.evaluation.model_dump(mode="json").items()},
+        "weights": (claims.weights or "None are named.",),
+        "authors": (f"Of the method: {claims.paper}" if claims.paper else "",),
+        "differences": dict(claims.differences),
+    }

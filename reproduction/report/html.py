@@ -1,0 +1,143 @@
+"""The proof as one HTML page: no file beside it, no script; it works from disk, on a phone and in the dark."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+
+from reproduction.gates.result import Boxes, Exhibit, GateResult, Lines, Table
+from reproduction.golden.case import Row
+from reproduction.hints import Hint
+from reproduction.report.model import Report
+from reproduction.report.style import STYLE
+from reproduction.report.svg import boxes_picture, error_chart, lines_chart, map_pictures
+
+SHOWN = 40  # rows of a gate: all failures up to this, then of each case the one nearest to its bound
+WORDS = {"pass": "passed", "fail": "failed", "no_inputs": "lacks inputs", "skip": "skipped"}
+_SIGNS = {"pass": "✓", "fail": "✗", "no_inputs": "–", "skip": "–"}  # not by colour alone
+
+
+def page(report: Report) -> str:
+    """The whole page. Everything that came from files is escaped."""
+    parts = [_summary(report), _divergence(report), *(_gate(gate) for gate in report.gates)]
+    parts += [_facts("Environment", report.environment), _facts("Provenance", report.provenance)]
+    return (
+        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(report.title)}: proof</title><style>{STYLE}</style></head>"
+        f"<body><main>{''.join(parts)}</main></body></html>\n"
+    )
+
+
+def _summary(report: Report) -> str:
+    rows = [
+        (
+            str(gate.number),
+            f'<a href="#gate{gate.number}">{escape(gate.name)}</a>',
+            _verdict(gate.outcome),
+            *(str(count) for count in gate.counts().values()),
+            f"{gate.seconds:.1f}",
+        )
+        for gate in report.gates
+    ]
+    head = ("", "gate", "verdict", "passed", "failed", "skipped", "seconds")
+    return (
+        f"<h1>{escape(report.title)}</h1><p class='verdict'>{escape(report.verdict)}</p>"
+        f"<p class='dim'>{escape(report.made)}</p>{_table(head, rows)}"
+    )
+
+
+def _divergence(report: Report) -> str:
+    found = report.divergence
+    if found is None:
+        return ""
+    gate, row = found
+    inside = f"<p>Gate {gate.number}, {escape(gate.name)}: <b>{escape(row.case)}</b>, <b>{escape(row.quantity)}</b>. "
+    inside += f"{escape(_figures(row))} {escape(row.note)}</p>{_hints(row.hints)}{_maps(row)}"
+    return f"<section class='first'><h2>First divergence</h2>{inside}</section>"
+
+
+def _gate(gate: GateResult) -> str:
+    shown = shown_rows(gate)
+    note = f"<p>{escape(gate.note)}</p>" if gate.note else ""
+    rows = [(escape(row.case), escape(row.quantity), _verdict(row.outcome), _number(row.error), _number(row.bound),
+             f"{escape(row.note)}{_hints(row.hints)}") for row in shown]  # fmt: skip
+    left = len(gate.rows) - len(shown)
+    more = f"<p class='dim'>{left} more rows are in report.json.</p>" if left > 0 else ""
+    table = _table(("case", "quantity", "verdict", "error", "bound", ""), rows) if rows else ""
+    is_open = " open" if gate.outcome == "fail" else ""
+    pictures = "".join(_maps(row) for row in gate.rows if row.maps)
+    return (
+        f'<section id="gate{gate.number}"><h2>{gate.number} {escape(gate.name)} {_verdict(gate.outcome)}</h2>{note}'
+        f"{error_chart(gate.rows)}{pictures}{''.join(_exhibit(one) for one in gate.exhibits)}"
+        f"<details{is_open}><summary>{len(gate.rows)} rows</summary>{table}{more}</details></section>"
+    )
+
+
+def shown_rows(gate: GateResult) -> list[Row]:
+    """Failures first; then of each case the row that is nearest to its bound."""
+    failed = [row for row in gate.rows if row.outcome == "fail"]
+    cases: dict[str, Row] = {}
+    for row in gate.rows:
+        if row.outcome != "fail" and (row.case not in cases or row.share_of_bound > cases[row.case].share_of_bound):
+            cases[row.case] = row
+    return [*failed, *cases.values()][:SHOWN]
+
+
+def _exhibit(exhibit: Exhibit) -> str:
+    match exhibit:
+        case Table():
+            rows = [[_marked(cell, number in exhibit.marks) for cell in row] for number, row in enumerate(exhibit.rows)]
+            shown = _table([escape(cell) for cell in exhibit.head], rows)
+            is_open = " open" if exhibit.marks else ""
+            return f"<details{is_open}><summary>{escape(exhibit.title)}</summary>{shown}</details>"
+        case Lines():
+            return f"<h3>{escape(exhibit.title)}</h3>{lines_chart(exhibit)}"
+        case Boxes():
+            legend = "<p class='dim'>solid: the original's; dashed: ours</p>"
+            return f"<h3>{escape(exhibit.title)}</h3>{boxes_picture(exhibit)}{legend}"
+
+
+def _marked(cell: str, marked: bool) -> str:
+    return f"<b>{escape(cell)}</b>" if marked and cell else escape(cell)
+
+
+def _hints(hints: Sequence[Hint]) -> str:
+    """Likely causes with their evidence, best first."""
+    if not hints:
+        return ""
+    items = (
+        f"<li><b>{escape(hint.cause)}</b>: {escape(hint.text)} <span class='dim'>{escape(hint.evidence)}</span></li>"
+        for hint in hints[:3]
+    )
+    return f"<ol class='hints'>{''.join(items)}</ol>"
+
+
+def _maps(row: Row) -> str:
+    if row.maps is None:
+        return ""
+    block = f", of each {row.maps.block} x {row.maps.block} the worst" if row.maps.block > 1 else ""
+    title = f"{row.case} {row.quantity} {row.maps.where}{block}"
+    return f"<h3>{escape(title)}</h3><div class='maps'>{map_pictures(row.maps)}</div>"
+
+
+def _facts(title: str, facts: Mapping[str, str]) -> str:
+    rows = [(escape(key), escape(value)) for key, value in facts.items()]
+    return f"<section><h2>{escape(title)}</h2>{_table(('', ''), rows)}</section>"
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Cells are HTML."""
+    titles = "".join(f"<th>{cell}</th>" for cell in head)
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<div class='wide'><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _verdict(outcome: str) -> str:
+    return f"<span class='{outcome}'>{_SIGNS[outcome]} {WORDS[outcome]}</span>"
+
+
+def _figures(row: Row) -> str:
+    return "" if row.error is None else f"Error {_number(row.error)}, bound {_number(row.bound)}."
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
