@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from jaxtyping import Bool, Float32, Int32, Int64, UInt8
 
-from configs.data import AffineAugmentation, TrainSplit
+from configs.data import AffineAugmentation, Composed, TrainSplit
 from dataloaders.augment.colour import draw_colour
 from dataloaders.batch import ColourDraws, TrainBatch, pad_rows
 from dataloaders.blocks import Blocks, Kind, blocks_of, rows_at
@@ -190,9 +190,9 @@ class Composer:
 
 
 def geometry_of(split: TrainSplit, input_size: tuple[int, int], protocol: Protocol) -> Geometry | None:
-    """None where every image is shown as evaluation shows it."""
+    """None where every example is made of one image, and not of a part of it."""
     config = split.augmentation
-    if config is None:
+    if not isinstance(config, Composed):
         return None
     if isinstance(config, AffineAugmentation):
         return AffineGeometry(config, input_size)

@@ -1,6 +1,7 @@
 """Decodes what is seen of a JPEG, at the scale at which it is seen."""
 
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 from jaxtyping import Bool, Float32, Int32, Int64, Shaped, UInt8
@@ -10,6 +11,8 @@ from dataloaders.pieces import RATIOS
 from official.vision.resize import decode_image
 
 _JPEG = b"\xff\xd8\xff"
+
+TensorList = Any  # a scalar tensor of dtype variant, which jaxtyping has no name for
 
 
 class Encoded:
@@ -38,10 +41,8 @@ class Encoded:
 class Stored:
     """Images that have been decoded before, at 1 / ratio of their size, and are kept."""
 
-    def __init__(
-        self, images: Shaped[tf.Tensor, ""], places: Int64[tf.Tensor, " p"], ratio: Int32[tf.Tensor, " p"]
-    ) -> None:
-        """`images`: scalar variant, a list of uint8 [h, w, 3], of which those at `places` are the example's."""
+    def __init__(self, images: TensorList, places: Int64[tf.Tensor, " p"], ratio: Int32[tf.Tensor, " p"]) -> None:
+        """`images`: uint8 [h, w, 3], of which those at `places` are the example's."""
         self._images, self._places, self._ratio = images, tf.cast(places, tf.int32), ratio
 
     def ratio(self, shrink: Float32[tf.Tensor, " p"]) -> Int32[tf.Tensor, " p"]:

@@ -8,7 +8,6 @@ import tensorflow as tf
 from jaxtyping import Bool, Float32, Float64, Int32, Int64, Shaped, UInt8
 
 from dataloaders.checks import Report
-from dataloaders.order import draw_row
 from official.vision.resize import decode_image
 
 TruthForm = Literal["yxyx", "cxcywh", "xyxy_pixels"]  # the first two are relative to the image
@@ -111,13 +110,6 @@ def in_parallel(batches: int, build: Callable[[], tf.data.Dataset]) -> tf.data.D
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return outer.apply(tf.data.experimental.assert_cardinality(batches)).with_options(options)
-
-
-def rows_of_steps(examples: int, batch_size: int, seed: int, first_step: int, last_step: int) -> list[int]:
-    """The rows that training steps first_step to last_step - 1 read, in the order of the stream, each once."""
-    positions = range(first_step * batch_size, last_step * batch_size)
-    rows = (int(draw_row(tf.constant(position, tf.int64), examples, seed)[0]) for position in positions)
-    return list(dict.fromkeys(rows))
 
 
 def coco_dict(class_names: tuple[str, ...], category_ids: tuple[int, ...], truths: Iterable[Truth]) -> dict[str, Any]:

@@ -7,9 +7,9 @@ that resumes decodes one window, and nothing before it. Elements carry their win
 from typing import NamedTuple
 
 import tensorflow as tf
-from jaxtyping import Int32, Int64, Shaped
+from jaxtyping import Int32, Int64
 
-from dataloaders.decode import Encoded, Stored, checked, is_jpeg
+from dataloaders.decode import Encoded, Stored, TensorList, checked, is_jpeg
 from dataloaders.examples import Examples
 from dataloaders.order import draw_row
 from dataloaders.pieces import Truths
@@ -19,7 +19,7 @@ from dataloaders.truths import no_truths, truth_of
 class WindowOfImages(NamedTuple):
     """Decoded images. What was not decoded at its full size is at least as large as the network's input."""
 
-    images: Shaped[tf.Tensor, ""]  # variant, a list of uint8 [h, w, 3]
+    images: TensorList  # uint8 [h, w, 3]
     ratio: Int32[tf.Tensor, " w"]  # decoded at 1 / ratio of the size
     truths: Truths
 

@@ -11,20 +11,16 @@ import tensorflow as tf
 from jaxtyping import Float, Float32, UInt8
 
 from configs.centernet import CenterNetTask
-from configs.data import TrainSplit
 from dataloaders.augment.centernet import STRIDE, mirror, recolour
 from dataloaders.batch import EvalBatch, TrainBatch
-from dataloaders.centernet import centred
-from dataloaders.examples import in_parallel
 from dataloaders.pictures import picture_of
-from dataloaders.pipeline import train_dataset
 from losses.centernet import centernet_loss
 from losses.centernet_targets import Truth
 from modeling.centernet import build_centernet, fold_centernet_into
 from modeling.centernet_inference import CenterNetInference, build_inference, standardise
 from modeling.centernet_weights import load_centernet_weights
 from modeling.heads.centernet import decode
-from official.core.task import Loaded, Moment, Scalar, Scalars, Shard
+from official.core.task import Loaded, Moment, Scalar, Scalars
 from official.vision.boxes import swap_xy
 from official.vision.detect import detect
 from official.vision.nms import Detections
@@ -38,27 +34,11 @@ class CenterNet(DetectionTask):
 
     config: CenterNetTask
 
-    @property
-    def input_sizes(self) -> tuple[tuple[int, int], ...]:
-        return (self.config.model.input_size,)
-
-    def input_size_at(self, step: int) -> tuple[int, int]:
-        return self.config.model.input_size
-
     def build_model(self) -> keras.Model:
         return build_centernet(self.config.model, self.num_classes, self.seed)
 
     def load_weights(self, model: keras.Model, path: str) -> Loaded:
         return load_centernet_weights(model, path)
-
-    def train_inputs(self, start_step: int, shard: Shard, input_size: tuple[int, int]) -> tf.data.Dataset:
-        examples, protocol = self.stand_ins.examples("xyxy_pixels"), self.config.evaluation
-
-        def batches(split: TrainSplit, steps: tf.data.Dataset) -> tf.data.Dataset:
-            return train_dataset(centred(examples, split, input_size, protocol, self.seed), split, steps, shard)
-
-        steps = tf.data.Dataset.counter(np.int64(start_step), dtype=tf.int64)
-        return in_parallel(tf.data.INFINITE_CARDINALITY, lambda: self.phases.batches(batches, steps))
 
     def prepare(self, batch: TrainBatch) -> tuple[Float32[tf.Tensor, "batch height width 3"], Truth]:
         return standardise(self._coloured(batch), self.config.model), Truth(batch.boxes, batch.classes, batch.valid)

@@ -1,7 +1,7 @@
 """What all detector families share as tasks: their data, its reports, evaluation by COCO's metrics, pictures."""
 
 import math
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,13 @@ from jaxtyping import UInt8
 
 from configs.experiment import Task as TaskConfig
 from dataloaders.batch import EvalBatch
-from dataloaders.examples import in_parallel, rows_of_steps
-from dataloaders.phases import Phases, phases_of
+from dataloaders.examples import in_parallel
 from dataloaders.pictures import picture_of_detections
 from dataloaders.pipeline import eval_dataset
 from dataloaders.sources import DetectionDataset, open_source
-from dataloaders.unreadable import StandIns
+from dataloaders.stream import TrainStream, stream_of
 from official.core.config import Duration
+from official.core.task import Shard
 from official.vision.evaluator import CocoEvaluator
 from official.vision.nms import Detections
 
@@ -42,14 +42,20 @@ class DetectionTask:
         return open_source(split.source, self.config.data.classes, split.on_bad, split.max_boxes)
 
     @cached_property
-    def stand_ins(self) -> StandIns:
-        """For the images of training that cannot be read."""
-        return StandIns(self.train_data)
+    def stream(self) -> TrainStream:
+        """Of training batches."""
+        return stream_of(self.config, self.seed, self._duration, self.train_data)
 
-    @cached_property
-    def phases(self) -> Phases:
-        """Which steps are augmented."""
-        return phases_of(self.config.data.train, self._duration, self.examples_per_epoch)
+    @property
+    def input_sizes(self) -> tuple[tuple[int, int], ...]:
+        return self.stream.sizes.sizes
+
+    def input_size_at(self, step: int) -> tuple[int, int]:
+        return self.stream.sizes.at(step)
+
+    def train_inputs(self, start_step: int, shard: Shard, input_size: tuple[int, int]) -> tf.data.Dataset:
+        batches = partial(self.stream.batches, start_step, input_size, shard)
+        return in_parallel(tf.data.INFINITE_CARDINALITY, batches)
 
     @cached_property
     def validation_data(self) -> DetectionDataset:
@@ -61,8 +67,8 @@ class DetectionTask:
         reports = {
             split: self.__dict__[name].report.as_dict() for split, name in opened.items() if name in self.__dict__
         }
-        if "stand_ins" in self.__dict__ and self.stand_ins.found:
-            reports["train"]["unreadable"] = list(self.stand_ins.found.values())
+        if "stream" in self.__dict__ and (unreadable := self.stream.stand_ins.found):
+            reports["train"]["unreadable"] = list(unreadable.values())
         return reports
 
     def facts(self) -> dict[str, Any]:
@@ -83,11 +89,7 @@ class DetectionTask:
         return in_parallel(batches, lambda: eval_dataset(data, split, size, self.config.evaluation))
 
     def replace_unreadable(self, first_step: int, last_step: int) -> list[str]:
-        return self.stand_ins.find(self.rows_of_steps(first_step, last_step))
-
-    def rows_of_steps(self, first_step: int, last_step: int) -> list[int]:
-        """The rows of `train_data` that training steps first_step to last_step - 1 read."""
-        return rows_of_steps(len(self.train_data), self.batch_size, self.seed, first_step, last_step)
+        return self.stream.stand_ins.find(self.stream.rows(first_step, last_step))
 
     def check_eval_inputs(self) -> None:
         for row in range(len(self.validation_data)):

@@ -1,7 +1,6 @@
 """The YOLO family as a task: wires model, loss, data and evaluation for the trainer."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import keras
@@ -9,20 +8,15 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Float, Float32, UInt8
 
-from configs.data import TrainSplit
 from configs.yolo import YoloTask
 from dataloaders.augment.colour import apply_colour
 from dataloaders.batch import EvalBatch, TrainBatch
-from dataloaders.composed import rows_of_steps
-from dataloaders.examples import in_parallel
-from dataloaders.multi_scale import SizePlan, plan_sizes
 from dataloaders.pictures import picture_of
-from dataloaders.train import train_batches
 from losses import LOSSES
 from losses.truth import Truth
 from modeling.detector import fold_into
 from modeling.heads import DECODERS
-from official.core.task import Loaded, Moment, Scalar, Scalars, Shard
+from official.core.task import Loaded, Moment, Scalar, Scalars
 from official.vision.detect import detect
 from official.vision.nms import Detections
 from tasks import networks
@@ -43,37 +37,6 @@ class Yolo(DetectionTask):
 
     def load_weights(self, model: keras.Model, path: str) -> Loaded:
         return networks.load(self.config.model, self.num_classes, model, path)
-
-    @cached_property
-    def size_plan(self) -> SizePlan:
-        """Which input size each training step uses."""
-        split, size = self.config.data.train, self.config.model.input_size
-        return plan_sizes(
-            size, split.multi_scale, self.seed, lambda d: d.in_steps(self.batch_size, self.examples_per_epoch)
-        )
-
-    @property
-    def input_sizes(self) -> tuple[tuple[int, int], ...]:
-        return self.size_plan.sizes
-
-    def input_size_at(self, step: int) -> tuple[int, int]:
-        return self.size_plan.at(step)
-
-    def train_inputs(self, start_step: int, shard: Shard, input_size: tuple[int, int]) -> tf.data.Dataset:
-        steps = self.size_plan.steps(start_step, input_size)
-        data, protocol = self.stand_ins.examples("cxcywh"), self.config.evaluation
-
-        def batches(split: TrainSplit, steps: tf.data.Dataset) -> tf.data.Dataset:
-            return train_batches(data, split, input_size, protocol, "cxcywh", self.seed, steps, shard)
-
-        return in_parallel(tf.data.INFINITE_CARDINALITY, lambda: self.phases.batches(batches, steps))
-
-    def rows_of_steps(self, first_step: int, last_step: int) -> list[int]:
-        return [
-            row
-            for split, first, last in self.phases.parts(first_step, last_step)
-            for row in rows_of_steps(split, len(self.train_data), self.seed, first, last)
-        ]
 
     def prepare(self, batch: TrainBatch) -> tuple[Float32[tf.Tensor, "batch height width 3"], Truth]:
         images, boxes = apply_colour(batch, self.config.data.train.augmentation)

@@ -15,8 +15,8 @@ from tensorflow.python.data.experimental.ops import testing
 
 from configs.data import Augmentation, DarknetSource, Split, TfRecordSource, TrainSplit
 from dataloaders.annotations import DataError
-from dataloaders.composed import Composer
-from dataloaders.examples import Truth, in_parallel, rows_of_steps
+from dataloaders.composed import Composer, rows_of_steps
+from dataloaders.examples import Truth, in_parallel
 from dataloaders.pipeline import eval_dataset, train_dataset
 from dataloaders.shards import write
 from dataloaders.shards.dataset import open_shards
@@ -339,7 +339,7 @@ def test_the_check_of_the_steps_reads_their_rows_in_the_streams_order(seven):
     make = Composer(files.examples("cxcywh"), split, INPUT, Protocol(), "cxcywh", 11)
     stream = train_dataset(make, split, tf.data.Dataset.range(2, 9))
     expected = np.concatenate([batch.example_id for batch in stream]).tolist()
-    rows = rows_of_steps(7, 2, 11, 2, 9)
+    rows = rows_of_steps(split, 7, 11, 2, 9)
     assert files.image_ids[rows].tolist() == list(dict.fromkeys(expected))
 
 
