@@ -10,6 +10,7 @@ setup(
     description="Reproduce YOLO-family detectors in TensorFlow, and prove the reproduction right before training it",
     python_requires=">=3.11",
     packages=find_packages(include=[pattern for room in ROOMS for pattern in (room, f"{room}.*")]),
+    py_modules=["preflight"],
     package_data={"configs": ["**/*.yaml"]},
     install_requires=[
         "absl-py",

@@ -26,7 +26,7 @@ import tensorflow as tf
 from benchmarks.report import arguments, publish
 from configs.centernet import CenterNetProtocol
 from configs.data import AffineAugmentation, Augmentation, CenterNetAugmentation, CocoSource, TrainSplit, Window
-from dataloaders.centernet import centred
+from dataloaders.centernet import Centred
 from dataloaders.pipeline import train_dataset
 from dataloaders.sources import DetectionDataset, open_source
 from dataloaders.train import train_batches
@@ -72,7 +72,7 @@ def centernet(
 
     def batches(data: DetectionDataset, source: CocoSource, steps: tf.data.Dataset) -> tf.data.Dataset:
         split = TrainSplit(source=source, batch_size=BATCH, threads=1, augmentation=CenterNetAugmentation())
-        make = centred(data.examples("xyxy_pixels"), split, (side, side), protocol, 0)
+        make = Centred(data.examples("xyxy_pixels"), split, (side, side), protocol, 0)
         return train_dataset(make, split, steps)
 
     return batches

@@ -12,9 +12,9 @@ from dataloaders.batch import ColourDraws, TrainBatch, pad_rows
 from dataloaders.blocks import Blocks, Kind, blocks_of, rows_at
 from dataloaders.compose import Cells, blend, cell_of, put_together
 from dataloaders.examples import Examples, decode_example
-from dataloaders.geometries import AffineGeometry, Boxes, DarknetGeometry, Draws, Geometry
+from dataloaders.geometries import AffineGeometry, DarknetGeometry, Draws, Geometry
 from dataloaders.order import draw_row
-from dataloaders.pieces import Cuts, Pieces, Pixels, Truths, boxes_in_input, cut
+from dataloaders.pieces import Cuts, Pieces, Pixels, Truths, boxes_in_input, cut, shrink_of
 from dataloaders.sources import TruthForm
 from dataloaders.truths import read_all, truth_of
 from dataloaders.window import WindowOfImages
@@ -29,10 +29,8 @@ class Layout(NamedTuple):
     cells: Int32[tf.Tensor, "p 4"]
     flip: Bool[tf.Tensor, " p"]
     cuts: Cuts
-    boxes: Float32[tf.Tensor, "n 4"]  # yxyx in pixels of the input; only those that are kept, padded
-    classes: Int32[tf.Tensor, " n"]
-    count: Int32[tf.Tensor, ""]  # of boxes
-    share: Float32[tf.Tensor, ""]  # of the first of two compositions
+    boxes: Float32[tf.Tensor, "p n 4"]  # yxyx in pixels of the input
+    keep: Bool[tf.Tensor, "p n"]
     colour: ColourDraws
 
 
@@ -56,15 +54,19 @@ class Composer:
         """
         self.examples, self.split, self.input_size, self.seed = examples, split, input_size, seed
         self._protocol, self._box_form = protocol, box_form
-        self._geometry = geometry_of(split, input_size, protocol)
+        self.geometry = geometry_of(split, input_size, protocol)
         self.blocks = blocks_at(split)
+        # Traced once for each number of images, not for each kind that they are a part of: a stream starts sooner.
+        self._placed = tf.function(self._placed_anew, autograph=False)
+        self._seen = tf.function(self._seen_anew, autograph=False)
+        self._joined = tf.function(self._joined_anew, autograph=False)
 
     def __call__(self, position: Int64[tf.Tensor, ""]) -> TrainBatch:
         """Each image is read and decoded for this example alone."""
-        if self._geometry is None:
+        if self.geometry is None:
             return self._plain(position)
         number, first = self.blocks.at(position, self.seed)
-        if self._geometry.precise:
+        if self.geometry.precise:
             branches = [lambda kind=kind: self._exact(kind, position, first) for kind in self.blocks.kinds]
             return _switch(number, branches)
         rows = self._rows(position, first, self.blocks.most)
@@ -80,7 +82,7 @@ class Composer:
     def draws(self, kind: Kind, position: Int64[tf.Tensor, ""], sizes: Int32[tf.Tensor, "p 2"]) -> list[Draws]:
         """Of each composition of the example at a position, whose kind and sizes of images are known."""
         seeds, parts = self._seeds(position), tf.split(sizes, kind)
-        return [self._geometry.draw(seed, part, kind) for seed, part in zip(seeds, parts, strict=False)]
+        return [self.geometry.draw(seed, part, kind == (1,)) for seed, part in zip(seeds, parts, strict=False)]
 
     def _rows(
         self, position: Int64[tf.Tensor, ""], first: Int64[tf.Tensor, ""], count: int
@@ -96,37 +98,69 @@ class Composer:
         self, position: Int64[tf.Tensor, ""], number: Int32[tf.Tensor, ""], truths: Truths, pixels: Pixels
     ) -> TrainBatch:
         """The example at a position, of the kind of that number, whose images are the first of those given."""
-        kinds, geometry = self.blocks.kinds, self._geometry
-        layout = _switch(number, [lambda kind=kind: self._laid_out(kind, position, truths, pixels) for kind in kinds])
-        cells = Cells(
-            self.blocks.uses_of(number),
-            self.blocks.most,
-            lambda at: cell_of(at, pixels, layout.cells, layout.flip, layout.cuts, geometry.fill),
+        kinds = self.blocks.kinds
+        layout = _switch(number, [lambda kind=kind: self.laid_out(kind, position, truths, pixels) for kind in kinds])
+        cells, share = self._cells(self.blocks.uses_of(number), pixels, layout), self.share(position)
+        image = _switch(
+            number,
+            [lambda kind=kind: self._blended(self._put_together(kind, cells, layout), share) for kind in kinds],
         )
-        image = _switch(number, [lambda kind=kind: self._assembled(kind, cells, layout) for kind in kinds])
-        return self._row(image, layout, truths.example_id[0])
+        return self._row(image, layout, truths)
 
-    def _laid_out(self, kind: Kind, position: Int64[tf.Tensor, ""], truths: Truths, pixels: Pixels) -> Layout:
-        own = Truths(*(field[: sum(kind)] for field in truths))
-        pieces = [
-            self._geometry.pieces(draws, sizes)
-            for draws, sizes in zip(self.draws(kind, position, own.size), tf.split(own.size, kind), strict=True)
-        ]
-        joined = Pieces(*(tf.concat(fields, axis=0) for fields in zip(*pieces, strict=True)))
-        cuts = cut(joined, own.size, pixels, rim=isinstance(self._geometry.fill, str))
-        boxes = boxes_in_input(own.yxyx, own.size, cuts.scale, cuts.offset)
-        kept = [self._geometry.truths(part, piece) for part, piece in zip(tf.split(boxes, kind), pieces, strict=True)]
-        missing = self.blocks.most - sum(kind)
-        padded = [_padded(field, missing) for field in (joined.cell, joined.flip, *cuts)]
-        return Layout(*padded[:2], Cuts(*padded[2:]), *self._truths(kept, own), *self._shared(kind, position))
+    def compositions(
+        self, kind: Kind, position: Int64[tf.Tensor, ""], truths: Truths, pixels: Pixels
+    ) -> list[UInt8[tf.Tensor, "H W 3"]]:
+        """The images of an example of that kind, before they are blended."""
+        layout = self.laid_out(kind, position, truths, pixels)
+        return self._put_together(kind, self._cells(tf.constant(sum(kind)), pixels, layout), layout)
 
-    def _assembled(self, kind: Kind, cells: Cells, layout: Layout) -> UInt8[tf.Tensor, "H W 3"]:
+    def laid_out(self, kind: Kind, position: Int64[tf.Tensor, ""], truths: Truths, pixels: Pixels) -> Layout:
+        """Of an example of that kind, whose images are the first of those given."""
+        count, alone = sum(kind), kind == (1,)
+        sizes, yxyx = tf.split(truths.size[:count], kind), tf.split(truths.yxyx[:count], kind)
+        placed = [self._placed(*of_one, alone) for of_one in zip(self._seeds(position), sizes, strict=False)]
+        ratios = tf.split(pixels.ratio(tf.concat([shrink for _, shrink in placed], axis=0)), kind)
+        pieces = [of_one for of_one, _ in placed]
+        seen = [self._seen(*of_one) for of_one in zip(pieces, sizes, yxyx, ratios, strict=True)]
+        rows = [(one.cell, one.flip, *of_one) for one, of_one in zip(pieces, seen, strict=True)]
+        joined = tf.nest.map_structure(lambda *parts: _padded(tf.concat(parts, 0), self.blocks.most - count), *rows)
+        return Layout(*joined, self._colour(alone, position))
+
+    def _placed_anew(
+        self, seed: Int64[tf.Tensor, "2"], sizes: Int32[tf.Tensor, "p 2"], alone: bool
+    ) -> tuple[Pieces, Float32[tf.Tensor, " p"]]:
+        pieces = self.geometry.pieces(self.geometry.draw(seed, sizes, alone), sizes)
+        return pieces, shrink_of(pieces)
+
+    def _seen_anew(
+        self,
+        pieces: Pieces,
+        sizes: Int32[tf.Tensor, "p 2"],
+        yxyx: Float32[tf.Tensor, "p n 4"],
+        ratio: Int32[tf.Tensor, " p"],
+    ) -> tuple[Cuts, Float32[tf.Tensor, "p n 4"], Bool[tf.Tensor, "p n"]]:
+        cuts = cut(pieces, sizes, ratio, rim=isinstance(self.geometry.fill, str))
+        return cuts, *self.geometry.truths(boxes_in_input(yxyx, sizes, cuts.scale, cuts.offset), pieces)
+
+    def _cells(self, count: Int32[tf.Tensor, ""], pixels: Pixels, layout: Layout) -> Cells:
+        return Cells(
+            count,
+            self.blocks.most,
+            lambda at: cell_of(at, pixels, layout.cells, layout.flip, layout.cuts, self.geometry.fill),
+        )
+
+    def _put_together(self, kind: Kind, cells: Cells, layout: Layout) -> list[UInt8[tf.Tensor, "H W 3"]]:
         images, at = [], 0
         for count in kind:
             parts = [cells.read(number) for number in range(at, at + count)]
-            images.append(put_together(parts, layout.cells[at : at + count], self._geometry.fill, self.input_size))
+            images.append(self._joined(parts, layout.cells[at : at + count]))
             at += count
-        return self._blended(images, layout.share)
+        return images
+
+    def _joined_anew(
+        self, cells: list[UInt8[tf.Tensor, "_h _w 3"]], places: Int32[tf.Tensor, "p 4"]
+    ) -> UInt8[tf.Tensor, "H W 3"]:
+        return put_together(cells, places, self.geometry.fill, self.input_size)
 
     def _exact(self, kind: Kind, position: Int64[tf.Tensor, ""], first: Int64[tf.Tensor, ""]) -> TrainBatch:
         """The example at a position by the original's own steps, of images that are decoded as a whole."""
@@ -137,34 +171,34 @@ class Composer:
         images, boxes, at = [], [], 0
         for count, draws in zip(kind, self.draws(kind, position, truths.size), strict=True):
             own = Truths(*(field[at : at + count] for field in truths))
-            images.append(self._geometry.exact(draws, [decode_example(one) for one in read[at : at + count]]))
-            boxes.append(self._geometry.exact_truths(draws, own))
+            images.append(self.geometry.exact(draws, [decode_example(one) for one in read[at : at + count]]))
+            boxes.append(self.geometry.exact_truths(draws, own))
             at += count
-        nothing = tf.zeros([0, 4], tf.int32)
-        share, colour = self._shared(kind, position)
-        layout = Layout(nothing, tf.zeros([0], tf.bool), _NO_CUTS, *self._truths(boxes, truths), share, colour)
-        return self._row(self._blended(images, share), layout, truths.example_id[0])
+        boxes, keep = (tf.concat(parts, axis=0) for parts in zip(*boxes, strict=True))  # [p, n, 4], [p, n]
+        colour = self._colour(kind == (1,), position)
+        layout = Layout(tf.zeros([0, 4], tf.int32), tf.zeros([0], tf.bool), _NO_CUTS, boxes, keep, colour)
+        return self._row(self._blended(images, self.share(position)), layout, truths)
 
-    def _shared(self, kind: Kind, position: Int64[tf.Tensor, ""]) -> tuple[Float32[tf.Tensor, ""], ColourDraws]:
-        *_, share_seed, colour_seed = self._seeds(position)
-        return self._geometry.share(share_seed), self._geometry.colour(colour_seed, kind)
+    def share(self, position: Int64[tf.Tensor, ""]) -> Float32[tf.Tensor, ""]:
+        """Of the first of two compositions, where there are two."""
+        return self.geometry.share(self._seeds(position)[2])
+
+    def _colour(self, alone: bool, position: Int64[tf.Tensor, ""]) -> ColourDraws:
+        return self.geometry.colour(self._seeds(position)[3], alone)
 
     def _blended(self, images: Sequence[UInt8[tf.Tensor, "H W 3"]], share: tf.Tensor) -> UInt8[tf.Tensor, "H W 3"]:
-        return images[0] if len(images) == 1 else blend(*images, share, self._geometry.rounding)
+        return images[0] if len(images) == 1 else blend(*images, share, self.geometry.rounding)
 
-    def _truths(self, kept: Sequence[Boxes], truths: Truths) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The first boxes of all images, in their order, padded; their classes; how many there are."""
-        boxes, keep = (tf.concat(parts, axis=0) for parts in zip(*kept, strict=True))  # [p, n, 4], [p, n]
-        most = self.split.max_boxes
-        keep &= tf.range(most) < truths.count[:, tf.newaxis]
-        boxes, classes = tf.boolean_mask(boxes, keep)[:most], tf.boolean_mask(truths.classes, keep)[:most]
-        return pad_rows(boxes, most), pad_rows(classes, most), tf.shape(classes)[0]
-
-    def _row(self, image: UInt8[tf.Tensor, "H W 3"], layout: Layout, example_id: Int64[tf.Tensor, ""]) -> TrainBatch:
-        valid = tf.range(self.split.max_boxes) < layout.count
-        relative = layout.boxes / tf.tile(tf.constant(self.input_size, tf.float32), [2])
+    def _row(self, image: UInt8[tf.Tensor, "H W 3"], layout: Layout, truths: Truths) -> TrainBatch:
+        """With the first boxes of all images, in their order."""
+        most, count = self.split.max_boxes, layout.keep.shape[0]
+        keep = layout.keep & (tf.range(most) < truths.count[:count, tf.newaxis])  # [p, n]
+        boxes = tf.boolean_mask(layout.boxes, keep)[:most]  # [kept, 4]
+        classes = tf.boolean_mask(truths.classes[:count], keep)[:most]
+        valid = tf.range(most) < tf.shape(classes)[0]
+        relative = pad_rows(boxes, most) / tf.tile(tf.constant(self.input_size, tf.float32), [2])
         boxes = tf.where(valid[:, tf.newaxis], convert_boxes(relative, "yxyx", self._box_form), 0.0)
-        return TrainBatch(image, boxes, layout.classes, valid, example_id, layout.colour)
+        return TrainBatch(image, boxes, pad_rows(classes, most), valid, truths.example_id[0], layout.colour)
 
     def _plain(self, position: Int64[tf.Tensor, ""]) -> TrainBatch:
         """Without geometry the pixels are the evaluation's own, in whole levels.

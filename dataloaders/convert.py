@@ -3,6 +3,10 @@
 Killed, it goes on by the same command with the shards that are missing. The manifest, DIR/SPLIT.json, is written last.
 """
 
+import preflight
+
+preflight.check()
+
 import argparse
 
 from configs.experiment import Experiment

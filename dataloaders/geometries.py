@@ -35,8 +35,8 @@ class Geometry(Protocol):
     def shares(self) -> list[tuple[Kind, float]]:
         """Kinds of examples, and the share of each; they sum to 1."""
 
-    def draw(self, seed: Int64[tf.Tensor, "2"], sizes: Int32[tf.Tensor, "p 2"], kind: Kind) -> Draws:
-        """A composition of an example of this kind."""
+    def draw(self, seed: Int64[tf.Tensor, "2"], sizes: Int32[tf.Tensor, "p 2"], alone: bool) -> Draws:
+        """A composition. `alone`: the example is this one image and nothing else."""
 
     def pieces(self, draws: Draws, sizes: Int32[tf.Tensor, "p 2"]) -> Pieces:
         """Four in the order of reading, or any other number of them that do not overlap."""
@@ -53,7 +53,7 @@ class Geometry(Protocol):
     def share(self, seed: Int64[tf.Tensor, "2"]) -> Float32[tf.Tensor, ""]:
         """Of the first of two blended compositions."""
 
-    def colour(self, seed: Int64[tf.Tensor, "2"], kind: Kind) -> ColourDraws:
+    def colour(self, seed: Int64[tf.Tensor, "2"], alone: bool) -> ColourDraws:
         """What the accelerator applies."""
 
 
@@ -71,9 +71,9 @@ class DarknetGeometry:
         mosaic, mixup = self._config.mosaic, self._config.mixup
         return [((1,), 1 - mosaic - mixup), ((4,), mosaic), ((1, 1), mixup)]
 
-    def draw(self, seed: Int64[tf.Tensor, "2"], sizes: Int32[tf.Tensor, "p 2"], kind: Kind) -> DarknetDraws:
+    def draw(self, seed: Int64[tf.Tensor, "2"], sizes: Int32[tf.Tensor, "p 2"], alone: bool) -> DarknetDraws:
         letterbox = self._protocol.resize == "letterbox"
-        return darknet.draw(self._config, seed, sizes, self._input_size, letterbox, flip=kind != (1,))
+        return darknet.draw(self._config, seed, sizes, self._input_size, letterbox, flip=not alone)
 
     def pieces(self, draws: DarknetDraws, sizes: Int32[tf.Tensor, "p 2"]) -> Pieces:
         return darknet.pieces_of(draws, self._input_size)
@@ -96,9 +96,9 @@ class DarknetGeometry:
     def share(self, seed: Int64[tf.Tensor, "2"]) -> Float32[tf.Tensor, ""]:
         return tf.constant(0.5)
 
-    def colour(self, seed: Int64[tf.Tensor, "2"], kind: Kind) -> ColourDraws:
+    def colour(self, seed: Int64[tf.Tensor, "2"], alone: bool) -> ColourDraws:
         draws = draw_colour(self._config, seed)
-        return draws if kind == (1,) else draws._replace(flip=tf.constant(False))  # images were mirrored one by one
+        return draws if alone else draws._replace(flip=tf.constant(False))  # images were mirrored one by one
 
 
 class AffineGeometry:
@@ -122,7 +122,7 @@ class AffineGeometry:
         ]
         return [((1,), 1 - config.mosaic), *alone, *pairs]
 
-    def draw(self, seed: Int64[tf.Tensor, "2"], sizes: Int32[tf.Tensor, "p 2"], kind: Kind) -> AffineDraws:
+    def draw(self, seed: Int64[tf.Tensor, "2"], sizes: Int32[tf.Tensor, "p 2"], alone: bool) -> AffineDraws:
         return affine.draw(self._config, seed, sizes, self._input_size)
 
     def pieces(self, draws: AffineDraws, sizes: Int32[tf.Tensor, "p 2"]) -> Pieces:
@@ -145,5 +145,5 @@ class AffineGeometry:
     def share(self, seed: Int64[tf.Tensor, "2"]) -> Float32[tf.Tensor, ""]:
         return affine.draw_share(self._config, seed)
 
-    def colour(self, seed: Int64[tf.Tensor, "2"], kind: Kind) -> ColourDraws:
+    def colour(self, seed: Int64[tf.Tensor, "2"], alone: bool) -> ColourDraws:
         return affine.draw_colour(self._config, seed)

@@ -58,10 +58,16 @@ class Pixels(Protocol):
         """A crop of one of the images, as `Cuts` tells it."""
 
 
-def cut(pieces: Pieces, sizes: Int32[tf.Tensor, "p 2"], pixels: Pixels, rim: bool) -> Cuts:
+def shrink_of(pieces: Pieces) -> Float32[tf.Tensor, " p"]:
+    """How many times smaller each source is shown, in the direction in which that is less."""
+    return tf.reduce_min(_sampling(pieces)[1], axis=1)
+
+
+def cut(pieces: Pieces, sizes: Int32[tf.Tensor, "p 2"], ratio: Int32[tf.Tensor, " p"], rim: bool) -> Cuts:
     """What of each piece can be seen: input pixels whose centre falls inside the source and inside the frame.
 
     Args:
+        ratio: at 1 / ratio of its size each source is decoded.
         rim: show at least one row and column, the source's nearest, since the fill is made of them.
     """
     length = sides(pieces.cell)
@@ -77,7 +83,6 @@ def cut(pieces: Pieces, sizes: Int32[tf.Tensor, "p 2"], pixels: Pixels, rim: boo
         shown = tf.reduce_all(last > first, axis=1, keepdims=True)
         first, last = tf.where(shown, first, 0.0), tf.where(shown, last, 0.0)
 
-    ratio = pixels.ratio(tf.reduce_min(step, axis=1))
     unit = tf.cast(ratio, tf.float32)[:, tf.newaxis]
     limit = -(-sizes // ratio[:, tf.newaxis])  # [p, 2]: sides of the decoded image
     from_ = tf.clip_by_value(_nearest((start + step * first) / unit), 0, limit - 1)

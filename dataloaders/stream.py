@@ -8,7 +8,7 @@ from configs.centernet import CenterNetTask
 from configs.data import TrainSplit
 from configs.experiment import Task
 from configs.yolo import YoloTask
-from dataloaders.centernet import centred
+from dataloaders.centernet import Centred
 from dataloaders.composed import rows_of_steps
 from dataloaders.examples import DetectionDataset
 from dataloaders.multi_scale import Size, plan_sizes
@@ -77,7 +77,7 @@ class CenterNetStream(TrainStream):
         self, split: TrainSplit, steps: tf.data.Dataset, input_size: Size, shard: Shard = (0, 1)
     ) -> tf.data.Dataset:
         examples, protocol = self.stand_ins.examples("xyxy_pixels"), self.task.evaluation
-        return train_dataset(centred(examples, split, input_size, protocol, self.seed), split, steps, shard)
+        return train_dataset(Centred(examples, split, input_size, protocol, self.seed), split, steps, shard)
 
 
 STREAMS: dict[type, type[TrainStream]] = {YoloTask: YoloStream, CenterNetTask: CenterNetStream}

@@ -11,7 +11,7 @@ import tensorflow as tf
 from jaxtyping import Float, Float32, UInt8
 
 from configs.centernet import CenterNetTask
-from dataloaders.augment.centernet import STRIDE, mirror, recolour
+from dataloaders.augment.centernet import STRIDE, coloured
 from dataloaders.batch import EvalBatch, TrainBatch
 from dataloaders.pictures import picture_of
 from losses.centernet import centernet_loss
@@ -24,7 +24,7 @@ from official.core.task import Loaded, Moment, Scalar, Scalars
 from official.vision.boxes import swap_xy
 from official.vision.detect import detect
 from official.vision.nms import Detections
-from official.vision.resize import normalise, static_size
+from official.vision.resize import static_size
 from tasks.centernet_scales import detect_at_scales
 from tasks.detection import DetectionTask
 
@@ -41,7 +41,9 @@ class CenterNet(DetectionTask):
         return load_centernet_weights(model, path)
 
     def prepare(self, batch: TrainBatch) -> tuple[Float32[tf.Tensor, "batch height width 3"], Truth]:
-        return standardise(self._coloured(batch), self.config.model), Truth(batch.boxes, batch.classes, batch.valid)
+        return standardise(coloured(batch, self.config.data.train.augmentation), self.config.model), Truth(
+            batch.boxes, batch.classes, batch.valid
+        )
 
     def loss(
         self, outputs: Sequence[Float[tf.Tensor, "batch ..."]], labels: Truth, moment: Moment
@@ -69,13 +71,7 @@ class CenterNet(DetectionTask):
         return detect(model, self.decode, batch.image, batch.image_size, protocol, size)
 
     def pictures(self, batch: TrainBatch) -> UInt8[np.ndarray, "height width 3"]:
-        images = tf.clip_by_value(self._coloured(batch)[..., ::-1], 0.0, 1.0)
+        images = tf.clip_by_value(coloured(batch, self.config.data.train.augmentation)[..., ::-1], 0.0, 1.0)
         rows, columns = (side // STRIDE for side in self.config.model.input_size)
         boxes = tf.clip_by_value(swap_xy(batch.boxes) / [rows, columns, rows, columns], 0.0, 1.0)
         return picture_of(images, boxes, batch.classes, batch.valid, self.config.data.classes)
-
-    def _coloured(self, batch: TrainBatch) -> tf.Tensor:
-        """Pixels B, G, R, about 0..1, [batch, height, width, 3]."""
-        images = normalise(mirror(batch.image, batch.draws.flip))[..., ::-1]
-        augmentation = self.config.data.train.augmentation
-        return recolour(images, batch.draws) if augmentation is not None and augmentation.colour else images

@@ -183,7 +183,8 @@ def _matrix(
 
 
 def _square(rows: list[list[int | float | tf.Tensor]]) -> Float32[tf.Tensor, "3 3"]:
-    return tf.stack([tf.stack([tf.cast(value, tf.float32) for value in row]) for row in rows])
+    values = [tf.cast(value, tf.float32) if tf.is_tensor(value) else float(value) for row in rows for value in row]
+    return tf.reshape(tf.stack(values), [3, 3])
 
 
 def _scale_and_shift(

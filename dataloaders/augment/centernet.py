@@ -12,7 +12,8 @@ import tensorflow as tf
 from jaxtyping import Bool, Float32, Float64, Int32, Int64, UInt8
 
 from configs.data import CenterNetAugmentation
-from dataloaders.batch import CenterNetDraws
+from dataloaders.batch import CenterNetDraws, TrainBatch
+from official.vision.resize import normalise
 from official.vision.warp import WARPS, Map
 
 STRIDE = 4  # pixels of the input for one of the output maps
@@ -136,6 +137,15 @@ def affine_map(draws: AffineDraws, canvas: tuple[int, int]) -> Map:
     """Pixels of the (mirrored) image -> pixels of a canvas (CenterNet get_affine_transform without rotation)."""
     scale = tf.fill([2], canvas[1] / draws.s)
     return Map(scale, tf.constant(canvas, tf.float64) / 2 - scale * tf.cast(draws.c[::-1], tf.float64))
+
+
+def coloured(batch: TrainBatch, config: CenterNetAugmentation | None) -> Float32[tf.Tensor, "b H W 3"]:
+    """The network's input before it is standardised: B, G, R, about 0..1, mirrored, then recoloured.
+
+    config: that the batch was drawn by.
+    """
+    images = normalise(mirror(batch.image, batch.draws.flip))[..., ::-1]
+    return recolour(images, batch.draws) if config is not None and config.colour else images
 
 
 def mirror(images: UInt8[tf.Tensor, "b H W 3"], flip: Bool[tf.Tensor, " b"]) -> UInt8[tf.Tensor, "b H W 3"]:

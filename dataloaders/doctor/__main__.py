@@ -3,11 +3,12 @@
 Exit code 1 where there is a fault. --output DIR receives a page with pictures, and report.json.
 """
 
-import argparse
-import os
-import sys
+import preflight
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow starts
+preflight.check()
+
+import argparse
+import sys
 
 from configs.experiment import Experiment
 from dataloaders.doctor.diagnosis import diagnose

@@ -4,8 +4,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
-from matplotlib.figure import Figure
-from PIL import Image
 
 from configs.experiment import Experiment
 from dataloaders.doctor.boxes import Statistics
@@ -13,6 +11,7 @@ from dataloaders.doctor.diagnosis import Diagnosis
 from dataloaders.doctor.findings import Finding
 from dataloaders.doctor.pictures import box_figure, class_figure, sample_picture
 from official.core.checkpoint import write_json, write_text
+from official.vision.draw import save_figure, save_picture
 
 
 def as_text(diagnosis: Diagnosis) -> str:
@@ -52,22 +51,16 @@ def write_report(diagnosis: Diagnosis, experiment: Experiment, folder: str) -> N
         anchors["anchors of the config"] = np.array(diagnosis.anchors.config.anchors)
         anchors["k-means"] = np.array(diagnosis.anchors.k_means.anchors)
     names = [data.name for data in diagnosis.splits]
-    _save_figure(box_figure(diagnosis.splits, input_size, protocol, anchors), f"{folder}/boxes.png")
-    _save_figure(class_figure(names, diagnosis.statistics), f"{folder}/classes.png")
+    save_figure(box_figure(diagnosis.splits, input_size, protocol, anchors), f"{folder}/boxes.png")
+    save_figure(class_figure(names, diagnosis.statistics), f"{folder}/classes.png")
     samples = []
     for data in diagnosis.splits:
         picture = sample_picture(data, input_size, protocol, experiment.runtime.seed)
         if picture is not None:
             samples.append(f"samples_{data.name}.jpg")
-            with tf.io.gfile.GFile(f"{folder}/{samples[-1]}", "wb") as file:
-                Image.fromarray(picture).save(file, "JPEG", quality=90)
+            save_picture(picture, f"{folder}/{samples[-1]}")
     write_json(f"{folder}/report.json", diagnosis.as_dict())
     write_text(f"{folder}/index.md", _page(diagnosis, samples))
-
-
-def _save_figure(figure: Figure, path: str) -> None:
-    with tf.io.gfile.GFile(path, "wb") as file:
-        figure.savefig(file, format="png", dpi=100)
 
 
 def _page(diagnosis: Diagnosis, samples: list[str]) -> str:

@@ -72,7 +72,7 @@ class Evaluation(Scorer):
         super().__init__(task, strategy)
         self.directory = directory
         self.last: dict[str, Any] | None = None  # metrics of the latest evaluation
-        self._summaries = Summaries(f"{directory}/tensorboard/evaluation")
+        self._summaries = Summaries(directory, "evaluation")
 
     def __call__(self, weights: str) -> dict[str, Any]:
         """Metrics of one checkpoint folder or file of weights."""

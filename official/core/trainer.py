@@ -125,7 +125,7 @@ class Run:
             NotFiniteError: a number became NaN or infinite.
             PreemptedError: the process was asked to end (SIGTERM); everything is saved.
         """
-        summaries = Summaries(f"{self.directory}/tensorboard/train")
+        summaries = Summaries(self.directory, "train")
         summaries.picture("train/batch", self.task.pictures(self._first_batch()), self.step)
         save, summarise, score = self._intervals()
         latest = self.checkpoints.latest()

@@ -5,7 +5,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import tensorflow as tf
 from jaxtyping import Float, Integer, UInt8
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 _GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
@@ -84,3 +86,15 @@ def grid(images: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> UInt8[np.ndarray, "h
         top, left = (number // columns) * (height + gap), (number % columns) * (width + gap)
         sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
     return sheet
+
+
+def save_picture(image: UInt8[np.ndarray, "h w 3"], path: str) -> None:
+    """As a file, local or remote, in the format that its name ends with, such as .png or .jpg."""
+    with tf.io.gfile.GFile(path, "wb") as file:
+        Image.fromarray(image).save(file, Image.registered_extensions()[f".{path.rpartition('.')[2]}"], quality=90)
+
+
+def save_figure(figure: Figure, path: str) -> None:
+    """As a PNG file, local or remote."""
+    with tf.io.gfile.GFile(path, "wb") as file:
+        figure.savefig(file, format="png", dpi=100)

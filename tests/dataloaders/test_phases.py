@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from configs.data import AffineAugmentation, Augmentation, CenterNetAugmentation, TrainSplit, Window
-from dataloaders.centernet import centred
+from dataloaders.centernet import Centred
 from dataloaders.phases import phases_of
 from dataloaders.pipeline import train_dataset
 from dataloaders.sources import open_source
@@ -28,7 +28,7 @@ def _stream(folder, augmentation, first, centernet=False, **more):
     def make(split, steps):
         if centernet:
             examples = data.examples("xyxy_pixels")
-            return train_dataset(centred(examples, split, (64, 96), STRETCH, 3), split, steps)
+            return train_dataset(Centred(examples, split, (64, 96), STRETCH, 3), split, steps)
         return train_batches(data.examples("cxcywh"), split, (64, 96), STRETCH, "cxcywh", 3, steps)
 
     steps = tf.data.Dataset.range(first, 5)
