@@ -8,9 +8,9 @@ import pytest
 from modeling.darknet import sections
 from reproduction.golden.case import Case
 from reproduction.golden.network import STATISTICS
+from reproduction.golden.network_walk import reads
 from reproduction.hints import Clue, explain
 from reproduction.hints.layers import layer_alternatives, statistics_alternatives, training_alternatives
-from reproduction.walk import reads
 
 # A case of one layer -> causes that must be found in its last layer.
 CASES = {
