@@ -69,9 +69,7 @@ def inference(case: Case) -> Iterator[Row]:
         for head in case.network.heads:
             name = f"L{head.index:03d}"
             if f"{name}_boxes" in case.trace and f"{name}_output" not in case.trace:
-                yield case.skip(
-                    f"{name}_boxes", "the recording program gives out boxes; the layer before is compared"
-                )
+                yield case.skip(f"{name}_boxes", "the recording program gives out boxes; the layer before is compared")
             else:
                 yield case.compare(f"{name}_output", layers[head.index], LAYER, clue=Clue("head", "NCHW"))
         yield from walk.alone()
