@@ -21,6 +21,7 @@ from reproduction.hints import Clue
 from reproduction.hints.residual import Array
 from reproduction.trace import Layout, relayout
 
+KerasTensor = Shaped[keras.KerasTensor, "..."]
 BOUND = OfAbsmax(bound=1e-5)
 ALONE = "alone/"  # before the names of what was computed from what the original recorded
 _TOGETHER = 64 << 20  # bytes of outputs that are computed and held at a time
@@ -36,7 +37,7 @@ class Place:
     """
 
     name: str
-    tensor: Shaped[keras.KerasTensor, "..."]
+    tensor: KerasTensor
     to_ours: Callable[[Array], Any]
     from_ours: Callable[[Any], Array]
     clue: Callable[[], Clue] = lambda: Clue("layer")
@@ -116,13 +117,13 @@ def keras_walk(
     return Walk(case, fed, places, tolerance), alignment
 
 
-def layer_tensors(model: keras.Model) -> dict[str, keras.KerasTensor]:
+def layer_tensors(model: keras.Model) -> dict[str, KerasTensor]:
     """The output of each layer that is called once and has one output, by the layer's name, in the model's order."""
     outputs = {layer.name: getattr(layer, "output", None) for layer in model.layers}
     return {name: output for name, output in outputs.items() if isinstance(output, keras.KerasTensor)}
 
 
-def _aligned(case: Case, name: str, tensor: keras.KerasTensor) -> Place:
+def _aligned(case: Case, name: str, tensor: KerasTensor) -> Place:
     declared = case.trace.layouts.get(name, Layout())
     turned = sorted(declared.layout) == sorted("NHWC") and len(tensor.shape) == 4
 
@@ -138,8 +139,8 @@ def _aligned(case: Case, name: str, tensor: keras.KerasTensor) -> Place:
 
 
 def run(
-    sources: Sequence[Shaped[keras.KerasTensor, "..."]],
-    targets: Sequence[Shaped[keras.KerasTensor, "..."]],
+    sources: Sequence[KerasTensor],
+    targets: Sequence[KerasTensor],
     given: Sequence,
 ) -> list:
     """The values of some tensors of a Keras network, in evaluation mode, from those of others."""
@@ -188,7 +189,7 @@ def first_divergence(
     return Divergence(layers[high], layers[low] if low >= 0 else None, seen[high], len(seen))
 
 
-def _sources(target: keras.KerasTensor, known: Mapping[int, Place]) -> list[keras.KerasTensor] | None:
+def _sources(target: KerasTensor, known: Mapping[int, Place]) -> list[KerasTensor] | None:
     """The nearest known tensors that a tensor is computed from; None where a way back leads to none."""
     found: dict[int, keras.KerasTensor] = {}
     visited, stack = set(), _inputs_of(target)
@@ -209,7 +210,7 @@ def _sources(target: keras.KerasTensor, known: Mapping[int, Place]) -> list[kera
     return list(found.values())
 
 
-def _inputs_of(tensor: keras.KerasTensor) -> list[keras.KerasTensor]:
+def _inputs_of(tensor: KerasTensor) -> list[KerasTensor]:
     operation, node, _ = tensor._keras_history
     return list(operation._inbound_nodes[node].input_tensors)
 
