@@ -34,6 +34,9 @@ setup(
         "gpu": ["tensorflow[and-cuda]>=2.20,<2.22"],
         # tensorflow-tpu asks for libtpu~=0.0.14, which resolves to a release whose import aborts; 0.0.17 works.
         "tpu": ["tensorflow-tpu==2.20.0", "libtpu==0.0.17"],
+        # What reproduction/record can record from, beside OpenCV, which is among the tools of development.
+        "onnx": ["onnx", "onnxruntime"],
+        "torch": ["torch"],
         # OpenCV 5 no longer reads Darknet's files.
         "dev": ["hypothesis", "opencv-python-headless<5", "pytest", "ruff"],
     },

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import keras
 import numpy as np
 import yaml
 from jaxtyping import Shaped
@@ -20,6 +21,7 @@ from reproduction.trace import Layout, Trace, relayout
 
 OURS = {4: "NHWC", 3: "HWC"}  # how Keras lays out maps
 _SUGGESTED = 3
+_OF_CFG = re.compile(r"L(\d{3,})_(?!.*(_stop\d+|_alongside)$)")  # modeling/darknet/build.py
 Shape = tuple[int | None, ...]  # None: any length
 
 
@@ -86,6 +88,19 @@ def align(
     left = [name for name in theirs if name not in set(pairs.values())]
     suggestions = {name: _suggest(name, ours[name], left, trace) for name in ours if name not in pairs}
     return Alignment(pairs, suggestions, tuple(left))
+
+
+def cfg_names(model: keras.Model, prefix: str = "") -> dict[str, str]:
+    """The map of a network that was built from a cfg: the last Keras layer of each section -> `PREFIX/L004_output`.
+
+    A section that is no layer of its own (a [route] to one place) has none: what it gives is another's output. Before a
+    [dropout], which works in place, Darknet records what came of it: the same in evaluation.
+    """
+    last: dict[int, str] = {}
+    for layer in model.layers:
+        if found := _OF_CFG.match(layer.name):
+            last[int(found[1])] = layer.name
+    return {name: f"{prefix}L{index:03d}_output" for index, name in sorted(last.items())}
 
 
 def in_our_layout(

@@ -13,15 +13,22 @@ counted and said. Shapes that differ are an error: nothing is transposed or broa
 """
 
 import math
-from typing import Annotated, Literal
 
 import numpy as np
 import pydantic
 from numpy.typing import ArrayLike
-from pydantic import Field, NonNegativeFloat, NonNegativeInt
+from pydantic import Field, NonNegativeInt
 
-from official.core.config import Config
 from official.core.errors import UserError
+from official.core.tolerance import (
+    Absolute,
+    AbsoluteAndRelative,
+    Exact,
+    OfAbsmax,
+    Relative,
+    SameSet,
+    Tolerance,
+)
 
 QUANTILES = (0.5, 0.9, 0.99)
 Numbers = ArrayLike | float | int  # what NumPy makes an array of: also a list, or a tensor
@@ -78,53 +85,6 @@ class Metrics(Stored):
         return max((_ratio(point.error, abs(point.expected)) for point in self.frontier), default=0.0)
 
 
-class Absolute(Config):
-    """|ours - expected| <= bound."""
-
-    type: Literal["absolute"] = "absolute"
-    bound: NonNegativeFloat
-
-
-class OfAbsmax(Config):
-    """|ours - expected| <= bound * the largest |expected| of the array."""
-
-    type: Literal["of_absmax"] = "of_absmax"
-    bound: NonNegativeFloat
-
-
-class Relative(Config):
-    """|ours - expected| <= bound * |expected|, for each element."""
-
-    type: Literal["relative"] = "relative"
-    bound: NonNegativeFloat
-
-
-class AbsoluteAndRelative(Config):
-    """|ours - expected| <= absolute + relative * |expected|, for each element."""
-
-    type: Literal["absolute_and_relative"] = "absolute_and_relative"
-    absolute: NonNegativeFloat
-    relative: NonNegativeFloat
-
-
-class Exact(Config):
-    """Every element is equal."""
-
-    type: Literal["exact"] = "exact"
-
-
-class SameSet(Config):
-    """Every row has a partner, and no element of a pair of rows differs by more than the bound."""
-
-    type: Literal["same_set"] = "same_set"
-    bound: NonNegativeFloat
-
-
-Tolerance = Annotated[
-    Absolute | OfAbsmax | Relative | AbsoluteAndRelative | Exact | SameSet, Field(discriminator="type")
-]
-
-
 class Verdict(Stored):
     """Passed or not: the error in the tolerance's own measure, the bound it had to keep, and what to look at."""
 
@@ -145,7 +105,7 @@ def measure(name: str, ours: Numbers, expected: Numbers) -> Metrics:
     """
     ours, expected = np.asarray(ours), np.asarray(expected)
     for values in (ours, expected):
-        if values.dtype.kind not in "biuf":
+        if values.dtype.kind not in "biuf" and values.dtype.name != "bfloat16":
             raise CompareError(f"{name}: expected an array of numbers, found {values.dtype}")
     if ours.shape != expected.shape:
         same = " (the same lengths in another order: another layout?)" if _same_lengths(ours, expected) else ""

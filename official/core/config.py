@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from official.core.tolerance import Tolerances
+
 
 class Config(pydantic.BaseModel):
     """Base of every configuration: immutable, and an unknown key is an error."""
@@ -292,6 +294,12 @@ class Reproduces(Config):
         {}, description="Keys of this configuration that differ from the original on purpose, and why."
     )
     curve: Curve | None = None
+    tolerances: Tolerances = Field(
+        {},
+        description="Bounds in place of the built-in ones: by the kind of a quantity (image, layer, head, boxes, "
+        "detections, loss, gradient, targets, parameters, statistics, schedule, steps, score), then by the coarser "
+        "precision of the two numbers that are compared.",
+    )
 
 
 class Protocol(Config):

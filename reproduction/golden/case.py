@@ -29,6 +29,8 @@ class Row(Stored):
     error: float | None = Field(None, description="In the tolerance's own measure.")
     bound: float | None = None
     note: str = ""
+    kind: str = Field("", description="Of the quantity, as hints call it: layer, gradient, ...; empty: not said.")
+    precision: str = Field("", description="The coarser of the two arrays' floating types; empty for whole numbers.")
     tolerance: Tolerance | None = None
     metrics: Metrics | None = None
     hints: tuple[Hint, ...] = Field((), description="Likely causes of a failure, best first.")
@@ -95,7 +97,8 @@ class Case:
         verdict = judge(metrics, tolerance)
         row = Row(
             case=self.name, quantity=quantity, outcome="pass" if verdict.passed else "fail", error=verdict.error,
-            bound=verdict.bound, note=verdict.note, tolerance=tolerance, metrics=metrics,
+            bound=verdict.bound, note=verdict.note, kind=clue.kind if clue else self.about,
+            precision=_precision(ours, expected), tolerance=tolerance, metrics=metrics,
         )  # fmt: skip
         if verdict.passed:
             return row
@@ -117,6 +120,13 @@ class Case:
     def fail(self, quantity: str, reason: str) -> Row:
         """A quantity that cannot be compared, though it should be."""
         return Row(case=self.name, quantity=quantity, outcome="fail", note=reason)
+
+
+def _precision(*arrays: Numbers) -> str:
+    types = [np.asarray(array).dtype for array in arrays]
+    # Of another library's types (bfloat16) NumPy knows the name alone.
+    floating = [one for one in types if one.kind == "f" or one.name == "bfloat16"]
+    return min(floating, key=lambda one: one.itemsize).name if floating else ""
 
 
 def whole_file(case: Case) -> list[str]:

@@ -66,7 +66,8 @@ def as_json(results: Mapping[str, Result], root: Path, unknown: Sequence[str]) -
             "files": result.kind.files,
             **result.counts(),
             "note": result.note,
-            "rows": [row.model_dump(mode="json", exclude_none=True, exclude={"maps"}) for row in result.rows],
+            # Through text: only there infinity becomes a string.
+            "rows": [json.loads(row.model_dump_json(exclude_none=True, exclude={"maps"})) for row in result.rows],
         }
         for name, result in results.items()
     }

@@ -17,7 +17,7 @@ from reproduction.hints.residual import Array
 Alternatives = Mapping[str, Callable[[], Array]]
 Parameters = Mapping[str, Array]  # by Darknet's names: weights, biases, scales, rolling_mean, rolling_variance
 EPSILON, MOMENTUM = 1e-5, 0.99
-_INFINITE = np.finfo(np.float32).max
+_INFINITE = float(np.finfo(np.float32).max)
 
 
 def _softplus(x: Array) -> Array:
@@ -140,10 +140,10 @@ def _convolutional(
         if section.size > 1 or "channels" in name:
             found[f"weights_layout {name}"] = lambda turned=turned: act(made(image, turned).right())
     same = _same_pads(section, image.shape[2:])
-    usual = (section.padding,) * 4
+    usual = _usual_pads(section)
     if same != usual:
         found["padding_same"] = lambda: act(steps(same).right())
-    top = section.padding
+    top = usual[0]
     if top:
         found["stride_alignment padded one less before, one more after"] = lambda: act(
             steps((top - 1, top - 1, top + 1, top + 1)).right()
@@ -364,7 +364,7 @@ def resized(x: Array, size: tuple[int, int], rule: str) -> Array:
 
 def _convolve(section: sections.Convolutional, x: Array, weights: Array, pads: tuple[int, ...] | None = None) -> Array:
     """pads: (top, left, bottom, right); by default Darknet's."""
-    pads = (section.padding,) * 4 if pads is None else pads
+    pads = _usual_pads(section) if pads is None else pads
     reach = (section.size - 1) * section.dilation + 1
     views = _windows(x, reach, (section.stride_y, section.stride_x), pads, 0.0)
     views = views[..., :: section.dilation, :: section.dilation]  # [b, c, rows, columns, size, size]
@@ -381,6 +381,11 @@ def _windows(x: Array, size: int, strides: tuple[int, int], pads: tuple[int, ...
     padded = np.pad(x, [(0, 0), (0, 0), (top, bottom), (left, right)], constant_values=value)
     views = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(2, 3))
     return views[:, :, :: strides[0], :: strides[1]]
+
+
+def _usual_pads(section: sections.Convolutional) -> tuple[int, ...]:
+    """Darknet's (top, left, bottom, right): a dilated kernel's padding is dilated, too (im2col_cpu_ext)."""
+    return (section.padding * section.dilation,) * 4
 
 
 def _same_pads(section: sections.Convolutional, sides: tuple[int, ...]) -> tuple[int, ...]:

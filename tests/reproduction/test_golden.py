@@ -77,7 +77,7 @@ def test_one_changed_number_fails_and_is_named(folder, kind):
 
     change(root / name, edit)
     (_, _, failed), rows = compared(root, kind)
-    assert failed == 1 and [row.quantity for row in rows] == [array]
+    assert failed == 1 and {row.quantity.removeprefix("alone/") for row in rows} == {array}
 
 
 def test_a_changed_rate_or_detection_fails(folder):
