@@ -13,12 +13,10 @@ from pathlib import Path
 
 from absl import app, flags
 
-from configs.experiment import Experiment
-from official.core.config_io import ConfigError, load_config
 from official.core.errors import one_line_errors
 from reproduction import report
-from reproduction.gates import BEFORE_TRAINING, GATES, run
-from reproduction.gates.subject import Subject, darknet_subject
+from reproduction.gates import GATES, numbers_in, run
+from reproduction.gates.subject import claimed_experiment, darknet_experiment, subject_of
 from reproduction.report.model import read_report
 
 CONFIG = flags.DEFINE_string("config", None, "Experiment file (YAML).")
@@ -40,41 +38,18 @@ def main(_: list[str]) -> None:
     if RENDER.value:
         proof = read_report(Path(RENDER.value))
     else:
-        subject = _subject()
-        results = run(subject, _numbers(ASKED.value))
-        proof = report.report_of(subject, Path(CONFIG.value or DARKNET.value).stem, results)
+        numbers = numbers_in(ASKED.value)
+        experiment = (
+            darknet_experiment(DARKNET.value, WEIGHTS.value, SET.value)
+            if DARKNET.value
+            else claimed_experiment(CONFIG.value, WEIGHTS.value, SET.value)
+        )
+        subject = subject_of(experiment, TRACES.value, ASSETS.value, RUN.value, CASES.value)
+        proof = report.report_of(subject, Path(CONFIG.value or DARKNET.value).stem, run(subject, numbers))
     report.write(proof, Path(OUTPUT.value))
     report.show(proof)
     print(f"written: {OUTPUT.value}/report.html")
     sys.exit(proof.exit_code)
-
-
-def _subject() -> Subject:
-    if DARKNET.value:
-        experiment = darknet_subject(DARKNET.value, WEIGHTS.value, SET.value)
-    else:
-        named = [f"reproduces.weights={WEIGHTS.value}"] if WEIGHTS.value else []
-        experiment = load_config(CONFIG.value, Experiment, [*SET.value, *named])
-    claimed = experiment.reproduces.traces if experiment.reproduces else ()
-    traces = tuple(Path(folder) for folder in TRACES.value or claimed)
-    for folder in (*traces, *(Path(one) for one in (ASSETS.value, RUN.value) if one)):
-        if not folder.is_dir():
-            raise ConfigError(f"{folder}: no such folder; --traces, --assets and --run (or reproduces.traces) name one")
-    assets, training = (Path(one) if one else None for one in (ASSETS.value, RUN.value))
-    return Subject(experiment, traces, assets, training, tuple(CASES.value))
-
-
-def _numbers(text: str) -> list[int]:
-    """`1-3,7` -> [1, 2, 3, 7]."""
-    numbers: list[int] = []
-    for part in filter(None, text.replace(" ", "").split(",")):
-        first, _, last = part.partition("-")
-        if not (first.isdecimal() and (last or first).isdecimal()):
-            raise ConfigError(f"--gates {text}: expected numbers, such as 1-9 or 2,4,10-12")
-        numbers += range(int(first), int(last or first) + 1)
-    if not numbers or not set(numbers) <= set(GATES):
-        raise ConfigError(f"--gates {text}: expected numbers from 1 to {max(GATES)}; before training {BEFORE_TRAINING}")
-    return sorted(set(numbers))
 
 
 if __name__ == "__main__":

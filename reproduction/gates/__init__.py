@@ -63,6 +63,24 @@ GATES: Mapping[int, Gate] = {
 BEFORE_TRAINING = tuple(range(1, 10))
 
 
+def numbers_in(text: str) -> list[int]:
+    """Gates by number: `1-3,7` -> [1, 2, 3, 7].
+
+    Raises:
+        UserError: there are no such gates.
+    """
+    numbers: set[int] = set()
+    for part in filter(None, text.replace(" ", "").split(",")):
+        first, _, last = part.partition("-")
+        if not (first.isdecimal() and (last or first).isdecimal()):
+            raise UserError(f"gates {text!r}: expected numbers, such as 1-9 or 2,4,10-12")
+        numbers |= set(range(int(first), int(last or first) + 1))
+    if not numbers or not numbers <= set(GATES):
+        before = f"{BEFORE_TRAINING[0]}-{BEFORE_TRAINING[-1]}"
+        raise UserError(f"gates {text!r}: expected numbers from 1 to {max(GATES)}; {before} need no training")
+    return sorted(numbers)
+
+
 def run(subject: Subject, numbers: Sequence[int] = BEFORE_TRAINING) -> tuple[GateResult, ...]:
     """Asks these gates, in order."""
     return tuple(pass_through(number, subject) for number in track(list(numbers), "gates"))

@@ -11,7 +11,7 @@ from configs.darknet import DarknetModel
 from configs.experiment import Experiment
 from modeling.darknet.cfg import Network, read_cfg
 from official.core.config import Reproduces
-from official.core.config_io import check_config
+from official.core.config_io import check_config, load_config
 from official.core.errors import UserError
 from reproduction.gates.result import NoInputsError
 from reproduction.golden.case import Case, Row
@@ -107,7 +107,7 @@ class Subject:
         return f"no recorded case {pattern} for this model in {where}; docs/traces.md says how to record one"
 
 
-def darknet_subject(cfg: str, weights: str | None, overrides: list[str]) -> Experiment:
+def darknet_experiment(cfg: str, weights: str | None, overrides: list[str]) -> Experiment:
     """The experiment that a cfg stands for, with no data, which claims to reproduce that cfg and those weights.
 
     Raises:
@@ -119,3 +119,37 @@ def darknet_subject(cfg: str, weights: str | None, overrides: list[str]) -> Expe
     made = recipe(network, Sources(classes, dict(nowhere), dict(nowhere))).experiment
     made["reproduces"] = {"paper": "", "code": cfg, "original": cfg, "weights": weights or ""}
     return check_config(made, Experiment, cfg, overrides)
+
+
+def claimed_experiment(config: str, weights: str | None, overrides: list[str]) -> Experiment:
+    """The experiment of a file, with other weights of the original where they are named.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    named = [f"reproduces.weights={weights}"] if weights else []
+    return load_config(config, Experiment, [*overrides, *named])
+
+
+def subject_of(
+    experiment: Experiment, traces: list[str], assets: str | None, run: str | None, cases: list[str]
+) -> Subject:
+    """An experiment and its folders; traces are those that it names itself, unless others are given.
+
+    Raises:
+        SubjectError: a folder is not there.
+    """
+    claimed = experiment.reproduces.traces if experiment.reproduces else ()
+    named = {"traces": traces or claimed, "assets": [assets] if assets else [], "run": [run] if run else []}
+    for what, folders in named.items():
+        for folder in folders:
+            if not Path(folder).is_dir():
+                where = " (or reproduces.traces)" if what == "traces" else ""
+                raise SubjectError(f"{folder}: no such folder; expected one for {what}: --{what}{where} names it")
+    return Subject(
+        experiment,
+        tuple(map(Path, traces or claimed)),
+        Path(assets) if assets else None,
+        Path(run) if run else None,
+        tuple(cases),
+    )
