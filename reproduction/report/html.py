@@ -41,7 +41,7 @@ def _summary(report: Report) -> str:
     head = ("", "gate", "verdict", "passed", "failed", "skipped", "seconds")
     return (
         f"<h1>{escape(report.title)}</h1><p class='verdict'>{escape(report.verdict)}</p>"
-        f"<p class='dim'>{escape(report.made)}</p>{_table(head, rows)}"
+        f"<p class='dim'>{escape(report.made)}</p><div class='summary'>{_table(head, rows)}</div>"
     )
 
 
@@ -85,10 +85,10 @@ def shown_rows(gate: GateResult) -> list[Row]:
 def _exhibit(exhibit: Exhibit) -> str:
     match exhibit:
         case Table():
-            rows = [[_marked(cell, number in exhibit.marks) for cell in row] for number, row in enumerate(exhibit.rows)]
-            shown = _table([escape(cell) for cell in exhibit.head], rows)
-            is_open = " open" if exhibit.marks else ""
-            return f"<details{is_open}><summary>{escape(exhibit.title)}</summary>{shown}</details>"
+            marked = [exhibit.rows[number] for number in exhibit.marks]
+            first = f"<h3>{escape(exhibit.title)}: a look at these</h3>{_texts(exhibit.head, marked)}" if marked else ""
+            title, every = f"{escape(exhibit.title)}, all {len(exhibit.rows)}", _texts(exhibit.head, exhibit.rows)
+            return f"{first}<details><summary>{title}</summary>{every}</details>"
         case Lines():
             return f"<h3>{escape(exhibit.title)}</h3>{lines_chart(exhibit)}"
         case Boxes():
@@ -96,8 +96,10 @@ def _exhibit(exhibit: Exhibit) -> str:
             return f"<h3>{escape(exhibit.title)}</h3>{boxes_picture(exhibit)}{legend}"
 
 
-def _marked(cell: str, marked: bool) -> str:
-    return f"<b>{escape(cell)}</b>" if marked and cell else escape(cell)
+def _texts(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Long words, such as dotted names, may break after each part."""
+    cells = [[escape(cell).replace(".", ".<wbr>").replace("_", "_<wbr>") for cell in row] for row in rows]
+    return _table([escape(name) for name in head], cells)
 
 
 def _hints(hints: Sequence[Hint]) -> str:

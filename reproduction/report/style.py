@@ -17,10 +17,12 @@ h3{font-size:1rem;margin:1em 0 .3em;overflow-wrap:anywhere}
 .wide{overflow-x:auto;max-width:100%}
 table{border-collapse:collapse;font-size:.9rem;min-width:min(100%,34rem)}
 th,td{text-align:left;vertical-align:top;
-  padding:.25rem .7rem .25rem 0;border-bottom:1px solid var(--line);overflow-wrap:anywhere}
+  padding:.25rem .7rem .25rem 0;border-bottom:1px solid var(--line);overflow-wrap:break-word;max-width:26rem}
 th{color:var(--dim);font-weight:500;overflow-wrap:normal;white-space:nowrap}
 .pass{color:var(--good)}.fail{color:var(--bad);font-weight:600}.no_inputs,.skip{color:var(--dim)}
 .pass,.fail,.no_inputs,.skip{white-space:nowrap}
+@media(max-width:540px){.summary table{min-width:0}
+  .summary :is(th,td):nth-child(4),.summary :is(th,td):nth-child(n+6){display:none}}
 details{margin:.5rem 0}summary{cursor:pointer;color:var(--dim)}
 .hints{margin:.4rem 0 .4rem 1.2rem;padding:0}a{color:inherit}
 .chart{width:100%;min-width:36rem;max-width:60rem;display:block}
