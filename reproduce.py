@@ -29,7 +29,7 @@ ASKED = flags.DEFINE_string("gates", "1-9", f"Such as 1-9 or 2,4,10-12; there ar
 CASES = flags.DEFINE_list("cases", [], "Only recorded cases whose name matches one of these patterns.")
 OUTPUT = flags.DEFINE_string("output", "runs/proof", "Receives report.html, .json, .md and model_card.md.")
 RENDER = flags.DEFINE_string("render", None, "A report.json: its pages are written anew, and no gate is asked.")
-SET = flags.DEFINE_multi_string("set", [], "Overrides a key: --set task.loss.gradient=true (repeatable).")
+SET = flags.DEFINE_multi_string("set", [], "Overrides a key: --set task.loss.ignore_thresh=0.6 (repeatable).")
 flags.mark_flags_as_mutual_exclusive(["config", "darknet", "render"], required=True)
 
 
