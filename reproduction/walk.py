@@ -91,6 +91,21 @@ class Walk:
                 continue
             yield self._row(place, output, ALONE, True)
 
+    def bisect(self) -> "Divergence | None":
+        """The first place that differs, for networks too large for `whole`: a few places are computed, one at a time.
+
+        Raises:
+            CompareError, TraceError: a place has another shape, or was not recorded.
+        """
+        places = {place.name: place for place in self.places}
+        given = [self._recorded(place) for place in self.inputs]
+
+        def ours(name: str) -> Array:
+            (output,) = run([place.tensor for place in self.inputs], [places[name].tensor], given)
+            return places[name].from_ours(output)
+
+        return first_divergence(ours, self.case.trace.__getitem__, list(places), self.tolerance)
+
     def _recorded(self, place: Place) -> Any:
         return place.to_ours(self.case.trace[place.name])
 

@@ -131,6 +131,13 @@ def test_the_second_mistake_is_found_behind_layers_without_one(walk):
     assert failing(walk.alone()) == ["alone/L001_output", "alone/L004_output"]
 
 
+def test_bisection_along_the_network(walk):
+    assert walk.bisect() is None
+    layer(walk, "L004_convolutional").kernel.assign_add(np.full((1, 1, 12, 6), 0.01))
+    found = walk.bisect()
+    assert (found.layer, found.last_good) == ("L004_output", "L003_output") and found.recordings <= 4
+
+
 def changed(recorded, tmp_path, edit):
     """A case with `edit(arrays)` applied to what was recorded, without a manifest."""
     with np.load(recorded) as file:
