@@ -24,7 +24,6 @@ from official.core.errors import UserError, one_line_errors
 from official.core.tolerance import Tolerances
 from reproduction.compare import judge
 from reproduction.golden.case import Row
-from reproduction.hints import KINDS
 
 
 class JudgeError(UserError):
@@ -61,25 +60,16 @@ def read_tolerances(path: str | Path) -> Tolerances:
     """Tolerances in a YAML file.
 
     Raises:
-        JudgeError: it is no such file, or a kind is not one of hints.KINDS.
+        JudgeError: it is no such file, or a kind or precision is unknown.
     """
     try:
-        found = pydantic.TypeAdapter(Tolerances).validate_python(yaml.safe_load(Path(path).read_text()))
+        return pydantic.TypeAdapter(Tolerances).validate_python(yaml.safe_load(Path(path).read_text()))
     except yaml.YAMLError as error:
         raise JudgeError(f"{path}: not YAML: {str(error).splitlines()[0]}") from None
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise JudgeError(f"{path}: {where or 'the file'}: {first['msg']}; expected KIND: {{PRECISION: ...}}") from None
-    return checked(found, str(path))
-
-
-def checked(tolerances: Tolerances, where: str) -> Tolerances:
-    """The tolerances, if each is for a kind that there is: one for another would be used by nothing."""
-    unknown = sorted(set(tolerances) - set(KINDS))
-    if unknown:
-        raise JudgeError(f"{where}: no kind of quantity {unknown[0]!r}; there are {', '.join(KINDS)}")
-    return tolerances
 
 
 def _rows_in(document: Any) -> Iterator[Any]:
@@ -105,7 +95,7 @@ def main() -> None:
         tolerances = read_tolerances(arguments.tolerances)
     else:
         claims = load_config(arguments.config, Experiment, []).reproduces
-        tolerances = checked(claims.tolerances if claims else {}, arguments.config)
+        tolerances = claims.tolerances if claims else {}
     before = read_rows(arguments.results)
     if not before:
         raise JudgeError(f"{arguments.results}: has no rows of results")

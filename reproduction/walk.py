@@ -16,14 +16,13 @@ from jaxtyping import Shaped
 from official.core.errors import UserError
 from reproduction.align import Alignment, align, in_our_layout
 from reproduction.compare import CompareError, OfAbsmax, Tolerance, judge, measure
-from reproduction.golden.case import Case, Row
+from reproduction.golden.case import ALONE, Case, Row
 from reproduction.hints import Clue
 from reproduction.hints.residual import Array
 from reproduction.trace import Layout, relayout
 
 KerasTensor = Shaped[keras.KerasTensor, "..."]
 BOUND = OfAbsmax(bound=1e-5)
-ALONE = "alone/"  # before the names of what was computed from what the original recorded
 _TOGETHER = 64 << 20  # bytes of outputs that are computed and held at a time
 
 
@@ -71,9 +70,16 @@ class Walk:
                 yield row
 
     def alone(self) -> Iterator[Row]:
-        """Every recorded place, computed from the nearest places before it, as the original recorded those."""
+        """Every recorded place, computed from the nearest places before it, as the original recorded those.
+
+        Of places that are the same tensor (Darknet's [dropout] works in place) the first is judged.
+        """
         known = {id(place.tensor): place for place in (*self.places, *self.inputs) if place.name in self.case.trace}
+        judged: set[int] = set()
         for place in [place for place in self.places if place.name in self.case.trace]:
+            if id(place.tensor) in judged:
+                continue
+            judged.add(id(place.tensor))
             sources = _sources(place.tensor, known)
             if sources is None:
                 yield self.case.skip(f"{ALONE}{place.name}", "what it is computed from was not recorded")
@@ -84,6 +90,21 @@ class Walk:
                 yield self.case.fail(f"{ALONE}{place.name}", str(error))
                 continue
             yield self._row(place, output, ALONE, True)
+
+    def bisect(self) -> "Divergence | None":
+        """The first place that differs, for networks too large for `whole`: a few places are computed, one at a time.
+
+        Raises:
+            CompareError, TraceError: a place has another shape, or was not recorded.
+        """
+        places = {place.name: place for place in self.places}
+        given = [self._recorded(place) for place in self.inputs]
+
+        def ours(name: str) -> Array:
+            (output,) = run([place.tensor for place in self.inputs], [places[name].tensor], given)
+            return places[name].from_ours(output)
+
+        return first_divergence(ours, self.case.trace.__getitem__, list(places), self.tolerance)
 
     def _recorded(self, place: Place) -> Any:
         return place.to_ours(self.case.trace[place.name])

@@ -296,9 +296,8 @@ class Reproduces(Config):
     curve: Curve | None = None
     tolerances: Tolerances = Field(
         {},
-        description="Bounds in place of the built-in ones: by the kind of a quantity (image, layer, head, boxes, "
-        "detections, loss, gradient, targets, parameters, statistics, schedule, steps, score), then by the coarser "
-        "precision of the two numbers that are compared.",
+        description="Bounds in place of the built-in ones, for reproduction.judge: by the kind of a quantity, then by "
+        "the coarser precision of the two arrays that are compared.",
     )
 
 

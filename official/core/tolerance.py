@@ -6,6 +6,10 @@ import pydantic
 from pydantic import Field, NonNegativeFloat
 
 Precision = Literal["float16", "bfloat16", "float32", "float64"]
+Quantity = Literal[
+    "image", "layer", "head", "boxes", "detections", "loss", "gradient", "targets", "parameters", "statistics",
+    "schedule", "steps", "score",
+]  # fmt: skip
 
 
 class _Tolerance(pydantic.BaseModel):
@@ -57,4 +61,4 @@ class SameSet(_Tolerance):
 Tolerance = Annotated[
     Absolute | OfAbsmax | Relative | AbsoluteAndRelative | Exact | SameSet, Field(discriminator="type")
 ]
-Tolerances = dict[str, dict[Precision, Tolerance]]  # by the kind of a quantity, then by the precision it comes in
+Tolerances = dict[Quantity, dict[Precision, Tolerance]]  # by the precision that a quantity comes in

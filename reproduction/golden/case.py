@@ -18,6 +18,7 @@ from reproduction.hints import Clue, Hint, explain
 from reproduction.trace import Trace, TraceError, read_trace
 
 HINTED = 6  # failing quantities of a case that are explained: hypotheses cost time, and the first ones matter
+ALONE = "alone/"  # before the names of what was computed from what the original recorded before it
 
 
 class Row(Stored):
@@ -106,9 +107,10 @@ class Case:
         return row.model_copy(update={"hints": self._explain(quantity, ours, expected, clue), "maps": maps})
 
     def _explain(self, quantity: str, ours: Numbers, expected: Numbers, clue: Clue | None) -> tuple[Hint, ...]:
-        """The causes of a failure, of the first few of a case."""
+        """The causes of a failure, of the first few of a case, and of the first few computed alone."""
         clue = clue or (Clue(self.about) if self.about else None)
-        if clue is None or len(self.explained) >= HINTED:
+        alike = [other for other in self.explained if other.startswith(ALONE) == quantity.startswith(ALONE)]
+        if clue is None or len(alike) >= HINTED:
             return ()
         self.explained.append(quantity)
         return explain(ours, expected, clue)

@@ -10,12 +10,14 @@ import keras
 import numpy as np
 
 from modeling.torch_names import torch_name
+from reproduction.align import in_our_layout
 from reproduction.compare import OfAbsmax
 from reproduction.golden.case import Case, Row
 from reproduction.golden.centernet_losses import maps
 from reproduction.golden.centernet_model import build, layer_of, precision
 from reproduction.hints import Clue
-from reproduction.trace import Trace, relayout
+from reproduction.trace import Layout, Trace, relayout
+from reproduction.walk import Place, Walk
 
 BOUND = OfAbsmax(bound=1e-4)
 LAYER = Clue("layer", "NCHW")
@@ -41,7 +43,27 @@ def network(case: Case) -> Iterator[Row]:
             for stage, output in zip(layers, outputs, strict=False):
                 yield _named(short, _beside_float32(case, f"{moment}/stage/{stage}", output, rounding))
             yield from _heads(case, moment, short, outputs[len(layers) :], rounding)
+            if moment == "eval" and short == "f64":
+                yield from _walk(case, model, layers).alone()
         yield from _statistics(case, short, model)
+
+
+def _walk(case: Case, model: keras.Model, layers: dict[str, keras.Layer]) -> Walk:
+    """Stages and heads in evaluation, for each to be computed from the recorded ones before it."""
+    tensors = {f"eval/stage/{stage}": layer.output for stage, layer in layers.items()}
+    tensors |= dict(zip(head_names(case.trace, "eval", len(model.outputs)), model.outputs, strict=True))
+    recorded = [_place(name, tensor) for name, tensor in tensors.items() if name in case.trace]
+    return Walk(case, [_place("input", model.inputs[0])], recorded, BOUND)
+
+
+def _place(name: str, tensor: keras.KerasTensor) -> Place:
+    return Place(
+        name,
+        tensor,
+        lambda array: in_our_layout(name, array, Layout(layout="NCHW"), tuple(tensor.shape)),
+        lambda value: relayout(np.asarray(value), "NHWC", "NCHW"),
+        lambda: LAYER,
+    )
 
 
 def _stages(trace: Trace) -> list[str]:

@@ -30,7 +30,7 @@ from official.vision.resize import boxes_to_original, normalise, resize_image
 from reproduction.compare import Absolute, AbsoluteAndRelative, OfAbsmax, SameSet, Tolerance
 from reproduction.golden.case import Case, Row
 from reproduction.golden.network import Rebuilt
-from reproduction.golden.network_walk import darknet_walk
+from reproduction.golden.network_walk import darknet_walk, without_heads
 from reproduction.golden.vision import NMS_KINDS, PIXELS, nms_protocol
 from reproduction.hints import Clue
 from reproduction.trace import TraceError, read_trace, relayout
@@ -63,7 +63,7 @@ def inference(case: Case) -> Iterator[Row]:
     rebuilt = Rebuilt.fresh(case)
     load_weights(rebuilt.graph.model, str(_weights(case)), rebuilt.records)
     if "X" in case.trace:
-        walk = darknet_walk(rebuilt, rebuilt.parameters())
+        walk = without_heads(darknet_walk(rebuilt, rebuilt.parameters()))
         yield from walk.whole()
         layers = _forward(rebuilt, rebuilt.image("X")).layers
         for head in case.network.heads:

@@ -33,8 +33,6 @@ def evaluation(case: Case) -> Iterator[Row]:
     yield from sound.alone()
     for place in walk.places[len(sound.places) :]:
         yield case.skip(place.name, CPU_RELU6)
-    for head in case.network.heads:
-        yield case.skip(f"eval/L{head.index:03d}_output", "a section that detects; compared with its loss")
 
 
 def _relu6_of_the_cpu(case: Case, mode: str) -> int | None:

@@ -1,5 +1,6 @@
 """A network built from a cfg beside Darknet's trace of it, and what hints may know of its layers."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,7 +22,7 @@ NCHW = Layout(layout="NCHW")
 
 
 def darknet_walk(rebuilt: Rebuilt, parameters: Mapping[str, Array], prefix: str = "", image: str = "X") -> Walk:
-    """Every layer of a cfg but those that detect: they are compared as heads.
+    """Every layer of a cfg; of one that detects, what goes into it. `without_heads` leaves those out.
 
     parameters: as recorded or in the weights, by Darknet's names (L003_weights); hints compute with them.
     prefix: of the recorded outputs: `eval/`.
@@ -31,10 +32,15 @@ def darknet_walk(rebuilt: Rebuilt, parameters: Mapping[str, Array], prefix: str 
     places = [
         _place(rebuilt, layer, tensor, prefix, lambda layer=layer: layer_clue(case, layer, parameters, prefix, image))
         for layer, tensor in zip(case.network.layers, graph.outputs, strict=True)
-        if not isinstance(layer, sections.HEADS)
     ]
     given = Place(image, graph.model.inputs[0], lambda array: rebuilt.image(image), rebuilt.in_darknets_form)
     return Walk(case, [given], places)
+
+
+def without_heads(walk: Walk) -> Walk:
+    """The layers that do not detect."""
+    layers = zip(walk.case.network.layers, walk.places, strict=True)
+    return dataclasses.replace(walk, places=[place for layer, place in layers if not isinstance(layer, sections.HEADS)])
 
 
 def recorded_parameters(case: Case) -> dict[str, Array]:

@@ -10,9 +10,11 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import get_args
 
 import numpy as np
 
+from official.core.tolerance import Quantity
 from reproduction.compare import CompareError, Numbers, Stored
 from reproduction.hints.axes import letters
 from reproduction.hints.causes import CAUSES, PLACES
@@ -22,10 +24,7 @@ from reproduction.hints.numbers import of_numbers
 from reproduction.hints.residual import Array, Suspect, error_of, row_error, size_of
 from reproduction.hints.rows import of_boxes, of_detections
 
-KINDS = (
-    *("image", "layer", "head", "boxes", "detections", "loss", "gradient", "targets", "parameters", "statistics"),
-    *("schedule", "steps", "score"),
-)
+KINDS = get_args(Quantity)
 EXPLAINS = 0.1  # of the error may be left once the cause is taken into account
 _ROUNDING = 1e-6  # of the largest number
 _FLAT = (

@@ -116,7 +116,7 @@ def result(root, kind: str):
 @pytest.mark.parametrize(
     ("kind", "folder", "quantities"),
     [
-        ("layers_eval", "layers", 3),
+        ("layers_eval", "layers", 2 * 3),  # in the whole network, and alone
         ("loss", "loss", 3),
         ("gradients", "loss_cudnn_emulated", 1 + 5 + 2),
     ],
@@ -133,8 +133,8 @@ def test_other_sizes_and_names(tmp_path, recorded, kind, folder, quantities):
     changed = dict(recorded)
     changed[name[kind]] = recorded[name[kind]] + np.float32(1e-3)
     write_trace(path, changed)
-    (row,) = [row for row in result(tmp_path, kind).rows if row.outcome == "fail"]
-    assert row.quantity == name[kind]
+    failed = [row.quantity for row in result(tmp_path, kind).rows if row.outcome == "fail"]
+    assert failed[0] == name[kind] and all(quantity.startswith("alone/") for quantity in failed[1:])
 
 
 def test_a_manifest_protects_what_no_check_asks_for(tmp_path, recorded):

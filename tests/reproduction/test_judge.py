@@ -92,14 +92,15 @@ def test_an_experiment_has_its_own(rows, tmp_path, monkeypatch, capsys):
     changed = load_config(config, Experiment, [key])
     monkeypatch.setattr(command, "load_config", lambda *_: changed)
     assert run(monkeypatch, tmp_path / "rows.json", "--config", config) == 0
-    with pytest.raises(ConfigError, match="float31"):
-        load_config(config, Experiment, [key.replace("float32", "float31")])
+    for word, other in (("float32", "float31"), ("layer", "lair")):
+        with pytest.raises(ConfigError, match=other):
+            load_config(config, Experiment, [key.replace(word, other)])
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("lair: {float32: {type: exact}}", "no kind of quantity 'lair'; there are image, layer"),
+        ("lair: {float32: {type: exact}}", "lair.*Input should be 'image', 'layer'"),
         ("layer: {float31: {type: exact}}", "layer.float31"),
         ("layer: {float32: {type: near, bound: 1}}", "layer.float32"),
         ("[", "not YAML"),

@@ -18,7 +18,7 @@ from modeling.darknet.weights import network_records
 from official.core.errors import UserError
 from reproduction.golden.case import Case
 from reproduction.golden.network import Rebuilt
-from reproduction.golden.network_walk import darknet_walk
+from reproduction.golden.network_walk import darknet_walk, without_heads
 from reproduction.record import __main__ as command
 from reproduction.record import opencv_net
 from reproduction.record.convert import convert
@@ -89,7 +89,7 @@ def beside_ours(path: Path, weights: Path) -> list:
     case = Case(path)
     rebuilt = Rebuilt.fresh(case)
     load_weights(rebuilt.graph.model, str(weights), rebuilt.records)
-    walk = darknet_walk(rebuilt, rebuilt.parameters())
+    walk = without_heads(darknet_walk(rebuilt, rebuilt.parameters()))
     return [*walk.whole(), *walk.alone()]
 
 
