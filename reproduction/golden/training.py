@@ -119,7 +119,7 @@ def updates(case: Case) -> Iterator[Row]:
         at = tf.constant(number + 1, tf.int64)
         decayed, rates = zip(*((r.decays, r.learning_rate * step.learning_rate(at)) for r in step.rules), strict=True)
         done = optimizers.apply_gradients(optimizer, weights_before, gradients, slots, decayed, rates, at)
-        rebuilt.take(done.weights, [variable.value for variable in rebuilt.graph.model.non_trainable_variables])
+        rebuilt.take(done.weights, list(map(tf.convert_to_tensor, rebuilt.graph.model.non_trainable_variables)))
         for name, array in rebuilt.parameters().items():
             if not name.endswith(STATISTICS):
                 yield case.compare(f"it{number}/after/{name}", array, BOUND, clue=Clue("parameters"))
