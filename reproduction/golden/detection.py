@@ -30,6 +30,7 @@ from official.vision.resize import boxes_to_original, normalise, resize_image
 from reproduction.compare import Absolute, AbsoluteAndRelative, OfAbsmax, SameSet, Tolerance
 from reproduction.golden.case import Case, Row
 from reproduction.golden.network import Rebuilt
+from reproduction.golden.network_walk import darknet_walk
 from reproduction.golden.vision import NMS_KINDS, PIXELS, nms_protocol
 from reproduction.hints import Clue
 from reproduction.trace import TraceError, read_trace, relayout
@@ -62,8 +63,12 @@ def inference(case: Case) -> Iterator[Row]:
     rebuilt = Rebuilt.fresh(case)
     load_weights(rebuilt.graph.model, str(_weights(case)), rebuilt.records)
     if "X" in case.trace:
-        for index, array in enumerate(_forward(rebuilt, rebuilt.image("X")).layers):
-            yield case.compare(f"L{index:03d}_output", array, LAYER, clue=Clue("layer", "NCHW"))
+        walk = darknet_walk(rebuilt, rebuilt.parameters())
+        yield from walk.whole()
+        layers = _forward(rebuilt, rebuilt.image("X")).layers
+        for head in case.network.heads:
+            yield case.compare(f"L{head.index:03d}_output", layers[head.index], LAYER, clue=Clue("head", "NCHW"))
+        yield from walk.alone()
         return
     for mode in MODES:
         if any(name.startswith(f"{mode}/") for name in case.trace):

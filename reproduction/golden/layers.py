@@ -5,6 +5,7 @@ published weights were trained: the CPU's own erase gradients where branches joi
 [connected] has a batch-norm of its own, the same everywhere, so a network of that kind is taken from `layers/`.
 """
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,29 +16,25 @@ from modeling.darknet.options import Layer
 from reproduction.compare import OfAbsmax
 from reproduction.golden.case import Case, Row
 from reproduction.golden.network import STATISTICS, Rebuilt, compare_updates, gradients_of
+from reproduction.golden.network_walk import darknet_walk, layer_clue, recorded_parameters, statistics_clue
 from reproduction.hints import Clue
 from reproduction.trace import relayout
 
 BOUND = OfAbsmax(bound=1e-5)
-LAYER = Clue("layer", "NCHW")
 CPU_RELU6 = "recorded from a CPU build, whose relu6 is 0 everywhere (activations.c lacks it)"
 
 
 def evaluation(case: Case) -> Iterator[Row]:
-    """The output of every layer in evaluation mode."""
-    rebuilt = Rebuilt.of(case)
-    outputs = rebuilt.all_outputs(rebuilt.image(), training=False)
-    yield from _outputs(rebuilt, "eval", outputs)
-
-
-def _outputs(rebuilt: Rebuilt, mode: str, outputs: list[tf.Tensor]) -> Iterator[Row]:
-    case, spoilt = rebuilt.case, _relu6_of_the_cpu(rebuilt.case, mode)
-    for layer, output in zip(case.network.layers, outputs, strict=True):
-        name = f"{mode}/L{layer.index:03d}_output"
-        if spoilt is not None and layer.index >= spoilt:
-            yield case.skip(name, CPU_RELU6)
-        else:
-            yield case.compare(name, rebuilt.in_darknets_form(output, name), BOUND, clue=LAYER)
+    """The output of every layer in evaluation mode: in the whole network, and alone, on what the original had there."""
+    walk = darknet_walk(Rebuilt.of(case), recorded_parameters(case), "eval/")
+    spoilt = _relu6_of_the_cpu(case, "eval")
+    sound = dataclasses.replace(walk, places=walk.places[:spoilt])
+    yield from sound.whole()
+    yield from sound.alone()
+    for place in walk.places[len(sound.places) :]:
+        yield case.skip(place.name, CPU_RELU6)
+    for head in case.network.heads:
+        yield case.skip(f"eval/L{head.index:03d}_output", "a section that detects; compared with its loss")
 
 
 def _relu6_of_the_cpu(case: Case, mode: str) -> int | None:
@@ -70,10 +67,15 @@ def training(case: Case) -> Iterator[Row]:
     with tf.GradientTape() as tape:
         tape.watch(image)
         outputs = rebuilt.all_outputs(image, training=True)
-    yield from _outputs(rebuilt, "train", outputs)
+    parameters = recorded_parameters(case)
+    for layer, output in zip(case.network.layers, outputs, strict=True):
+        name = f"train/L{layer.index:03d}_output"
+        clue = layer_clue(case, layer, parameters, "train/", training=True)
+        yield case.compare(name, rebuilt.in_darknets_form(output, name), BOUND, clue=clue)
     for name, array in rebuilt.parameters().items():
         if name.endswith(STATISTICS):
-            yield case.compare(f"after_train_forward/{name}", array, BOUND, clue=Clue("statistics"))
+            clue = statistics_clue(case, name, parameters, "train/")
+            yield case.compare(f"after_train_forward/{name}", array, BOUND, clue=clue)
     if any(name.startswith(("upstream_delta", "input_delta", "grad/", "delta_after")) for name in case.trace):
         yield from _gradients(rebuilt, tape, image, outputs)
     else:

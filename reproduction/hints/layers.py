@@ -17,7 +17,7 @@ from reproduction.hints.residual import Array
 Alternatives = Mapping[str, Callable[[], Array]]
 Parameters = Mapping[str, Array]  # by Darknet's names: weights, biases, scales, rolling_mean, rolling_variance
 EPSILON, MOMENTUM = 1e-5, 0.99
-_INFINITE = np.finfo(np.float32).max
+_INFINITE = float(np.finfo(np.float32).max)
 
 
 def _softplus(x: Array) -> Array:

@@ -42,8 +42,9 @@ def of_values(ours: Array, expected: Array, kind: str) -> Iterator[Suspect]:
     if ratio is not None:
         cause = "image_range" if kind == "image" else "constant_ratio"
         yield Suspect(cause, expected * ratio, f"all times {ratio:.6g}")
-    if ours.size >= 8:
-        offset = float(np.nanmedian(ours - expected))
+    finite = np.isfinite(ours) & np.isfinite(expected)
+    if finite.sum() >= 8:
+        offset = float(np.median(ours[finite] - expected[finite]))
         yield Suspect("constant_offset", expected + offset, f"all plus {offset:.6g}")
 
 

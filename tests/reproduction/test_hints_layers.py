@@ -8,16 +8,17 @@ import pytest
 from modeling.darknet import sections
 from reproduction.golden.case import Case
 from reproduction.golden.network import STATISTICS
+from reproduction.golden.network_walk import reads
 from reproduction.hints import Clue, explain
 from reproduction.hints.layers import layer_alternatives, statistics_alternatives, training_alternatives
-from reproduction.walk import reads
 
 # A case of one layer -> causes that must be found in its last layer.
 CASES = {
     "act_bn_leaky": {"batch_norm_epsilon", "batch_norm_epsilon_outside", "batch_norm_variance", "leaky_slope", "weights_layout"},
     "act_bn_mish": {"mish_softplus_clipped", "batch_norm_epsilon", "activation_other", "batch_norm_training_mode"},
-    "conv_5x5_s2": {"padding_same", "stride_alignment", "bias_missing"},
-    "conv_depthwise_s2": {"padding_same"},
+    "conv_5x5_s2": {"stride_alignment", "bias_missing"},  # of odd sides: SAME pads as Darknet does
+    "conv_depthwise_s2": {"stride_alignment"},
+    "conv_s2_even": {"padding_same", "stride_alignment"},
     "conv_dilation3": {"weights_layout"},
     "maxpool_3s2_even": {"maxpool_zero_padding", "pooling_shift"},
     "maxpool_2s1": {"maxpool_zero_padding", "pooling_shift"},

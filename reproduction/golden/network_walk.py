@@ -1,0 +1,103 @@
+"""A network built from a cfg beside Darknet's trace of it, and what hints may know of its layers."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from modeling.darknet import sections
+from modeling.darknet.options import Layer
+from reproduction.align import in_our_layout
+from reproduction.golden.case import Case
+from reproduction.golden.network import Rebuilt
+from reproduction.hints import Clue
+from reproduction.hints.layers import Parameters, layer_alternatives, statistics_alternatives, training_alternatives
+from reproduction.hints.residual import Array
+from reproduction.trace import Layout
+from reproduction.walk import Place, Walk
+
+NCHW = Layout(layout="NCHW")
+
+
+def darknet_walk(rebuilt: Rebuilt, parameters: Mapping[str, Array], prefix: str = "", image: str = "X") -> Walk:
+    """Every layer of a cfg but those that detect: they are compared as heads.
+
+    parameters: as recorded or in the weights, by Darknet's names (L003_weights); hints compute with them.
+    prefix: of the recorded outputs: `eval/`.
+    image: the recorded input.
+    """
+    case, graph = rebuilt.case, rebuilt.graph
+    places = [
+        _place(rebuilt, layer, tensor, prefix, lambda layer=layer: layer_clue(case, layer, parameters, prefix, image))
+        for layer, tensor in zip(case.network.layers, graph.outputs, strict=True)
+        if not isinstance(layer, sections.HEADS)
+    ]
+    given = Place(image, graph.model.inputs[0], lambda array: rebuilt.image(image), rebuilt.in_darknets_form)
+    return Walk(case, [given], places)
+
+
+def recorded_parameters(case: Case) -> dict[str, Array]:
+    """What the trace has in `init/`, by Darknet's names."""
+    return {name.removeprefix("init/"): case.trace[name] for name in case.trace if name.startswith("init/")}
+
+
+def layer_clue(
+    case: Case, layer: Layer, parameters: Mapping[str, Array], prefix: str, image: str = "X", training: bool = False
+) -> Clue:
+    """What a layer would give with a known mistake, on its recorded inputs; no such thing where those are missing."""
+    inputs = _recorded_inputs(case, layer, prefix, image)
+    alternatives = training_alternatives if training else layer_alternatives
+    return Clue("layer", "NCHW", alternatives(layer, inputs, _of(layer, parameters)) if inputs else {})
+
+
+def statistics_clue(case: Case, name: str, parameters: Mapping[str, Array], prefix: str) -> Clue:
+    """The same of `L003_rolling_mean` or `L003_rolling_variance` after one forward pass in training."""
+    layer = case.network.layers[int(name[1:4])]
+    inputs = _recorded_inputs(case, layer, prefix, "X")
+    if not (inputs and isinstance(layer, sections.Convolutional)):
+        return Clue("statistics")
+    found = statistics_alternatives(layer, inputs, _of(layer, parameters))
+    return Clue("statistics", "", found[name.partition("_")[2]])
+
+
+def reads(layer: Layer) -> list[int]:
+    """The layers that a section reads, in the order in which it takes them; -1 is the image."""
+    match layer:
+        case sections.Route():
+            return list(layer.layers)
+        case sections.Shortcut():
+            return [layer.index - 1, *layer.from_]
+        case sections.Sam():
+            return [layer.index - 1, layer.from_]
+    return [layer.index - 1]
+
+
+def _place(rebuilt: Rebuilt, layer: Layer, tensor: keras.KerasTensor, prefix: str, clue: Callable[[], Clue]) -> Place:
+    name = f"{prefix}L{layer.index:03d}_output"
+
+    def to_ours(array: Array) -> Array:
+        if len(tensor.shape) == 2:  # Darknet counts numbers in a row as channels
+            array = array.reshape(len(array), -1)
+        return np.ascontiguousarray(in_our_layout(name, array, NCHW, tuple(tensor.shape)))
+
+    def from_ours(value: Any) -> Array:
+        return rebuilt.in_darknets_form(value, name)
+
+    return Place(name, tensor, to_ours, from_ours, clue)
+
+
+def _recorded_inputs(case: Case, layer: Layer, prefix: str, image: str) -> list[Array]:
+    """Maps [image, channel, row, column] that a layer reads; none if one was not recorded, or is no map."""
+    names = [f"{prefix}L{index:03d}_output" if index >= 0 else image for index in reads(layer)]
+    if not set(names) <= set(case.trace):
+        return []
+    inputs = [case.trace[name] for name in names]
+    inputs = [array[np.newaxis] if array.ndim == 3 else array for array in inputs]
+    return inputs if all(array.ndim == 4 for array in inputs) else []
+
+
+def _of(layer: Layer, parameters: Mapping[str, Array]) -> Parameters:
+    """A layer's own, without its number."""
+    prefix = f"L{layer.index:03d}_"
+    return {name.removeprefix(prefix): array for name, array in parameters.items() if name.startswith(prefix)}
