@@ -25,6 +25,7 @@ from reproduction.compare import OfAbsmax, Relative
 from reproduction.golden.case import Case, Row
 from reproduction.golden.losses import labels, loss, moment
 from reproduction.golden.network import STATISTICS, UPDATES, Rebuilt, compare_updates, gradients_of
+from reproduction.golden.network_walk import recorded_parameters, statistics_clue
 from reproduction.hints import Clue
 from reproduction.trace import relayout
 from tasks.recipe import Sources, recipe, schedule
@@ -53,7 +54,8 @@ def gradients(case: Case) -> Iterator[Row]:
     yield from compare_updates(rebuilt, "grad", rebuilt.updates(deltas[1:]), BOUND.bound)
     for name, array in rebuilt.parameters().items():
         if name.endswith(STATISTICS):
-            yield case.compare(f"after/{name}", array, BOUND, clue=Clue("statistics"))
+            clue = statistics_clue(case, name, recorded_parameters(case), "train/")
+            yield case.compare(f"after/{name}", array, BOUND, clue=clue)
 
 
 class _Batch(NamedTuple):

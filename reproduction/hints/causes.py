@@ -50,6 +50,7 @@ _BOXES = {
     "below 0.2; evaluate at 0.001 or 0.005).",
     "nms_kind": "The rows that one has alone overlap better ones of their class: another kind of NMS or threshold "
     "(greedynms in a cfg is DIoU-NMS with exponent 0.6).",
+    "nms_threshold": "The kind of NMS is right, and its threshold another: Darknet's 0.45, a cfg's nms_thresh?",
     "detections_limit": "The rows that are missing are the lowest of all: a limit on detections per image.",
     "score_product": "Scores differ by the objectness: class probability on one side, objectness times it on the "
     "other.",

@@ -22,11 +22,12 @@ def image_alternatives(
         return lambda: _WAYS[way](image, size, rule, grey)[..., ::order]
 
     other = "letterbox" if resize == "stretch" else "stretch"
-    rules = ("align_corners", "half_pixel", "nearest", "area")
+    rules = ("align_corners", "half_pixel", "nearest", "nearest centres", "area")
     found = {f"resize_{rule}": made(resize, rule) for rule in rules if rule != interpolation}
     found |= {f"letterbox_or_stretch {rule}": made(other, rule) for rule in rules[:2]}
     found |= {f"letterbox_or_stretch 114, {rule}": made(other, rule, ULTRALYTICS) for rule in rules[:2]}
     if resize == "letterbox":
+        found["height_width_swapped aspect"] = lambda: _letterboxed(image, size, interpolation, GREY, aspect=(1, 0))
         for value in (ULTRALYTICS, 0.0):
             found[f"letterbox_value {value:.3f}"] = made(resize, interpolation, value)
     found["channels_reversed"] = made(resize, interpolation, order=-1)
@@ -38,8 +39,11 @@ def image_alternatives(
 
 def _stretched(image: Array, size: tuple[int, int], rule: str, grey: float) -> Array:
     planar = np.moveaxis(image, -1, 0)  # [channels, rows, columns]
-    if rule == "nearest":
-        rows, columns = (np.arange(new) * old // new for new, old in zip(size, image.shape, strict=False))
+    if rule.startswith("nearest"):
+        rows, columns = (
+            ((np.arange(new) + 0.5 * rule.endswith("centres")) * old / new).astype(int)
+            for new, old in zip(size, image.shape, strict=False)
+        )
         return image[rows][:, columns]
     if rule == "area":
         for axis, new in ((1, size[0]), (2, size[1])):
@@ -48,8 +52,11 @@ def _stretched(image: Array, size: tuple[int, int], rule: str, grey: float) -> A
     return np.moveaxis(resized(planar, size, rule), 0, -1)
 
 
-def _letterboxed(image: Array, size: tuple[int, int], rule: str, grey: float) -> Array:
-    (height, width), (rows, columns) = size, image.shape[:2]
+def _letterboxed(
+    image: Array, size: tuple[int, int], rule: str, grey: float, aspect: tuple[int, int] = (0, 1)
+) -> Array:
+    """aspect: which sides of the image its height and width are taken from."""
+    (height, width), (rows, columns) = size, (image.shape[side] for side in aspect)
     wide = width * rows < height * columns  # the width decides
     inner = (rows * width // columns, width) if wide else (height, columns * height // rows)
     canvas = np.full((height, width, image.shape[2]), grey)

@@ -53,6 +53,11 @@ def layer_alternatives(section: Layer, inputs: Sequence[Array], parameters: Para
     return _TABLE.get(type(section), _nothing)(section, inputs, parameters)
 
 
+def activation_alternatives(name: str, inputs: Array) -> Alternatives:
+    """Of an activation alone; of one that this file lacks, none."""
+    return _activations(name, lambda: inputs) if name in ACTIVATIONS else {}
+
+
 def training_alternatives(section: Layer, inputs: Sequence[Array], parameters: Parameters) -> Alternatives:
     """In training mode: batch-norm takes the batch's mean and biased variance. Without one, as in evaluation."""
     if not (isinstance(section, sections.Convolutional) and section.batch_normalize):
