@@ -23,6 +23,9 @@ from official.core.task import Moment, Scalar
 from reproduction.compare import AbsoluteAndRelative, Exact, Relative
 from reproduction.golden.case import Case, Row
 from reproduction.hints import Clue
+from reproduction.hints.assignment import Alternatives, Assignment, assignment_alternatives
+from reproduction.hints.box_loss import BoxLoss, box_loss_alternatives
+from reproduction.hints.decoding import YoloHead
 from reproduction.trace import relayout
 
 DELTA = AbsoluteAndRelative(absolute=2e-6, relative=2e-6)
@@ -37,7 +40,8 @@ def deltas(case: Case) -> Iterator[Row]:
         name = f"train/L{layer.index:03d}"
         delta = relayout(-batch * gradient.numpy(), "NHWC", "NCHW")
         delta = delta.reshape(batch, -1) if isinstance(layer, Detection) else delta
-        yield case.compare(f"{name}_loss_delta", delta, DELTA, clue=Clue("gradient", "NCHW" if delta.ndim == 4 else ""))
+        clue = Clue("gradient", "NCHW" if delta.ndim == 4 else "", _suspected(case, layer))
+        yield case.compare(f"{name}_loss_delta", delta, DELTA, clue=clue)
         yield case.compare(f"{name}_cost", head.cost, COST, clue=Clue("loss"))
     cost = tf.add_n([head.cost for head in heads]) / len(heads)
     yield case.compare("train/network_cost", cost, COST, clue=Clue("loss"))
@@ -51,9 +55,12 @@ def assignment(case: Case) -> Iterator[Row]:
         if isinstance(layer, Yolo) and f"{name}_class_ids" in case.trace:
             ours, shape = _assigned(head), head.targets.object.shape
             expected = case.trace.array(f"{name}_class_ids", ours.shape, np.integer)
+            suspected = _assigned_otherwise(case, layer)
+            counts = {cause: lambda one=one: (one() >= 0).sum(axis=(2, 3)) for cause, one in suspected.items()}
             positives = [(ids.reshape(shape[0], shape[3], -1) >= 0).sum(axis=-1) for ids in (ours, expected)]
-            yield case.compare(f"{name}_positives", positives[0], Exact(), positives[1], Clue("targets"))
-            yield case.compare(f"{name}_class_ids", ours, Exact(), clue=Clue("targets"))
+            yield case.compare(f"{name}_positives", positives[0], Exact(), positives[1], Clue("targets", "", counts))
+            classes = {cause: lambda one=one: one().ravel() for cause, one in suspected.items()}
+            yield case.compare(f"{name}_class_ids", ours, Exact(), clue=Clue("targets", "", classes))
         if not isinstance(layer, Yolo | GaussianYolo) or layer.truth_thresh < 1:  # then what overlaps is asked, too
             yield case.skip(f"{name}_box_slots", f"this [{layer.section}]'s delta does not tell them; it is compared")
             continue
@@ -118,6 +125,34 @@ def _input_of(case: Case, head: Layer) -> tf.Tensor:
     shape = ("batch", "channels", "rows", "columns")
     array = case.trace.array(f"train/L{head.index - 1:03d}_output", shape, np.floating)
     return tf.constant(relayout(array, "NCHW", "NHWC"), tf.float32)
+
+
+def _rule(case: Case, layer: Yolo) -> Assignment:
+    """Darknet's assignment of a head, for hints."""
+    net, truth = case.network.net, case.trace.array("truth", ("images", "truths", "numbers"), np.floating)
+    grid = case.trace.array(f"train/L{layer.index - 1:03d}_output").shape[2:]
+    return Assignment(truth.astype(float), layer.anchors, layer.mask, (net.height, net.width), tuple(grid))
+
+
+def _assigned_otherwise(case: Case, layer: Yolo) -> Alternatives:
+    """Classes of a head's slots [image, anchor, row, column], with a known mistake."""
+    return {cause: one.class_ids for cause, one in assignment_alternatives(_rule(case, layer)).items()}
+
+
+def _suspected(case: Case, layer: Layer) -> Alternatives:
+    """A head's delta with a known mistake; nothing where no formula is written down for it."""
+    if not isinstance(layer, Yolo) or layer.iou_loss == "mse" or layer.new_coords:
+        return {}
+    raw, delta = (
+        case.trace.array(name, ("images", "channels", "rows", "columns"), np.floating)
+        for name in (f"train/L{layer.index - 1:03d}_output", f"train/L{layer.index:03d}_loss_delta")
+    )
+    raw, delta = (array.reshape(array.shape[0], len(layer.mask), -1, *array.shape[2:]) for array in (raw, delta))
+    net = case.network.net
+    head = YoloHead(layer.anchors, layer.mask, (net.height, net.width), layer.scale_x_y)
+    right = BoxLoss(head, _rule(case, layer), layer.iou_loss, layer.iou_normalizer, raw, delta)
+    shape = (raw.shape[0], -1, *raw.shape[3:])
+    return {cause: lambda one=one: one().reshape(shape) for cause, one in box_loss_alternatives(right).items()}
 
 
 def _assigned(head: HeadLoss) -> np.ndarray:
