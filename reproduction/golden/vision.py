@@ -12,8 +12,8 @@ from dataloaders.augment.colour import apply_colour
 from dataloaders.augment.hsv import distort
 from dataloaders.batch import ColourDraws, TrainBatch
 from dataloaders.exact import crop_image
+from losses import darknet_boxes
 from losses.darknet_boxes import KINDS as IOUS
-from losses.darknet_boxes import iou_gradient
 from modeling.layers.activations import ACTIVATIONS, Activation
 from official.core.config import Protocol
 from official.vision.boxes import cxcywh_to_yxyx
@@ -55,7 +55,8 @@ def iou_family(case: Case) -> Iterator[Row]:
         name = f"dx_dy_dw_dh_{kind}"
         recorded = case.trace.array(name, values.shape, np.floating)
         clue = Clue("gradient", "", derivative_alternatives(*pairs, kind, recorded))
-        yield case.compare(name, iou_gradient(predicted, true, kind), IOU_GRADIENT, recorded, clue)
+        ours = darknet_boxes.iou_gradient(predicted, true, kind)
+        yield case.compare(name, ours, IOU_GRADIENT, recorded, clue)
 
 
 def nms_cases(case: Case) -> list[str]:

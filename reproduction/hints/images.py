@@ -8,6 +8,7 @@ from reproduction.hints.layers import resized
 from reproduction.hints.residual import Array
 
 GREY, ULTRALYTICS = 0.5, 114 / 255
+Sides = tuple[int, int]  # (height, width)
 
 
 def image_alternatives(
@@ -56,13 +57,44 @@ def _letterboxed(
     image: Array, size: tuple[int, int], rule: str, grey: float, aspect: tuple[int, int] = (0, 1)
 ) -> Array:
     """aspect: which sides of the image its height and width are taken from."""
-    (height, width), (rows, columns) = size, (image.shape[side] for side in aspect)
-    wide = width * rows < height * columns  # the width decides
-    inner = (rows * width // columns, width) if wide else (height, columns * height // rows)
-    canvas = np.full((height, width, image.shape[2]), grey)
-    top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
+    canvas = np.full((*size, image.shape[2]), grey)
+    inner, (top, left) = _inside((image.shape[aspect[0]], image.shape[aspect[1]]), size)
     canvas[top : top + inner[0], left : left + inner[1]] = _stretched(image, inner, rule, grey)
     return canvas
+
+
+def placement_alternatives(
+    rows: Array, image: Sides, size: Sides, resize: str
+) -> Mapping[str, Callable[[], Array]]:
+    """Of rows cx, cy, w, h, ... relative to an image that became an input of `size`: taken back in another way."""
+
+    def back(way: str, sides: Sides = image) -> Callable[[], Array]:
+        def compute() -> Array:
+            (scale, shift), (other, moved) = _geometry(image, size, resize), _geometry(sides, size, way)
+            centre = (rows[:, 0:2] * scale + shift - moved) / other
+            return np.column_stack([centre, rows[:, 2:4] * scale / other, rows[:, 4:]])
+
+        return compute
+
+    other = "letterbox" if resize == "stretch" else "stretch"
+    found = {"letterbox_or_stretch": back(other)}
+    if resize == "letterbox":
+        found["height_width_swapped aspect"] = back(resize, image[::-1])
+    return found
+
+
+def _geometry(image: Sides, size: Sides, way: str) -> tuple[Array, Array]:
+    """(scale, shift) of (x, y): input = image * scale + shift, both relative."""
+    inner, corner = _inside(image, size) if way == "letterbox" else (size, (0, 0))
+    return tuple(np.array(part[::-1]) / np.array(size[::-1]) for part in (inner, corner))
+
+
+def _inside(image: Sides, size: Sides) -> tuple[Sides, Sides]:
+    """(size, (top, left)) of the image letterboxed."""
+    (height, width), (rows, columns) = size, image
+    wide = width * rows < height * columns  # the width decides
+    inner = (rows * width // columns, width) if wide else (height, columns * height // rows)
+    return inner, ((height - inner[0]) // 2, (width - inner[1]) // 2)
 
 
 def _area(old: int, new: int) -> Array:
