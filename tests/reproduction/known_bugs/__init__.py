@@ -4,6 +4,7 @@ Each is a patch of our implementation, never a flag in it. `python -m tests.repr
 """
 
 from tests.reproduction.known_bugs import (
+    centernet,
     data_and_training,
     evaluation,
     geometry_and_colour,
@@ -17,4 +18,5 @@ SUITE = (
     *loss_and_assignment.BUGS,
     *data_and_training.BUGS,
     *evaluation.BUGS,
+    *centernet.BUGS,
 )
