@@ -14,6 +14,7 @@ from official.vision.resize import fitting_map, resize_image
 from official.vision.warp import Map, warp_opencv
 from reproduction.compare import Absolute, Exact, OfAbsmax
 from reproduction.golden.case import Case, Row
+from reproduction.hints import Clue
 from reproduction.trace import TraceError, relayout
 
 MATRIX = OfAbsmax(bound=1e-6)  # a recorded one is solved for from points in float32
@@ -55,7 +56,7 @@ def train_inputs(case: Case) -> Iterator[Row]:
     image = trace.array(f"{prefix}/image_bgr_u8", ("height", "width", 3), np.uint8)
     warped = mirror(apply_affine(tf.constant(image), affine, expected.shape[1:], "opencv")[tf.newaxis], draws.flip)
     ours = centernet_inference.standardise(recolour(tf.cast(warped, tf.float32) / 255, draws), MODEL)[0].numpy()
-    yield case.compare(f"{prefix}/input", relayout(ours, "HWC", "CHW"), STANDARDISED)
+    yield case.compare(f"{prefix}/input", relayout(ours, "HWC", "CHW"), STANDARDISED, clue=Clue("image", "CHW"))
 
 
 def _draws(order: np.ndarray, uniform: np.ndarray, normal: np.ndarray, flip: bool = False) -> CenterNetDraws:
@@ -115,4 +116,5 @@ def _preprocess(case: Case) -> Iterator[Row]:
         pixels = warp_opencv(image, fitting_map(tf.shape(image)[:2], across, size), size)
     ours = centernet_inference.standardise(tf.cast(pixels, tf.float32)[tf.newaxis] / 255, MODEL)[0].numpy()
     both = [ours, ours[:, ::-1]][: len(expected)]  # with the flip test
-    yield case.compare(f"{case.part}/images", relayout(np.stack(both), "NHWC", "NCHW"), STANDARDISED)
+    ours = relayout(np.stack(both), "NHWC", "NCHW")
+    yield case.compare(f"{case.part}/images", ours, STANDARDISED, clue=Clue("image", "NCHW"))

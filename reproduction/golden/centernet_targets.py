@@ -103,7 +103,7 @@ def _clues(trace: Trace, prefix: str, room: int, sides: tuple[int, int, int]) ->
     """What each target would be with a known mistake. sides: rows, columns, classes."""
     given = truth(trace, prefix, room)
     count = int(given.valid.numpy().sum())
-    boxes, classes = given.boxes.numpy()[0, :count].astype(float), given.classes.numpy()[0, :count]
+    boxes, classes = given.boxes.numpy()[0, :count], given.classes.numpy()[0, :count]
     others = target_alternatives(Placed(boxes, classes, sides[:2], sides[2], room))
     return {name: Clue("targets", "CHW" if name == "hm" else "", one) for name, one in others.items()}
 

@@ -56,7 +56,7 @@ def radius_alternatives(sizes: Array) -> Alternatives:
 class Placed:
     """One image's truths on the output map.
 
-    boxes: xyxy in cells, not clipped, [n, 4]; room: rows of the targets.
+    boxes: xyxy in cells, not clipped, float32 as the original's, [n, 4]; room: rows of the targets.
     """
 
     boxes: Array
@@ -81,7 +81,7 @@ class Placed:
             "reg_mask": np.zeros(count),
         }
         for number, (box, kind) in enumerate(zip(self.boxes[:count], self.classes[:count], strict=True)):
-            x1, y1, x2, y2 = np.clip(box, 0, [columns - 1, rows - 1] * 2)
+            x1, y1, x2, y2 = np.clip(box, 0, np.array([columns - 1, rows - 1] * 2, box.dtype))
             wide, high = x2 - x1, y2 - y1
             if (wide <= 0 or high <= 0) and not self.keeps_cropped:
                 continue

@@ -16,7 +16,7 @@ from reproduction.golden import centernet_targets as golden_targets
 from tests.reproduction.known_bugs.bug import Bug
 
 EXPERIMENTS = Path(__file__).parents[3] / "configs" / "experiments"
-RES18 = ("task.model.decoder={type: deconv, filters: [256, 256, 256], deformable: false}",)
+RES18 = ("task.model.decoder={type: deconv, filters: [256, 256, 256], deformable: false}", "reproduces.original=ctdet --arch res_18 --batch_size 114 --lr 5e-4")
 BEFORE = ("decode_small_k40", "gaussian/draw0", "targets_small_val/s0", "loss_small_default")
 
 
@@ -35,13 +35,7 @@ def _peaks_by_rows(patch: MonkeyPatch) -> None:
     """A cell's number is divided by the rows instead of the columns."""
     right = head.sides_of
 
-    class Swapped(tuple):
-        pass
-
-    def sides(tensor):
-        return right(tensor)[::-1]
-
-    patch.setattr(head, "sides_of", sides)
+    patch.setattr(head, "sides_of", lambda tensor: right(tensor)[::-1])
 
 
 def _cells_by_rows(patch: MonkeyPatch) -> None:
@@ -121,13 +115,6 @@ def _by_objects(patch: MonkeyPatch) -> None:
 
 def _rgb(patch: MonkeyPatch) -> None:
     right = centernet_inference.standardise
-    patch.setattr(
-        centernet_inference, "standardise", lambda pixels, config: right(pixels[..., ::-1], config)[..., ::-1]
-    )
-
-
-def _rgb_input(patch: MonkeyPatch) -> None:
-    right = centernet_inference.standardise
     patch.setattr(centernet_inference, "standardise", lambda pixels, config: right(pixels, config)[..., ::-1])
 
 
@@ -136,9 +123,9 @@ _IMAGES = ("augment_units/preprocess0", "augment_units/color0", "augment_units/a
 
 BUGS = (
     Bug("CenterNet: batch-norm's momentum 0.1 meant as PyTorch's", (10,), _momentum, 2, ("res18*",),
-        "res18_trace: f64/after_train_forward/*", "batch_norm_momentum", res18, ()),
+        "res18_trace: f64/after_train_forward/*", "batch_norm_momentum", res18, ("nothing",)),
     Bug("CenterNet: peaks by rows and columns exchanged", (1,), _peaks_by_rows, 3, ("decode_small_k40",),
-        "decode_small_k40: topk/x", "height_width_swapped", res18, ()),
+        "decode_small_k40: topk/x", "height_width_swapped", res18, ("nothing",)),
     Bug("CenterNet: targets' cells by rows and columns exchanged", (1,), _cells_by_rows, 5, _SMALL,
         "targets_small_val/s0: s0/ind", "height_width_swapped", res18, BEFORE),
     Bug("CenterNet: padded rows are objects in the first cell", (20,), _with(
@@ -152,6 +139,6 @@ BUGS = (
         "loss_small_default: f32/hm_loss", "focal_loss_positives", res18, BEFORE),
     Bug("CenterNet: sizes' loss divided by objects", (22,), _by_objects, 6, ("loss_small_default",),
         "loss_small_default: f32/wh_loss", "loss_scale", res18, BEFORE),
-    Bug("CenterNet: RGB instead of BGR", (2,), _rgb_input, 8, _IMAGES,
+    Bug("CenterNet: RGB instead of BGR", (2,), _rgb, 8, _IMAGES,
         "augment_units/preprocess0: preprocess0/images", "channels_reversed", res18, BEFORE),
 )  # fmt: skip
