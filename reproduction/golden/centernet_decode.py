@@ -71,7 +71,7 @@ def _cells(case: Case, heat: tf.Tensor, count: int) -> Iterator[Row]:
     peaks = best_peaks(Maps(heat, tf.zeros([*heat.shape[:3], 2]), None), count)
     x, y = np.moveaxis(peaks.boxes.numpy()[..., :2] - 0.5, -1, 0)
     yield case.compare("topk/score", peaks.scores, SCORES)
-    at, rows = case.trace.array("topk/ind", peaks.scores.shape, np.number).astype(int), heat.shape[1]
+    at, rows = case.trace.array("topk/ind", tuple(peaks.scores.shape), np.number).astype(int), heat.shape[1]
     swapped = {"x": at % rows, "y": at // rows, "ind": at // rows * heat.shape[2] + at % rows}
     for name, ours in {"class": peaks.classes, "x": x, "y": y, "ind": y * heat.shape[2] + x}.items():
         others = {"height_width_swapped cells": lambda name=name: swapped[name]} if name in swapped else {}

@@ -123,7 +123,7 @@ def updates(case: Case) -> Iterator[Row]:
         decayed, rates = zip(*((r.decays, r.learning_rate * step.learning_rate(at)) for r in step.rules), strict=True)
         steps = _darknets_steps(rebuilt, before, number, gradients, slots["momentum"], optimizer)
         done = optimizers.apply_gradients(optimizer, weights_before, gradients, slots, decayed, rates, at)
-        rebuilt.take(done.weights, [variable.value for variable in rebuilt.graph.model.non_trainable_variables])
+        rebuilt.take(done.weights, [tf.identity(one) for one in rebuilt.graph.model.non_trainable_variables])
         for name, array in rebuilt.parameters().items():
             if not name.endswith(STATISTICS):
                 clue = Clue("parameters", "", step_alternatives(steps[name]) if name in steps else {})

@@ -53,7 +53,7 @@ def iou_family(case: Case) -> Iterator[Row]:
     yield case.compare("iou_giou_diou_ciou", values, IOU, clue=clue)
     for kind in IOUS:
         name = f"dx_dy_dw_dh_{kind}"
-        recorded = case.trace.array(name, values.shape, np.floating)
+        recorded = case.trace.array(name, tuple(values.shape), np.floating)
         clue = Clue("gradient", "", derivative_alternatives(*pairs, kind, recorded))
         ours = darknet_boxes.iou_gradient(predicted, true, kind)
         yield case.compare(name, ours, IOU_GRADIENT, recorded, clue)

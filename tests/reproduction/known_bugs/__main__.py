@@ -12,7 +12,11 @@ SHARED = Path(__file__).resolve().parents[4] / "shared"
 
 
 def main(patterns: list[str]) -> int:
-    wanted = [bug for bug in SUITE if not patterns or any(fnmatch.fnmatch(f"{bug.plant.__module__}: {bug.name}", f"*{one}*") for one in patterns)]
+    wanted = [
+        bug
+        for bug in SUITE
+        if not patterns or any(fnmatch.fnmatch(f"{bug.plant.__module__}: {bug.name}", f"*{one}*") for one in patterns)
+    ]
     answers, cpu = [], time.process_time()
     for bug in wanted:
         answers.append(ask(bug, SHARED))

@@ -16,7 +16,10 @@ from reproduction.golden import centernet_targets as golden_targets
 from tests.reproduction.known_bugs.bug import Bug
 
 EXPERIMENTS = Path(__file__).parents[3] / "configs" / "experiments"
-RES18 = ("task.model.decoder={type: deconv, filters: [256, 256, 256], deformable: false}", "reproduces.original=ctdet --arch res_18 --batch_size 114 --lr 5e-4")
+RES18 = (
+    "task.model.decoder={type: deconv, filters: [256, 256, 256], deformable: false}",
+    "reproduces.original=ctdet --arch res_18 --batch_size 114 --lr 5e-4",
+)
 BEFORE = ("decode_small_k40", "gaussian/draw0", "targets_small_val/s0", "loss_small_default")
 
 

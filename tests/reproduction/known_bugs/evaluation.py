@@ -47,9 +47,7 @@ def _kind(name: str) -> Callable[[MonkeyPatch], None]:
 
 def _over_all_classes(patch: MonkeyPatch) -> None:
     right = nms._greedy
-    patch.setattr(
-        nms, "_greedy", lambda ranked, protocol: right(ranked._replace(classes=0 * ranked.classes), protocol)
-    )
+    patch.setattr(nms, "_greedy", lambda ranked, protocol: right(ranked._replace(classes=0 * ranked.classes), protocol))
 
 
 def _threshold(value: float) -> Callable[[MonkeyPatch], None]:

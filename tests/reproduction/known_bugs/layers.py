@@ -67,7 +67,9 @@ def _max_pool_of_zeros(patch: MonkeyPatch) -> None:
 
 def _max_pool_same(patch: MonkeyPatch) -> None:
     """Where Darknet's windows start half of the padding, rounded down, before the image."""
-    patch.setattr(pooling.MaxPool, "call", lambda self, inputs: tf.nn.max_pool2d(inputs, self.size, self.stride, "SAME"))
+    patch.setattr(
+        pooling.MaxPool, "call", lambda self, inputs: tf.nn.max_pool2d(inputs, self.size, self.stride, "SAME")
+    )
 
 
 def _first_half(patch: MonkeyPatch) -> None:
@@ -116,7 +118,9 @@ def _reorg_by_blocks(patch: MonkeyPatch) -> None:
 
 
 def _flat_by_rows(patch: MonkeyPatch) -> None:
-    patch.setattr(joining.Flatten, "call", lambda self, inputs: tf.reshape(inputs, [-1, int(np.prod(inputs.shape[1:]))]))
+    patch.setattr(
+        joining.Flatten, "call", lambda self, inputs: tf.reshape(inputs, [-1, int(np.prod(inputs.shape[1:]))])
+    )
 
 
 def _kernels_turned(patch: MonkeyPatch) -> None:
