@@ -65,7 +65,8 @@ def _scored(case: Case, experiment: Experiment, weights: Path) -> Iterator[Row |
     scores = Scores(truth, recorded)
     for metric in ("AP", "AP50", "AP75"):
         bound = AP if metric == "AP" else AP.model_copy(update={"bound": 2 * AP.bound})
-        yield case.compare(metric, metrics[metric], bound, expected[metric], Clue("score", "", scores.alternatives(metric)))
+        clue = Clue("score", "", scores.alternatives(metric))
+        yield case.compare(metric, metrics[metric], bound, expected[metric], clue)
     rows = tuple(
         (name, f"{metrics[name]:.4f}", f"{expected[name]:.4f}") for name in ("AP", "AP50", "AP75", "APs", "APm", "APl")
     )

@@ -141,7 +141,7 @@ def _darknets_steps(
     buffers: Sequence[tf.Tensor],
     optimizer: Sgd,
 ) -> dict[str, SgdStep]:
-    """What Darknet does to each parameter in one update, by its name, for hints; none where its rate is not recorded."""
+    """What Darknet does to each parameter in one update, by its name; nothing where its rate is not recorded."""
     case = rebuilt.case
     if f"it{number}/lr" not in case.trace:
         return {}

@@ -70,7 +70,7 @@ def assignment_alternatives(right: Assignment) -> Mapping[str, Assignment]:
             found[f"anchor_mask {mask}"] = replace(right, mask=mask)
     for shift in (1, -1):
         mask = tuple(index + shift for index in right.mask)
-        if 0 <= min(mask) and max(mask) < len(right.anchors):
+        if set(mask) <= set(range(len(right.anchors))):
             found[f"anchor_mask {mask}"] = replace(right, mask=mask)
     found["height_width_swapped cells"] = replace(right, swaps_cells=True)
     found["height_width_swapped network size"] = replace(right, size=right.size[::-1])

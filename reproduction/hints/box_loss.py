@@ -29,7 +29,7 @@ class BoxLoss:
     delta: Array
 
     def with_slopes(self, kind: str, sizes: Callable[[Array, Array], Array]) -> Array:
-        """The delta with the derivative of an IoU, that by width and height times `sizes`(exp of the raw number, anchor).
+        """The delta with the derivative of an IoU, by width and height times `sizes`(exp of the raw number, anchor).
 
         Darknet's is times twice the exponential.
         """

@@ -47,7 +47,7 @@ def radius_alternatives(sizes: Array) -> Alternatives:
     """Of the whole radii of boxes (height, width) in cells, [n, 2]."""
     whole = np.ceil(sizes)
     return {
-        cause: lambda rule=rule: np.array([max(0, int(rule(*size))) for size in whole])
+        cause: lambda rule=rule: np.array([max(0, int(rule(*map(float, size)))) for size in whole])
         for cause, rule in RADII.items()
     }
 
@@ -87,7 +87,7 @@ class Placed:
                 continue
             centre = np.array([(x1 + x2) / 2, (y1 + y2) / 2])
             x, y = centre.astype(int)
-            radius = max(0, int(self.radius(np.ceil(high), np.ceil(wide)))) if min(wide, high) > 0 else 0
+            radius = max(0, int(self.radius(float(np.ceil(high)), float(np.ceil(wide))))) if min(wide, high) > 0 else 0
             self._draw(hm[int(kind)], x, y, radius)
             made["wh"][number] = wide, high
             made["reg"][number] = centre - [x, y]

@@ -3,7 +3,6 @@
 Boxes are cxcywh in the last axis, and broadcast.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Mapping
 
@@ -25,6 +24,7 @@ def family(a: Array, b: Array, exponent: float = DIOU_EXPONENT) -> Array:
 def derivative(a: Array, b: Array, kind: str) -> Array:
     """By the x, y, w, h of `a`, of the paper's formula; CIoU's trade-off held, as in every implementation."""
     a, b = np.broadcast_arrays(np.asarray(a, float), np.asarray(b, float))
+    shape, a, b = a.shape, a.reshape(-1, 4), b.reshape(-1, 4)
     held = _trade_off(a, b) if kind == "ciou" else None
 
     def value(boxes: Array) -> Array:
@@ -39,7 +39,7 @@ def derivative(a: Array, b: Array, kind: str) -> Array:
         moved[0][..., column] += step
         moved[1][..., column] -= step
         found[..., column] = (value(moved[0]) - value(moved[1])) / (2 * step)
-    return found
+    return found.reshape(shape)
 
 
 def family_alternatives(a: Array, b: Array) -> Alternatives:
@@ -103,17 +103,19 @@ def suppressed(
     centred = np.column_stack([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top])
     rows, columns = np.nonzero(scores > floor)
     order = np.argsort(-scores[rows, columns], kind="stable")
-    groups = np.split(order, []) if not per_class else [order[columns[order] == c] for c in np.unique(columns)]
+    groups = [order[columns[order] == c] for c in np.unique(columns)] if per_class else [order]
     kept = []
     for waiting in groups:
         waiting = list(waiting)
         while waiting:
-            best, *waiting = waiting
+            best, *rest = waiting
+            waiting = np.array(rest, int)
             kept.append(best)
-            overlap = _iou(centred[rows[waiting]], centred[rows[best]]) if waiting else np.zeros(0)
-            if kind != "per_class_iou" and waiting:
-                overlap = overlap - _distance(centred[rows[waiting]], centred[rows[best]]) ** exponent
-            waiting = list(itertools.compress(waiting, overlap <= threshold))
+            others, chosen = centred[rows[waiting]], centred[rows[[best]]]
+            overlap = _iou(others, chosen)
+            if kind != "per_class_iou":
+                overlap = overlap - _distance(others, chosen) ** exponent
+            waiting = waiting[overlap <= threshold].tolist()
     return np.column_stack([boxes[rows[kept]], columns[kept], scores[rows[kept], columns[kept]]])
 
 
@@ -159,7 +161,7 @@ def _distance(a: Array, b: Array) -> Array:
     return apart / np.maximum(diagonal, _SMALL)
 
 
-def _edges(a: Array, axis: int) -> tuple[np.ndarray, Array]:
+def _edges(a: Array, axis: int) -> tuple[Array, Array]:
     return a[..., axis] - a[..., 2 + axis] / 2, a[..., axis] + a[..., 2 + axis] / 2
 
 

@@ -21,6 +21,7 @@ class Scores:
 
     def __init__(self, truth: dict[str, Any], found: Found) -> None:
         self._truth, self._found = truth, found
+        self._known: dict[str, dict[str, Any]] = {}  # by mistake
 
     def alternatives(self, metric: str) -> Mapping[str, Callable[[], Array]]:
         """Of AP, AP50 or AP75."""
@@ -37,8 +38,12 @@ class Scores:
     def _ids(self) -> list[int]:
         return sorted(category["id"] for category in self._truth["categories"])
 
-    @functools.lru_cache(maxsize=None)  # noqa: B019 (it lives as long as one verdict)
     def _scored(self, mistake: str) -> dict[str, Any]:
+        if mistake not in self._known:
+            self._known[mistake] = self._score(mistake)
+        return self._known[mistake]
+
+    def _score(self, mistake: str) -> dict[str, Any]:
         cause, _, variant = mistake.partition(" ")
         most = int(variant) if cause == "detections_limit" else 100
         return evaluate_coco(self._truth, self._changed(cause, variant), most)

@@ -1,4 +1,7 @@
-"""python -m tests.reproduction.known_bugs [PATTERN ...]: plants every bug whose name matches, and prints what is said."""
+"""python -m tests.reproduction.known_bugs [PATTERN ...]: plants the bugs whose names match, and prints what is said.
+
+x-- stands for: detected at the right gate and at none before, at the right quantity, with the right cause.
+"""
 
 import fnmatch
 import sys

@@ -6,7 +6,7 @@ import tensorflow as tf
 from pytest import MonkeyPatch
 
 from configs.experiment import Experiment
-from losses import centernet, centernet_gaussian, centernet_targets
+from losses import centernet, centernet_targets
 from modeling import centernet_inference
 from modeling.heads import centernet as head
 from modeling.layers import torch_blocks

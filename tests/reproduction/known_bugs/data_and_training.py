@@ -132,14 +132,14 @@ _BEFORE = ("act_bn_leaky", "iou", "ciou_v4tiny")
 
 BUGS = (
     Bug("weight decay is never applied", (23,), _optimizer(weight_decay=0.0), 7, _SGD, _STEP,
-        "weight_decay_missing", quick=True),
+        "weight_decay_missing", before=("act_bn_leaky", "iou"), quick=True),
     Bug("weight decay of biases and batch-norm, too", (23,), _decay_everywhere, 7, _SGD, _STEP,
         "weight_decay_everywhere"),
     Bug("weight decay divided by the batch", (23,), _decay_divided, 7, _SGD, _STEP, "weight_decay_scale"),
     Bug("Nesterov's momentum", (23,), _nesterov, 7, _SGD, _STEP, "momentum_form"),
     Bug("another rate for another number of replicas", (22,), _rate_times_batch, 7, _SGD, _STEP,
         "learning_rate_scale"),
-    Bug("a linear warm-up", (25,), _linear_warm_up, 7, _SGD, "learning_rate/steps_burnin: *", "warmup_power", quick=True),
+    Bug("a linear warm-up", (25,), _linear_warm_up, 7, _SGD, "learning_rate/steps_burnin: *", "warmup_power"),
     Bug("the first update is number 0", (25,), _from_zero, 7, _SGD, "learning_rate/steps_burnin: *", "first_step_zero"),
     Bug("the original's batch of 64 is 128 here", (26,), _nothing, 1, (), "recipe: task.data.train.batch_size",
         "batch_size", yolov4_tiny("task.data.train.batch_size=128"), sound=yolov4_tiny()),

@@ -78,16 +78,22 @@ def _always(way: str) -> Callable[[MonkeyPatch], None]:
 
     def plant(patch: MonkeyPatch) -> None:
         right = vision.resize_image
-        other = lambda image, size, protocol: right(image, size, protocol.model_copy(update={"resize": way}))
-        patch.setattr(vision, "resize_image", other)
+        change = {"resize": way}
+        patch.setattr(
+            vision, "resize_image", lambda image, size, protocol: right(image, size, protocol.model_copy(update=change))
+        )
 
     return plant
 
 
 def _resized_by(method: str, antialias: bool = False) -> Callable[[MonkeyPatch], None]:
     """TensorFlow's resize, whose pixels' centres are aligned."""
-    function = lambda image, size: tf.cast(tf.image.resize(image, size, method, antialias=antialias), tf.float32)
-    return lambda patch: patch.setitem(interpolation.INTERPOLATIONS, "align_corners", function)
+
+
+    def resized(image, size):
+        return tf.cast(tf.image.resize(image, size, method, antialias=antialias), tf.float32)
+
+    return lambda patch: patch.setitem(interpolation.INTERPOLATIONS, "align_corners", resized)
 
 
 def _overlap_of_corners(patch: MonkeyPatch) -> None:
@@ -98,8 +104,9 @@ def _overlap_of_corners(patch: MonkeyPatch) -> None:
         return tf.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], axis=-1)
 
     for kind, right in list(darknet_boxes.KINDS.items()):
-        wrong = lambda a, b, right=right: right(as_corners(a), as_corners(b))
-        patch.setitem(darknet_boxes.KINDS, kind, wrong)
+        patch.setitem(
+            darknet_boxes.KINDS, kind, lambda a, b, right=right: right(as_corners(a), as_corners(b))
+        )
 
 
 def _nms_of_centres(patch: MonkeyPatch) -> None:
@@ -123,10 +130,10 @@ BUGS = (
     Bug("letterboxed pixels with height and width exchanged", (1,), _pixels_by_swapped_sides, 8, _LETTERBOX,
         "image_ops/letterbox_32x24: *", "height_width_swapped"),
     Bug("anchors divided by height and width exchanged", (1, 6), _anchors_by_swapped_sides, 3, _DECODE,
-        "ciou_v4: L*_boxes", "height_width_swapped", quick=True),
+        "ciou_v4: L*_boxes", "height_width_swapped", before=("act_bn_leaky",), quick=True),
     Bug("the grid's rows and columns exchanged", (1,), _grid_by_swapped_sides, 3, _DECODE,
         "ciou_v4: L*_boxes", "height_width_swapped"),
-    Bug("BGR instead of RGB", (2,), _bgr, 8, _RESIZE, "image_ops/resize_16x8: *", "channels_reversed", quick=True),
+    Bug("BGR instead of RGB", (2,), _bgr, 8, _RESIZE, "image_ops/resize_16x8: *", "channels_reversed"),
     Bug("stretched instead of letterboxed", (3,), _always("stretch"), 8, _LETTERBOX,
         "image_ops/letterbox_32x24: *", "letterbox_or_stretch"),
     Bug("letterboxed instead of stretched", (3,), _always("letterbox"), 8, _RESIZE,
