@@ -3,6 +3,7 @@
 A difference passes if it is named: in `reproduces.differences`, or in docs/differences.md. A silent one fails.
 """
 
+import fnmatch
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from reproduction.gates.recipe_centernet import centernet_recipe
 from reproduction.gates.result import Exhibit, NoInputsError, Table
 from reproduction.gates.subject import Subject
 from reproduction.golden.case import Row
+from reproduction.hints import CAUSES, Hint
 from tasks.recipe import Sources, recipe
 
 Flat = Mapping[str, Any]
@@ -79,13 +81,43 @@ def _judged(key: str, here: str, there: str, paper: str, reasons: Mapping[str, s
             return _row(key, "skip", f"on purpose: {reasons[key]} (original {there}, ours {here})")
         if key in NAMED and f"| {NAMED[key]} |" in _listed():
             return _row(key, "skip", f"docs/differences.md, {NAMED[key]}: original {there}, ours {here}")
-        return _row(key, "fail", f"original {there}, ours {here}, and no reason is named (reproduces.differences)")
+        note = f"original {there}, ours {here}, and no reason is named (reproduces.differences)"
+        return _row(key, "fail", note).model_copy(update={"hints": (_hint(key, here, there),)})
     if paper and not _equal(here, paper):
         what = f"the paper says {paper}, ours is {here}"
         if _equal(here, there):
             return _row(key, "pass", f"{what}, as the original's own recipe")
         return _row(key, "skip" if key in reasons else "fail", f"{what}: {reasons.get(key, 'no reason is named')}")
     return _row(key, "pass" if there != "?" or paper else "skip", "" if there != "?" else "not known of the original")
+
+
+# End of a key of the configuration -> what it does to a reproduction where its value is another.
+_CAUSES: Mapping[str, str] = {
+    "batch_size": "batch_size",
+    "micro_batches": "batch_size",
+    "moving_average*": "moving_average_decay",
+    "burn_in.power": "warmup_power",
+    "weight_decay": "weight_decay_scale",
+    "schedule.learning_rate": "learning_rate_scale",
+    "*_normalizer": "normaliser",
+    "iou_loss": "iou_kind",
+    "ignore_thresh": "ignore_rule",
+    "scale_x_y": "scale_x_y",
+    "mask": "anchor_mask",
+    "anchors": "anchor_units",
+    "score_floor": "score_floor",
+    "evaluation.nms": "nms_kind",
+    "nms_threshold": "nms_threshold",
+    "evaluation.resize": "letterbox_or_stretch",
+    "padding_value": "letterbox_value",
+}
+
+
+def _hint(key: str, here: str, there: str) -> Hint:
+    """Two recipes say it themselves: with the original's value nothing is left of the difference."""
+    cause = next((cause for end, cause in _CAUSES.items() if fnmatch.fnmatch(key, f"*{end}")), "recipe_value")
+    evidence = f"{key} is {here or 'not set'} here and {there or 'not set'} there"
+    return Hint(cause=cause, text=CAUSES[cause], before=1.0, after=0.0, evidence=evidence)
 
 
 def _row(key: str, outcome: str, note: str) -> Row:

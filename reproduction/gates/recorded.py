@@ -26,17 +26,20 @@ def rows_of_kind(kind: str, subject: Subject, keep: Callable[[str], bool] = lamb
                 yield row
 
 
-def by_kinds(needed: Sequence[str], also: Sequence[str] = ()) -> Callable[[Subject], Iterator[Row]]:
-    """A gate that compares all cases of some kinds. One of the `needed` has to have a case; those of `also` may."""
+def by_kinds(
+    needed: Sequence[str], also: Sequence[str] = (), first: Sequence[str] = ()
+) -> Callable[[Subject], Iterator[Row]]:
+    """A gate that compares all cases of some kinds. One of the `needed` has to have a case; the others may.
+
+    first: kinds that come before, since what they find is nearer to the cause; also: kinds that come behind.
+    """
 
     def check(subject: Subject) -> Iterator[Row]:
         found = False
-        for kind in needed:
+        for kind in (*first, *needed, *also):
             for row in rows_of_kind(kind, subject):
-                found = found or row.outcome != "skip"
+                found = found or (kind in needed and row.outcome != "skip")
                 yield row
-        for kind in also:
-            yield from rows_of_kind(kind, subject)
         if not found:
             raise NoInputsError(subject.missing(" or ".join(KINDS[kind].files for kind in needed)))
 

@@ -125,6 +125,7 @@ def _deformable(subject: Subject, case: Case) -> bool:
 _RULES: Mapping[str, Callable[[Subject, Case], bool]] = {
     "layers_eval": _same_layers,
     "layers_train": _same_layers,
+    "boxes": _same_head,
     "assignment": _same_head,
     "loss": _same_head,
     "gradients": _same_head,

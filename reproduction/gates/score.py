@@ -21,6 +21,7 @@ from reproduction.gates.subject import Subject
 from reproduction.golden.case import Case, Row
 from reproduction.golden.detection import ANNOTATIONS, AP, COCO_PROTOCOL, only
 from reproduction.hints import Clue
+from reproduction.hints.scores import Scores
 from tasks import jobs
 from tasks.darknet import coco_classes
 
@@ -61,9 +62,11 @@ def _scored(case: Case, experiment: Experiment, weights: Path) -> Iterator[Row |
         path = f"{folder}/metrics.json"
         metrics = jobs.evaluate_to_file(_on(experiment, annotations), str(weights), path)
         found = json.loads(Path(f"{path}.detections.json").read_text())
+    scores = Scores(truth, recorded)
     for metric in ("AP", "AP50", "AP75"):
         bound = AP if metric == "AP" else AP.model_copy(update={"bound": 2 * AP.bound})
-        yield case.compare(metric, metrics[metric], bound, expected[metric], Clue("score"))
+        clue = Clue("score", "", scores.alternatives(metric))
+        yield case.compare(metric, metrics[metric], bound, expected[metric], clue)
     rows = tuple(
         (name, f"{metrics[name]:.4f}", f"{expected[name]:.4f}") for name in ("AP", "AP50", "AP75", "APs", "APm", "APl")
     )

@@ -8,17 +8,19 @@ import tensorflow as tf
 from configs.centernet import CenterNetModel, CenterNetProtocol
 from dataloaders.augment.centernet import AffineDraws, affine_map, apply_affine, mirror, recolour
 from dataloaders.batch import CenterNetDraws
+from modeling import centernet_inference
 from official.vision.interpolation import opencv
 from official.vision.resize import fitting_map, resize_image
 from official.vision.warp import Map, warp_opencv
 from reproduction.compare import Absolute, Exact, OfAbsmax
 from reproduction.golden.case import Case, Row
+from reproduction.hints import Clue
 from reproduction.trace import TraceError, relayout
 
 MATRIX = OfAbsmax(bound=1e-6)  # a recorded one is solved for from points in float32
 COLOUR = Absolute(bound=1e-6)
 STANDARDISED = Absolute(bound=1e-5)  # of pixels that are whole levels before
-MEAN, STD = (CenterNetModel.model_fields[name].default for name in ("mean", "std"))
+MODEL = CenterNetModel.model_construct()  # of which the mean and deviation are used, the original's by default
 
 
 def units(case: Case) -> Iterator[Row]:
@@ -53,8 +55,8 @@ def train_inputs(case: Case) -> Iterator[Row]:
     expected = trace.array(f"{prefix}/input", (3, "rows", "columns"), np.floating)
     image = trace.array(f"{prefix}/image_bgr_u8", ("height", "width", 3), np.uint8)
     warped = mirror(apply_affine(tf.constant(image), affine, expected.shape[1:], "opencv")[tf.newaxis], draws.flip)
-    ours = (recolour(tf.cast(warped, tf.float32) / 255, draws)[0].numpy() - MEAN) / STD
-    yield case.compare(f"{prefix}/input", relayout(ours, "HWC", "CHW"), STANDARDISED)
+    ours = centernet_inference.standardise(recolour(tf.cast(warped, tf.float32) / 255, draws), MODEL)[0].numpy()
+    yield case.compare(f"{prefix}/input", relayout(ours, "HWC", "CHW"), STANDARDISED, clue=Clue("image", "CHW"))
 
 
 def _draws(order: np.ndarray, uniform: np.ndarray, normal: np.ndarray, flip: bool = False) -> CenterNetDraws:
@@ -112,6 +114,7 @@ def _preprocess(case: Case) -> Iterator[Row]:
         pixels = resize_image(image, size, CenterNetProtocol(resize="keep", keep_multiple=multiple))
     else:
         pixels = warp_opencv(image, fitting_map(tf.shape(image)[:2], across, size), size)
-    ours = (tf.cast(pixels, tf.float32).numpy() / 255 - MEAN) / STD
+    ours = centernet_inference.standardise(tf.cast(pixels, tf.float32)[tf.newaxis] / 255, MODEL)[0].numpy()
     both = [ours, ours[:, ::-1]][: len(expected)]  # with the flip test
-    yield case.compare(f"{case.part}/images", relayout(np.stack(both), "NHWC", "NCHW"), STANDARDISED)
+    ours = relayout(np.stack(both), "NHWC", "NCHW")
+    yield case.compare(f"{case.part}/images", ours, STANDARDISED, clue=Clue("image", "NCHW"))

@@ -22,6 +22,7 @@ from official.vision.soft_nms import Rows, merge_scales, soft_nms
 from reproduction.compare import Absolute, Exact
 from reproduction.golden.case import Case, Row
 from reproduction.golden.centernet_losses import maps
+from reproduction.hints import Clue
 from reproduction.trace import Trace, TraceError, relayout
 
 SCORES = Absolute(bound=1e-6)
@@ -70,8 +71,11 @@ def _cells(case: Case, heat: tf.Tensor, count: int) -> Iterator[Row]:
     peaks = best_peaks(Maps(heat, tf.zeros([*heat.shape[:3], 2]), None), count)
     x, y = np.moveaxis(peaks.boxes.numpy()[..., :2] - 0.5, -1, 0)
     yield case.compare("topk/score", peaks.scores, SCORES)
+    at, rows = case.trace.array("topk/ind", tuple(peaks.scores.shape), np.number).astype(int), heat.shape[1]
+    swapped = {"x": at % rows, "y": at // rows, "ind": at // rows * heat.shape[2] + at % rows}
     for name, ours in {"class": peaks.classes, "x": x, "y": y, "ind": y * heat.shape[2] + x}.items():
-        yield case.compare(f"topk/{name}", ours, Exact())
+        others = {"height_width_swapped cells": lambda name=name: swapped[name]} if name in swapped else {}
+        yield case.compare(f"topk/{name}", ours, Exact(), clue=Clue("targets", "", others))
 
 
 def detections(case: Case, name: str, peaks: Peaks) -> Iterator[Row]:

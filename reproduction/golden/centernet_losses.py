@@ -12,6 +12,8 @@ from losses.centernet_targets import DenseSize, Targets
 from modeling.heads.centernet import Stack
 from reproduction.compare import OfAbsmax, Relative
 from reproduction.golden.case import Case, Row
+from reproduction.hints import Clue
+from reproduction.hints.centernet import term_alternatives
 from reproduction.trace import Trace, TraceError, relayout
 
 BOUND = 1e-5
@@ -29,9 +31,10 @@ def losses(case: Case) -> Iterator[Row]:
         total, parts = loss_against(stacks, targets, dense, recorded_head(trace), loss_options(trace))
     gradients = tape.gradient(total, stacks)
     for precision in ("f32", "f64"):
-        for name, value in ({"loss": total} | parts).items():
+        clues = _clues(trace, precision, targets)
+        for name, value in (parts | {"loss": total}).items():  # the parts say more
             if name in TERMS:
-                yield case.compare(f"{precision}/{name}", value, Relative(bound=BOUND))
+                yield case.compare(f"{precision}/{name}", value, Relative(bound=BOUND), clue=clues.get(name))
         if precision == "f64" and not any(name.startswith("f64/stack") for name in trace):
             yield case.skip("f64/stack*", "gradients are not recorded in float64")
             continue
@@ -40,6 +43,17 @@ def losses(case: Case) -> Iterator[Row]:
             for part, gradient in zip(Stack._fields, stack, strict=True):
                 name = f"{precision}/stack{number}/grad/{part}"
                 yield case.compare(name, relayout(gradient.numpy(), "NHWC", "NCHW"), tolerance)
+
+
+def _clues(trace: Trace, precision: str, targets: Targets) -> dict[str, Clue]:
+    """What the terms would be with a known mistake."""
+    terms = {name: float(trace.number(f"{precision}/{name}")) for name in TERMS if f"{precision}/{name}" in trace}
+    options = loss_options(trace)
+    weights = {f"{name}_loss": getattr(options, f"{name}_weight") for name in ("hm", "wh", "off")}
+    weights = {name: weight for name, weight in weights.items() if name in terms}
+    cells, objects = int((targets.hm.numpy() == 1).sum()), int(targets.reg_mask.numpy().sum())
+    found = term_alternatives(terms, weights, cells, objects) if "hm_loss" in terms else {}
+    return {name: Clue("loss", "", one) for name, one in found.items()}
 
 
 def _maps(trace: Trace) -> list[Stack]:

@@ -14,8 +14,9 @@ from reproduction.align import in_our_layout
 from reproduction.compare import OfAbsmax
 from reproduction.golden.case import Case, Row
 from reproduction.golden.centernet_losses import maps
-from reproduction.golden.centernet_model import build, layer_of, precision
+from reproduction.golden.centernet_model import Parameters, build, layer_of, precision
 from reproduction.hints import Clue
+from reproduction.hints.layers import moved_alternatives
 from reproduction.trace import Layout, Trace, relayout
 from reproduction.walk import Place, Walk
 
@@ -23,6 +24,7 @@ BOUND = OfAbsmax(bound=1e-4)
 LAYER = Clue("layer", "NCHW")
 HEADS = ("hm", "wh", "reg")
 MOMENTS = {"eval": False, "train": True}  # in this order: training changes the moving statistics
+MOMENTUM = 0.9  # share of the old moving statistics: PyTorch's momentum of 0.1
 ROUNDING = 3  # how far from float64 a stage in float32 may be, in units of what the original's own heads are
 
 
@@ -104,8 +106,12 @@ def _statistics(case: Case, short: str, model: keras.Model) -> Iterator[Row]:
     if not any(name.startswith(f"{prefix}/") for name in case.trace):
         yield case.skip(prefix, "not recorded")
         return
+    parameters = Parameters.of(case)
     for variable in model.non_trainable_variables:
-        yield case.compare(f"{prefix}/{torch_name(variable.path)}", variable, BOUND, clue=Clue("statistics"))
+        name = torch_name(variable.path)
+        start, recorded = parameters.value(name, tuple(variable.shape)), f"{prefix}/{name}"
+        others = moved_alternatives(start, case.trace[recorded], MOMENTUM) if recorded in case.trace else {}
+        yield case.compare(recorded, variable, BOUND, clue=Clue("statistics", "", others))
 
 
 def _rounding(trace: Trace, moment: str, outputs: int) -> float:

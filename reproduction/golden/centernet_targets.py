@@ -10,6 +10,8 @@ from losses.centernet_gaussian import draw_heatmap, gaussian_radius
 from losses.centernet_targets import Targets, Truth, assign, assign_dense_size, place
 from reproduction.compare import Absolute, Exact
 from reproduction.golden.case import Case, Row
+from reproduction.hints import Clue
+from reproduction.hints.centernet import Placed, radius_alternatives, target_alternatives
 from reproduction.trace import Trace, TraceError, relayout
 
 HEATMAP = Absolute(bound=1e-6)
@@ -44,7 +46,8 @@ def gaussian(case: Case) -> Iterator[Row]:
 def _radii(case: Case) -> Iterator[Row]:
     sizes = case.trace.array("radius/height_width", ("boxes", 2), np.number)
     height, width = tf.constant(np.ceil(sizes).astype(np.int32).T)
-    yield case.compare("radius/int_overlap0.7", gaussian_radius(height=height, width=width), Exact())
+    clue = Clue("targets", "", radius_alternatives(sizes))
+    yield case.compare("radius/int_overlap0.7", gaussian_radius(height=height, width=width), Exact(), clue=clue)
     for name in case.trace:
         if name.startswith("radius/") and name not in ("radius/height_width", "radius/int_overlap0.7"):
             yield case.skip(name, "the whole part of the radius for an overlap of 0.7 is all that is used")
@@ -58,9 +61,15 @@ def _draw(x_y_radius: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     return draw_heatmap(given[..., :2], given[..., 2], classes, mask, grid, 1)[0, ..., 0].numpy()
 
 
-def heatmap(case: Case, name: str, ours: Float[np.ndarray, "..."], expected: Float[np.ndarray, "..."]) -> Iterator[Row]:
+def heatmap(
+    case: Case,
+    name: str,
+    ours: Float[np.ndarray, "..."],
+    expected: Float[np.ndarray, "..."],
+    clue: Clue | None = None,
+) -> Iterator[Row]:
     """Its values, and exactly where it is 1 and 0: the loss counts the ones."""
-    yield case.compare(name, ours, HEATMAP, expected)
+    yield case.compare(name, ours, HEATMAP, expected, clue)
     for value in (1, 0):
         yield case.compare(f"{name} == {value}", ours == value, Exact(), expected == value)
 
@@ -73,9 +82,10 @@ def targets(case: Case) -> Iterator[Row]:
     room = len(trace.array(f"{prefix}/reg_mask", ("truths",)))
     objects = place(truth(trace, prefix, room), tuple(grid), classes)
     ours = assign(objects, tuple(grid), classes)
-    yield from heatmap(case, f"{prefix}/hm", relayout(ours.hm[0].numpy(), "HWC", "CHW"), hm)
+    clues = _clues(trace, prefix, room, (*grid, classes))
+    yield from heatmap(case, f"{prefix}/hm", relayout(ours.hm[0].numpy(), "HWC", "CHW"), hm, clues["hm"])
     for name in ("reg", "ind", "reg_mask"):
-        yield case.compare(f"{prefix}/{name}", getattr(ours, name)[0], Exact())
+        yield case.compare(f"{prefix}/{name}", getattr(ours, name)[0], Exact(), clue=clues[name])
     if f"{prefix}/cat_spec_wh" in trace or f"{prefix}/cat_spec_mask" in trace:
         yield from _sizes_by_class(case, ours, classes)
     elif f"{prefix}/dense_wh" in trace or f"{prefix}/dense_wh_mask" in trace:
@@ -84,9 +94,18 @@ def targets(case: Case) -> Iterator[Row]:
         weight = np.repeat(dense.mask.numpy(), 2, axis=0)  # the original has it once for width, once for height
         yield case.compare(f"{prefix}/dense_wh_mask", weight, HEATMAP)
     else:
-        yield case.compare(f"{prefix}/wh", ours.wh[0], Exact())
+        yield case.compare(f"{prefix}/wh", ours.wh[0], Exact(), clue=clues["wh"])
     if f"{prefix}/gt_det" in trace:
         yield case.compare(f"{prefix}/gt_det", _boxes(ours), BOXES)
+
+
+def _clues(trace: Trace, prefix: str, room: int, sides: tuple[int, int, int]) -> dict[str, Clue]:
+    """What each target would be with a known mistake. sides: rows, columns, classes."""
+    given = truth(trace, prefix, room)
+    count = int(given.valid.numpy().sum())
+    boxes, classes = given.boxes.numpy()[0, :count], given.classes.numpy()[0, :count]
+    others = target_alternatives(Placed(boxes, classes, sides[:2], sides[2], room))
+    return {name: Clue("targets", "CHW" if name == "hm" else "", one) for name, one in others.items()}
 
 
 def truth(trace: Trace, prefix: str, room: int) -> Truth:

@@ -33,6 +33,7 @@ from reproduction.golden.network import Rebuilt
 from reproduction.golden.network_walk import darknet_walk, without_heads
 from reproduction.golden.vision import NMS_KINDS, PIXELS, nms_protocol
 from reproduction.hints import Clue
+from reproduction.hints.images import Sides, placement_alternatives
 from reproduction.trace import TraceError, read_trace, relayout
 from tasks.darknet import evaluation_experiment
 from tasks.jobs import evaluate_to_file
@@ -200,7 +201,8 @@ def _boxes(case: Case, mode: str, done: _Forward, image_size: tf.Tensor, protoco
         yield case.skip(f"{mode}/thresh", "no boxes recorded")
     for folder in folders:
         thresh = float(folder.removeprefix(f"{mode}/thresh"))
-        yield _before_nms(case, f"{folder}/raw", done, boxes[0], thresh)
+        geometry = tuple(image_size[0].numpy().tolist()), size, protocol.resize
+        yield _before_nms(case, f"{folder}/raw", done, boxes[0], thresh, geometry)
         for kind in NMS_KINDS:
             found = per_class_nms(boxes, scores, nms_protocol(kind, NMS_THRESHOLD, thresh, scores))
             ours = np.column_stack([yxyx_to_cxcywh(found.boxes[0]), found.classes[0], found.scores[0]])
@@ -209,8 +211,13 @@ def _boxes(case: Case, mode: str, done: _Forward, image_size: tf.Tensor, protoco
             yield case.compare(name, ours[found.valid[0].numpy()], BOXES, recorded, KEPT)
 
 
-def _before_nms(case: Case, name: str, done: _Forward, boxes: tf.Tensor, thresh: float) -> Row:
-    """cx, cy, w, h, objectness, and maybe the probabilities above the threshold, of what has objectness above it."""
+def _before_nms(
+    case: Case, name: str, done: _Forward, boxes: tf.Tensor, thresh: float, geometry: tuple[Sides, Sides, str]
+) -> Row:
+    """cx, cy, w, h, objectness, and maybe the probabilities above the threshold, of what has objectness above it.
+
+    geometry: sides of the image and of the network's input, and how one became the other.
+    """
     if len(done.decoded) < len(done.raw):
         return case.skip(name, "only [yolo] has an objectness to choose boxes by")
     objectness = np.concatenate([level.objectness.numpy().ravel() for level in done.decoded])
@@ -220,7 +227,8 @@ def _before_nms(case: Case, name: str, done: _Forward, boxes: tf.Tensor, thresh:
     probabilities[probabilities <= thresh] = 0
     rows = np.column_stack([yxyx_to_cxcywh(boxes), objectness, probabilities])[objectness > thresh]
     recorded = case.trace.array(name, ("boxes", "numbers"), np.floating)
-    return case.compare(name, rows[:, :5] if recorded.shape[1] == 5 else rows, BOXES, recorded, Clue("boxes", "cxcywh"))
+    clue = Clue("boxes", "cxcywh", placement_alternatives(recorded, *geometry))
+    return case.compare(name, rows[:, :5] if recorded.shape[1] == 5 else rows, BOXES, recorded, clue)
 
 
 def coco(case: Case) -> Iterator[Row]:

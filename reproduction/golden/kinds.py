@@ -4,6 +4,7 @@ Traces of Darknet lie in folders, those of CenterNet side by side: no file is of
 """
 
 from reproduction.golden import (
+    boxes,
     centernet_augment,
     centernet_decode,
     centernet_deformable,
@@ -39,6 +40,7 @@ DARKNET = {
         "resize, letterbox, crop, HSV, flip", "misc/image_ops.npz", vision.image_operation, vision.image_cases
     ),
     "infer": Kind("real detectors: layers, heads, boxes, NMS", "infer/*.npz", detection.inference, needs_assets=True),
+    "boxes": Kind("boxes of grids that are not square, beside the formula", "loss/*.npz", boxes.decoding),
     "decode": Kind("boxes and NMS alone, from recorded outputs", "infer/*.npz", detection.decoding),
     "coco_val": Kind(
         "COCO AP beside that of recorded detections", "coco_val/*.json", detection.coco, needs_assets=True

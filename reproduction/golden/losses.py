@@ -3,7 +3,7 @@
 The head takes the recorded output of the layer before it, so that nothing but the loss is compared.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -23,6 +23,10 @@ from official.core.task import Moment, Scalar
 from reproduction.compare import AbsoluteAndRelative, Exact, Relative
 from reproduction.golden.case import Case, Row
 from reproduction.hints import Clue
+from reproduction.hints.assignment import Alternatives, Assignment, assignment_alternatives
+from reproduction.hints.box_loss import BoxLoss, box_loss_alternatives
+from reproduction.hints.decoding import YoloHead
+from reproduction.hints.residual import Array
 from reproduction.trace import relayout
 
 DELTA = AbsoluteAndRelative(absolute=2e-6, relative=2e-6)
@@ -37,10 +41,44 @@ def deltas(case: Case) -> Iterator[Row]:
         name = f"train/L{layer.index:03d}"
         delta = relayout(-batch * gradient.numpy(), "NHWC", "NCHW")
         delta = delta.reshape(batch, -1) if isinstance(layer, Detection) else delta
-        yield case.compare(f"{name}_loss_delta", delta, DELTA, clue=Clue("gradient", "NCHW" if delta.ndim == 4 else ""))
+        clue = Clue("gradient", "NCHW" if delta.ndim == 4 else "", _suspected(case, layer))
+        yield case.compare(f"{name}_loss_delta", delta, DELTA, clue=clue)
         yield case.compare(f"{name}_cost", head.cost, COST, clue=Clue("loss"))
     cost = tf.add_n([head.cost for head in heads]) / len(heads)
     yield case.compare("train/network_cost", cost, COST, clue=Clue("loss"))
+    yield from _without_probable_classes(case)
+
+
+def _without_probable_classes(case: Case) -> Iterator[Row]:
+    """Objectness where no class is probable: then nothing is ignored, however it overlaps (yolo_layer.c).
+
+    In every recorded case some class of every prediction is above 0.25. What changes without one is known: what was
+    ignored, and got nothing, is background.
+    """
+    layers = [layer for layer in case.heads if _has_plain_objectness(layer)]
+    if len(layers) < len(case.heads):
+        return
+    inputs, tape, value, _ = _recorded_forward(case, _with_improbable_classes)
+    for layer, array, gradient in zip(case.heads, inputs, tape.gradient(value, inputs), strict=True):
+        name, batch = f"train/L{layer.index:03d}_loss_delta", array.shape[0]
+        objectness = slice(4, None, array.shape[3] // len(layer.mask))
+        ours = -batch * relayout(gradient.numpy(), "NHWC", "NCHW")[:, objectness]
+        recorded = case.trace.array(name, ("images", "channels", "rows", "columns"), np.floating)[:, objectness]
+        raw = relayout(array.numpy(), "NHWC", "NCHW")[:, objectness].astype(float)
+        expected = np.where(recorded == 0, -layer.obj_normalizer / (1 + np.exp(-raw)), recorded)
+        clue = Clue("gradient", "", {"ignore_rule without the class's probability": lambda one=recorded: one})
+        yield case.compare(f"{name} of objectness, no class above 0.25", ours, DELTA, expected, clue)
+
+
+def _has_plain_objectness(layer: Layer) -> bool:
+    return isinstance(layer, Yolo) and layer.truth_thresh >= 1 and not (layer.new_coords or layer.objectness_smooth)
+
+
+def _with_improbable_classes(layer: Layer, array: Array) -> Array:
+    """[batch, channels, rows, columns], with low logits of all classes."""
+    entries = array.reshape(array.shape[0], len(layer.mask), -1, *array.shape[2:]).copy()
+    entries[:, :, 5:] = -8
+    return entries.reshape(array.shape)
 
 
 def assignment(case: Case) -> Iterator[Row]:
@@ -51,9 +89,12 @@ def assignment(case: Case) -> Iterator[Row]:
         if isinstance(layer, Yolo) and f"{name}_class_ids" in case.trace:
             ours, shape = _assigned(head), head.targets.object.shape
             expected = case.trace.array(f"{name}_class_ids", ours.shape, np.integer)
+            suspected = _assigned_otherwise(case, layer)
+            counts = {cause: lambda one=one: (one() >= 0).sum(axis=(2, 3)) for cause, one in suspected.items()}
             positives = [(ids.reshape(shape[0], shape[3], -1) >= 0).sum(axis=-1) for ids in (ours, expected)]
-            yield case.compare(f"{name}_positives", positives[0], Exact(), positives[1], Clue("targets"))
-            yield case.compare(f"{name}_class_ids", ours, Exact(), clue=Clue("targets"))
+            yield case.compare(f"{name}_positives", positives[0], Exact(), positives[1], Clue("targets", "", counts))
+            classes = {cause: lambda one=one: one().ravel() for cause, one in suspected.items()}
+            yield case.compare(f"{name}_class_ids", ours, Exact(), clue=Clue("targets", "", classes))
         if not isinstance(layer, Yolo | GaussianYolo) or layer.truth_thresh < 1:  # then what overlaps is asked, too
             yield case.skip(f"{name}_box_slots", f"this [{layer.section}]'s delta does not tell them; it is compared")
             continue
@@ -64,10 +105,15 @@ def assignment(case: Case) -> Iterator[Row]:
         yield case.compare(f"{name}_box_slots", _claimed(head), Exact(), asked, Clue("targets", "NAHW"))
 
 
-def _recorded_forward(case: Case) -> tuple[list[tf.Tensor], tf.GradientTape, tf.Tensor, list[HeadLoss]]:
-    """(what the layer before each head gave it, the tape from there to the loss, the loss, what it is made of)."""
+def _recorded_forward(
+    case: Case, change: Callable[[Layer, Array], Array] = lambda layer, array: array
+) -> tuple[list[tf.Tensor], tf.GradientTape, tf.Tensor, list[HeadLoss]]:
+    """(what the layer before each head gave it, the tape from there to the loss, the loss, what it is made of).
+
+    change: of what is given to a head, [batch, channels, rows, columns].
+    """
     graph = build_network(case.network, seed=0)
-    inputs = [_input_of(case, layer) for layer in case.heads]
+    inputs = [_input_of(case, layer, change) for layer in case.heads]
     with tf.GradientTape() as tape:
         tape.watch(inputs)
         outputs = [
@@ -113,11 +159,39 @@ def moment(case: Case) -> Moment:
     return Moment(tf.constant(step, tf.int64), (net.height, net.width))
 
 
-def _input_of(case: Case, head: Layer) -> tf.Tensor:
+def _input_of(case: Case, head: Layer, change: Callable[[Layer, Array], Array]) -> tf.Tensor:
     """What the layer before a head gave it, [batch, rows, columns, channels]."""
     shape = ("batch", "channels", "rows", "columns")
     array = case.trace.array(f"train/L{head.index - 1:03d}_output", shape, np.floating)
-    return tf.constant(relayout(array, "NCHW", "NHWC"), tf.float32)
+    return tf.constant(relayout(change(head, array), "NCHW", "NHWC"), tf.float32)
+
+
+def _rule(case: Case, layer: Yolo) -> Assignment:
+    """Darknet's assignment of a head, for hints."""
+    net, truth = case.network.net, case.trace.array("truth", ("images", "truths", "numbers"), np.floating)
+    grid = case.trace.array(f"train/L{layer.index - 1:03d}_output").shape[2:]
+    return Assignment(truth.astype(float), layer.anchors, layer.mask, (net.height, net.width), tuple(grid))
+
+
+def _assigned_otherwise(case: Case, layer: Yolo) -> Alternatives:
+    """Classes of a head's slots [image, anchor, row, column], with a known mistake."""
+    return {cause: one.class_ids for cause, one in assignment_alternatives(_rule(case, layer)).items()}
+
+
+def _suspected(case: Case, layer: Layer) -> Alternatives:
+    """A head's delta with a known mistake; nothing where no formula is written down for it."""
+    if not isinstance(layer, Yolo) or layer.iou_loss == "mse" or layer.new_coords:
+        return {}
+    raw, delta = (
+        case.trace.array(name, ("images", "channels", "rows", "columns"), np.floating)
+        for name in (f"train/L{layer.index - 1:03d}_output", f"train/L{layer.index:03d}_loss_delta")
+    )
+    raw, delta = (array.reshape(array.shape[0], len(layer.mask), -1, *array.shape[2:]) for array in (raw, delta))
+    net = case.network.net
+    head = YoloHead(layer.anchors, layer.mask, (net.height, net.width), layer.scale_x_y)
+    right = BoxLoss(head, _rule(case, layer), layer.iou_loss, layer.iou_normalizer, raw, delta)
+    shape = (raw.shape[0], -1, *raw.shape[3:])
+    return {cause: lambda one=one: one().reshape(shape) for cause, one in box_loss_alternatives(right).items()}
 
 
 def _assigned(head: HeadLoss) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Whole networks in training: gradients of all parameters, and steps of the optimiser (`..._cudnn_emulated`)."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,19 +13,20 @@ import tensorflow as tf
 from losses.detection import CellTruth
 from losses.truth import Truth
 from modeling.darknet.cfg import Network, parse_cfg
+from official.core import layer_rules
 from official.core.config import Duration, Schedule, Sgd, Trainer
-from official.core.layer_rules import weight_rules
 from official.core.step import State, TrainStep
 from official.core.task import Moment, Objective
-from official.optimization import optimizers
+from official.optimization import optimizers, schedules
 from official.optimization.moving_average import build_average
 from official.optimization.optimizers import slot_names
-from official.optimization.schedules import build_schedule
 from reproduction.compare import OfAbsmax, Relative
 from reproduction.golden.case import Case, Row
 from reproduction.golden.losses import labels, loss, moment
-from reproduction.golden.network import STATISTICS, UPDATES, Rebuilt, compare_updates, gradients_of
+from reproduction.golden.network import STATISTICS, UPDATES, Arrays, Rebuilt, compare_updates, gradients_of
+from reproduction.golden.network_walk import recorded_parameters, statistics_clue
 from reproduction.hints import Clue
+from reproduction.hints.training import SgdStep, step_alternatives
 from reproduction.trace import relayout
 from tasks.recipe import Sources, recipe, schedule
 
@@ -53,7 +54,8 @@ def gradients(case: Case) -> Iterator[Row]:
     yield from compare_updates(rebuilt, "grad", rebuilt.updates(deltas[1:]), BOUND.bound)
     for name, array in rebuilt.parameters().items():
         if name.endswith(STATISTICS):
-            yield case.compare(f"after/{name}", array, BOUND, clue=Clue("statistics"))
+            clue = statistics_clue(case, name, recorded_parameters(case), "train/")
+            yield case.compare(f"after/{name}", array, BOUND, clue=clue)
 
 
 class _Batch(NamedTuple):
@@ -108,6 +110,7 @@ def updates(case: Case) -> Iterator[Row]:
         yield case.skip("it*", "of Adam, Darknet's record does not have the moments")
         return
     weights_before, left = rebuilt.load("init/"), None
+    before = rebuilt.parameters()
     for number in _numbers(case):
         if not any(name.startswith(f"it{number}/before_update/") for name in case.trace):
             yield case.skip(f"it{number}/before_update", "not recorded")
@@ -118,13 +121,43 @@ def updates(case: Case) -> Iterator[Row]:
         slots = {"momentum": [other / (-batch * optimizer.momentum) for other in left]}
         at = tf.constant(number + 1, tf.int64)
         decayed, rates = zip(*((r.decays, r.learning_rate * step.learning_rate(at)) for r in step.rules), strict=True)
+        steps = _darknets_steps(rebuilt, before, number, gradients, slots["momentum"], optimizer)
         done = optimizers.apply_gradients(optimizer, weights_before, gradients, slots, decayed, rates, at)
-        rebuilt.take(done.weights, list(map(tf.convert_to_tensor, rebuilt.graph.model.non_trainable_variables)))
+        rebuilt.take(done.weights, [tf.identity(one) for one in rebuilt.graph.model.non_trainable_variables])
         for name, array in rebuilt.parameters().items():
             if not name.endswith(STATISTICS):
-                yield case.compare(f"it{number}/after/{name}", array, BOUND, clue=Clue("parameters"))
+                clue = Clue("parameters", "", step_alternatives(steps[name]) if name in steps else {})
+                yield case.compare(f"it{number}/after/{name}", array, BOUND, clue=clue)
         weights_before = rebuilt.load(f"it{number}/after/")
+        before = rebuilt.parameters()
         left = rebuilt.load(f"it{number}/momentum_buffer/", UPDATES)
+
+
+def _darknets_steps(
+    rebuilt: Rebuilt,
+    before: Mapping[str, Arrays],
+    number: int,
+    gradients: Sequence[tf.Tensor],
+    buffers: Sequence[tf.Tensor],
+    optimizer: Sgd,
+) -> dict[str, SgdStep]:
+    """What Darknet does to each parameter in one update, by its name; nothing where its rate is not recorded."""
+    case = rebuilt.case
+    if f"it{number}/lr" not in case.trace:
+        return {}
+    rate, decay = float(case.trace.number(f"it{number}/lr")), optimizer.weight_decay
+    named = rebuilt.updates(gradients), rebuilt.updates(buffers)
+    found = {}
+    for name, value in before.items():
+        update = f"{name[:5]}{UPDATES.get(name[5:])}"
+        if update in named[0]:
+            own = rate * case.network.layers[int(name[1:4])].learning_rate
+            decays = decay if name.endswith("weights") else 0.0
+            parts = (np.asarray(part[update], float) for part in named)
+            found[name] = SgdStep(
+                np.asarray(value, float), *parts, own, optimizer.momentum, decays, decay, case.network.net.batch
+            )
+    return found
 
 
 def _numbers(case: Case) -> list[int]:
@@ -142,8 +175,8 @@ def _train_step(rebuilt: Rebuilt) -> tuple[TrainStep, State]:
 
 def train_step(task: Objective, model: keras.Model, trainer: Trainer) -> tuple[TrainStep, State]:
     """The trainer's own step, and the state it begins with; durations are in steps."""
-    rates = build_schedule(trainer.schedule, _in_steps(trainer.duration), _in_steps, seed=0)
-    rules = weight_rules(model, trainer.layers, _in_steps)
+    rates = schedules.build_schedule(trainer.schedule, _in_steps(trainer.duration), _in_steps, seed=0)
+    rules = layer_rules.weight_rules(model, trainer.layers, _in_steps)
     weights = [tf.identity(variable) for variable in model.trainable_variables]
     statistics = [tf.identity(variable) for variable in model.non_trainable_variables]
     slots = {name: [tf.zeros_like(weight) for weight in weights] for name in slot_names(trainer.optimizer)}
@@ -165,7 +198,7 @@ def learning_rates(case: Case) -> Iterator[Row]:
         yield case.skip(case.part, "policy=random draws every rate")
         return
     policy = pydantic.TypeAdapter(Schedule).validate_python(schedule(network.net))
-    rate = build_schedule(policy, network.net.max_batches, _in_steps, seed=0)
+    rate = schedules.build_schedule(policy, network.net.max_batches, _in_steps, seed=0)
     updates = tf.constant(numbers[numbers >= 1], tf.int64)  # Darknet's first one is number 1
     of_all = tf.function(lambda: tf.map_fn(rate, updates, fn_output_signature=tf.float32), autograph=False)
     yield case.compare(case.part, of_all(), RATE, recorded[numbers >= 1], Clue("schedule"))

@@ -1,7 +1,7 @@
 """Boxes, their suppression, and operations on images, beside what Darknet recorded of each function alone (`misc/`)."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -12,8 +12,8 @@ from dataloaders.augment.colour import apply_colour
 from dataloaders.augment.hsv import distort
 from dataloaders.batch import ColourDraws, TrainBatch
 from dataloaders.exact import crop_image
+from losses import darknet_boxes
 from losses.darknet_boxes import KINDS as IOUS
-from losses.darknet_boxes import iou_gradient
 from modeling.layers.activations import ACTIVATIONS, Activation
 from official.core.config import Protocol
 from official.vision.boxes import cxcywh_to_yxyx
@@ -22,6 +22,15 @@ from official.vision.resize import normalise, resize_image
 from reproduction.compare import Absolute, AbsoluteAndRelative, OfAbsmax, SameSet
 from reproduction.golden.case import Case, Row
 from reproduction.hints import Clue
+from reproduction.hints.images import image_alternatives
+from reproduction.hints.layers import activation_alternatives
+from reproduction.hints.overlaps import (
+    Alternatives,
+    derivative_alternatives,
+    family_alternatives,
+    suppression_alternatives,
+)
+from reproduction.hints.residual import Array
 from reproduction.trace import TraceError, relayout
 
 PIXELS = Absolute(bound=1e-5)
@@ -39,11 +48,15 @@ def iou_family(case: Case) -> Iterator[Row]:
         tf.constant(case.trace.array(name, ("pairs", 4), np.floating), tf.float32) for name in ("pred", "truth")
     )
     values = tf.stack([function(predicted, true) for function in IOUS.values()], axis=-1)
-    yield case.compare("iou_giou_diou_ciou", values, IOU, clue=Clue("loss"))
+    pairs = predicted.numpy(), true.numpy()
+    clue = Clue("loss", "", family_alternatives(*pairs))
+    yield case.compare("iou_giou_diou_ciou", values, IOU, clue=clue)
     for kind in IOUS:
-        yield case.compare(
-            f"dx_dy_dw_dh_{kind}", iou_gradient(predicted, true, kind), IOU_GRADIENT, clue=Clue("gradient")
-        )
+        name = f"dx_dy_dw_dh_{kind}"
+        recorded = case.trace.array(name, tuple(values.shape), np.floating)
+        clue = Clue("gradient", "", derivative_alternatives(*pairs, kind, recorded))
+        ours = darknet_boxes.iou_gradient(predicted, true, kind)
+        yield case.compare(name, ours, IOU_GRADIENT, recorded, clue)
 
 
 def nms_cases(case: Case) -> list[str]:
@@ -60,13 +73,15 @@ def nms(case: Case) -> Iterator[Row]:
     for threshold in sorted({threshold for _, threshold in recorded}):
         for kind in NMS_KINDS:
             name = f"{case.part}/{kind}_{threshold}"
-            ours = _kept(boxes, scores, nms_protocol(kind, float(threshold), 0.0, scores))
+            protocol = nms_protocol(kind, float(threshold), 0.0, scores)
+            ours = _kept(boxes, scores, protocol)
             # Recorded are all boxes, with probability 0 where one was suppressed.
             after = case.trace.array(name, (len(given), 1 + scores.shape[1]), np.floating)[:, 1:]
             rows, columns = np.nonzero(after)
-            yield case.compare(
-                name, ours, SAME_BOXES, np.column_stack([boxes.numpy()[rows], columns, after[rows, columns]])
-            )
+            recorded_rows = np.column_stack([boxes.numpy()[rows], columns, after[rows, columns]])
+            others = suppression_alternatives(boxes.numpy(), scores.numpy(), protocol.nms, protocol.nms_threshold, 0.0)
+            clue = Clue("detections", "yxyx class score", others)
+            yield case.compare(name, ours, SAME_BOXES, recorded_rows, clue)
     for kind, threshold in sorted(recorded):
         if kind not in NMS_KINDS:
             yield case.skip(f"{case.part}/{kind}_{threshold}", f"detectors use {', '.join(NMS_KINDS)} alone")
@@ -105,7 +120,18 @@ def image_operation(case: Case) -> Iterator[Row]:
         ours = _OPERATIONS[operation](tf.constant(image), *numbers)
     except TypeError:
         raise TraceError(f"{case.path}: {case.part!r} has {len(numbers)} numbers, not those of {operation}") from None
-    yield case.compare(case.part, relayout(ours.numpy(), "HWC", "CHW"), PIXELS, clue=Clue("image", "CHW"))
+    clue = Clue("image", "CHW", _suspected(operation, image, numbers))
+    yield case.compare(case.part, relayout(ours.numpy(), "HWC", "CHW"), PIXELS, clue=clue)
+
+
+def _suspected(operation: str, image: Array, numbers: Sequence[float]) -> Alternatives:
+    """What a resized image would be with a known mistake."""
+    ways = {"resize": "stretch", "letterbox": "letterbox"}
+    if operation not in ways:
+        return {}
+    width, height = map(int, numbers)
+    others = image_alternatives(image / 255, (height, width), ways[operation], "align_corners")
+    return {cause: lambda made=made: relayout(made(), "HWC", "CHW") for cause, made in others.items()}
 
 
 def _resized(rule: str) -> Callable[[tf.Tensor, float, float], tf.Tensor]:
@@ -160,7 +186,8 @@ def activation(case: Case) -> Iterator[Row]:
     if case.part not in ACTIVATIONS:
         raise TraceError(f"{case.path}: no activation {case.part!r}; there are {', '.join(ACTIVATIONS)}")
     x = tf.constant(case.trace.array("x", ("numbers",), np.floating), tf.float32)
-    yield case.compare(case.part, Activation(case.part)(x), ACTIVATION, clue=Clue("layer"))
+    clue = Clue("layer", "", activation_alternatives(case.part, x.numpy()))
+    yield case.compare(case.part, Activation(case.part)(x), ACTIVATION, clue=clue)
     if f"grad_of_output_{case.part}" in case.trace:
         reason = "Darknet's derivative of any output, even one that no input has; layers_train compares gradients"
         yield case.skip(f"grad_of_output_{case.part}", reason)

@@ -50,6 +50,7 @@ _BOXES = {
     "below 0.2; evaluate at 0.001 or 0.005).",
     "nms_kind": "The rows that one has alone overlap better ones of their class: another kind of NMS or threshold "
     "(greedynms in a cfg is DIoU-NMS with exponent 0.6).",
+    "nms_threshold": "The kind of NMS is right, and its threshold another: Darknet's 0.45, a cfg's nms_thresh?",
     "detections_limit": "The rows that are missing are the lowest of all: a limit on detections per image.",
     "score_product": "Scores differ by the objectness: class probability on one side, objectness times it on the "
     "other.",
@@ -120,6 +121,8 @@ _TRAINING = {
     "warmup_power": "The warm-up has another power: Darknet's default is 4, not linear.",
     "first_step_zero": "The schedule is one step late or early: the first update is batch number 1.",
     "moving_average_decay": "The moving average has another decay (0.9998 or 0.9999), or none of the early warm-up.",
+    "batch_size": "The batch is another: gradients, batch-norm's statistics and what a rate means change with it.",
+    "recipe_value": "A value of the recipe is another than the original's: take that, or name the reason.",
     "resume_state": "The run goes on without part of its state: optimiser, moving average, schedule or position.",
     "augmentation_repeats": "Two epochs see the same draws: a cache behind the augmentation.",
     "seed_ignored": "Two runs of one seed differ, or of two seeds do not.",

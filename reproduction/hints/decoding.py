@@ -15,10 +15,12 @@ class YoloHead(NamedTuple):
     mask: Sequence[int]
     size: tuple[int, int]
     scale: float = 1.0
+    new_coords: bool = False  # x, y, w and h are given between 0 and 1; a side is (2 w)^2 of its anchor's
 
     def boxes(self, raw: Array) -> Array:
         """Raw outputs [..., anchor, entry, row, column] -> boxes cxcywh, relative, [..., anchor, 4, row, column]."""
-        return self.of_activated(_logistic(raw[..., 0:2, :, :]), raw)
+        xy = raw[..., 0:2, :, :]
+        return self.of_activated(xy if self.new_coords else _logistic(xy), raw)
 
     def of_activated(self, xy: Array, raw: Array) -> Array:
         """As `boxes`, with x and y between 0 and 1 already."""
@@ -27,7 +29,8 @@ class YoloHead(NamedTuple):
         x = (xy[..., 0, :, :] + np.arange(columns)) / columns
         y = (xy[..., 1, :, :] + np.arange(rows)[:, np.newaxis]) / rows
         sides = np.array([self.anchors[index] for index in self.mask], float) / np.array(self.size[::-1])
-        wh = np.exp(raw[..., 2:4, :, :]) * sides[:, :, np.newaxis, np.newaxis]
+        factors = 4 * raw[..., 2:4, :, :] ** 2 if self.new_coords else np.exp(raw[..., 2:4, :, :])
+        wh = factors * sides[:, :, np.newaxis, np.newaxis]
         return np.stack([x, y, wh[..., 0, :, :], wh[..., 1, :, :]], axis=-3)
 
 
@@ -46,6 +49,9 @@ def decoding_alternatives(head: YoloHead, raw: Array) -> Mapping[str, Callable[[
     swapped = [(height, width) for width, height in head.anchors]
     found["height_width_swapped anchors"] = of(head._replace(anchors=swapped))
     found["height_width_swapped network size"] = of(head._replace(size=head.size[::-1]))
+    right = head.boxes(raw)
+    sides = np.array([columns, rows, 1, 1])[:, np.newaxis, np.newaxis]
+    found["height_width_swapped grid"] = lambda: right * sides / sides[[1, 0, 2, 3]]
     found["anchor_units grid cells"] = of(head._replace(size=(rows, columns)))
     found["anchor_units not divided"] = of(head._replace(size=(1, 1)))
     found["anchor_units multiplied by the stride"] = of(

@@ -8,6 +8,7 @@ from reproduction.hints.layers import resized
 from reproduction.hints.residual import Array
 
 GREY, ULTRALYTICS = 0.5, 114 / 255
+Sides = tuple[int, int]  # (height, width)
 
 
 def image_alternatives(
@@ -22,11 +23,12 @@ def image_alternatives(
         return lambda: _WAYS[way](image, size, rule, grey)[..., ::order]
 
     other = "letterbox" if resize == "stretch" else "stretch"
-    rules = ("align_corners", "half_pixel", "nearest", "area")
+    rules = ("align_corners", "half_pixel", "nearest", "nearest centres", "area")
     found = {f"resize_{rule}": made(resize, rule) for rule in rules if rule != interpolation}
     found |= {f"letterbox_or_stretch {rule}": made(other, rule) for rule in rules[:2]}
     found |= {f"letterbox_or_stretch 114, {rule}": made(other, rule, ULTRALYTICS) for rule in rules[:2]}
     if resize == "letterbox":
+        found["height_width_swapped aspect"] = lambda: _letterboxed(image, size, interpolation, GREY, aspect=(1, 0))
         for value in (ULTRALYTICS, 0.0):
             found[f"letterbox_value {value:.3f}"] = made(resize, interpolation, value)
     found["channels_reversed"] = made(resize, interpolation, order=-1)
@@ -38,8 +40,11 @@ def image_alternatives(
 
 def _stretched(image: Array, size: tuple[int, int], rule: str, grey: float) -> Array:
     planar = np.moveaxis(image, -1, 0)  # [channels, rows, columns]
-    if rule == "nearest":
-        rows, columns = (np.arange(new) * old // new for new, old in zip(size, image.shape, strict=False))
+    if rule.startswith("nearest"):
+        rows, columns = (
+            ((np.arange(new) + 0.5 * rule.endswith("centres")) * old / new).astype(int)
+            for new, old in zip(size, image.shape, strict=False)
+        )
         return image[rows][:, columns]
     if rule == "area":
         for axis, new in ((1, size[0]), (2, size[1])):
@@ -48,14 +53,46 @@ def _stretched(image: Array, size: tuple[int, int], rule: str, grey: float) -> A
     return np.moveaxis(resized(planar, size, rule), 0, -1)
 
 
-def _letterboxed(image: Array, size: tuple[int, int], rule: str, grey: float) -> Array:
-    (height, width), (rows, columns) = size, image.shape[:2]
-    wide = width * rows < height * columns  # the width decides
-    inner = (rows * width // columns, width) if wide else (height, columns * height // rows)
-    canvas = np.full((height, width, image.shape[2]), grey)
-    top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
+def _letterboxed(
+    image: Array, size: tuple[int, int], rule: str, grey: float, aspect: tuple[int, int] = (0, 1)
+) -> Array:
+    """aspect: which sides of the image its height and width are taken from."""
+    canvas = np.full((*size, image.shape[2]), grey)
+    inner, (top, left) = _inside((image.shape[aspect[0]], image.shape[aspect[1]]), size)
     canvas[top : top + inner[0], left : left + inner[1]] = _stretched(image, inner, rule, grey)
     return canvas
+
+
+def placement_alternatives(rows: Array, image: Sides, size: Sides, resize: str) -> Mapping[str, Callable[[], Array]]:
+    """Of rows cx, cy, w, h, ... relative to an image that became an input of `size`: taken back in another way."""
+
+    def back(way: str, sides: Sides = image) -> Callable[[], Array]:
+        def compute() -> Array:
+            (scale, shift), (other, moved) = _geometry(image, size, resize), _geometry(sides, size, way)
+            centre = (rows[:, 0:2] * scale + shift - moved) / other
+            return np.column_stack([centre, rows[:, 2:4] * scale / other, rows[:, 4:]])
+
+        return compute
+
+    other = "letterbox" if resize == "stretch" else "stretch"
+    found = {"letterbox_or_stretch": back(other)}
+    if resize == "letterbox":
+        found["height_width_swapped aspect"] = back(resize, image[::-1])
+    return found
+
+
+def _geometry(image: Sides, size: Sides, way: str) -> tuple[Array, Array]:
+    """(scale, shift) of (x, y): input = image * scale + shift, both relative."""
+    inner, corner = _inside(image, size) if way == "letterbox" else (size, (0, 0))
+    return tuple(np.array(part[::-1]) / np.array(size[::-1]) for part in (inner, corner))
+
+
+def _inside(image: Sides, size: Sides) -> tuple[Sides, Sides]:
+    """(size, (top, left)) of the image letterboxed."""
+    (height, width), (rows, columns) = size, image
+    wide = width * rows < height * columns  # the width decides
+    inner = (rows * width // columns, width) if wide else (height, columns * height // rows)
+    return inner, ((height - inner[0]) // 2, (width - inner[1]) // 2)
 
 
 def _area(old: int, new: int) -> Array:

@@ -53,6 +53,11 @@ def layer_alternatives(section: Layer, inputs: Sequence[Array], parameters: Para
     return _TABLE.get(type(section), _nothing)(section, inputs, parameters)
 
 
+def activation_alternatives(name: str, inputs: Array) -> Alternatives:
+    """Of an activation alone; of one that this file lacks, none."""
+    return _activations(name, lambda: inputs) if name in ACTIVATIONS else {}
+
+
 def training_alternatives(section: Layer, inputs: Sequence[Array], parameters: Parameters) -> Alternatives:
     """In training mode: batch-norm takes the batch's mean and biased variance. Without one, as in evaluation."""
     if not (isinstance(section, sections.Convolutional) and section.batch_normalize):
@@ -79,6 +84,16 @@ def statistics_alternatives(
         found[name] = shares
     found["rolling_variance"]["batch_norm_variance biased"] = moved("rolling_variance", biased, MOMENTUM)
     return found
+
+
+def moved_alternatives(start: Array, expected: Array, momentum: float) -> Alternatives:
+    """Of a moving statistic after one step: `expected` is momentum * start + (1 - momentum) * batch."""
+    batch = (np.asarray(expected, float) - momentum * start) / (1 - momentum)
+    others = [share for share in (1 - momentum, 0.9, 0.99, 0.999, 0.97, 0.03) if abs(share - momentum) > 1e-9]
+    found = {
+        f"batch_norm_momentum {share:g}": lambda share=share: share * start + (1 - share) * batch for share in others
+    }
+    return found | {"batch_norm_training_mode not moved": lambda: start}
 
 
 class _Convolved(NamedTuple):

@@ -77,7 +77,9 @@ def test_what_comes_from_files_is_escaped_and_nothing_is_fetched(tmp_path):
     for line in (tmp_path / "report.md").read_text().splitlines():
         if line.startswith("|"):  # cells cannot break out of their table
             assert len(re.findall(r"(?<!\\)\|", line)) in (3, 6, 8), line
-    assert "First divergence" in page and "batch_norm_epsilon" in page and page.count("data:image/png") == 6  # at the top and at its gate
+    assert (
+        "First divergence" in page and "batch_norm_epsilon" in page and page.count("data:image/png") == 6
+    )  # at the top and at its gate
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"title": 1}', json.dumps({"gates": []})])
