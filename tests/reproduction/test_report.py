@@ -77,9 +77,8 @@ def test_what_comes_from_files_is_escaped_and_nothing_is_fetched(tmp_path):
     for line in (tmp_path / "report.md").read_text().splitlines():
         if line.startswith("|"):  # cells cannot break out of their table
             assert len(re.findall(r"(?<!\\)\|", line)) in (3, 6, 8), line
-    assert (
-        "First divergence" in page and "batch_norm_epsilon" in page and page.count("data:image/png") == 6
-    )  # at the top and at its gate
+    assert "First divergence" in page and "batch_norm_epsilon" in page
+    assert page.count("data:image/png") == 6  # three at the top, three at their gate
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"title": 1}', json.dumps({"gates": []})])
@@ -107,8 +106,9 @@ def test_in_a_browser(tmp_path, width):
     report.write(_proof(), tmp_path)
     page = (tmp_path / "report.html").read_text().replace("</body>", PROBE)
     (tmp_path / "probe.html").write_text(page)
-    command = [browser, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile",
-               "--enable-logging=stderr", f"--window-size={width},900", "--dump-dom", f"file://{tmp_path}/probe.html"]  # fmt: skip
+    quiet = ["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    where = [f"--user-data-dir={tmp_path}/profile", f"--window-size={width},900"]
+    command = [browser, *quiet, *where, "--dump-dom", f"file://{tmp_path}/probe.html"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert "CONSOLE" not in done.stderr, done.stderr
     probe = json.loads(re.search(r'data-probe="([^"]*)"', done.stdout)[1].replace("&quot;", '"'))

@@ -7,7 +7,7 @@ import tensorflow as tf
 from pytest import MonkeyPatch
 
 from official.vision import evaluator, nms, resize
-from reproduction.gates.subject import Subject, darknet_subject
+from reproduction.gates.subject import Subject, darknet_experiment
 from reproduction.golden import detection
 from tests.reproduction.known_bugs.bug import Bug
 
@@ -15,7 +15,7 @@ from tests.reproduction.known_bugs.bug import Bug
 def yolo_fastest(shared: Path) -> Subject:
     """With its weights, on the photographs."""
     folder = shared / "assets" / "darknet" / "yolo-fastest-1.1"
-    experiment = darknet_subject(str(folder / "yolo-fastest-1.1.cfg"), str(folder / "yolo-fastest-1.1.weights"), [])
+    experiment = darknet_experiment(str(folder / "yolo-fastest-1.1.cfg"), str(folder / "yolo-fastest-1.1.weights"), [])
     return Subject(experiment, (shared / "golden",), shared / "assets")
 
 
