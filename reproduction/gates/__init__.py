@@ -74,8 +74,8 @@ def numbers_in(text: str) -> list[int]:
     """
     numbers: set[int] = set()
     for part in filter(None, text.replace(" ", "").split(",")):
-        first, _, last = part.partition("-")
-        if not (first.isdecimal() and (last or first).isdecimal()):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
             raise UserError(f"gates {text!r}: expected numbers, such as 1-9 or 2,4,10-12")
         numbers |= set(range(int(first), int(last or first) + 1))
     if not numbers or not numbers <= set(GATES):
