@@ -71,10 +71,11 @@ def numbers_in(text: str) -> list[int]:
     """
     numbers: set[int] = set()
     for part in filter(None, text.replace(" ", "").split(",")):
-        first, _, last = part.partition("-")
-        if not (first.isdecimal() and (last or first).isdecimal()):
+        first, dash, last = part.partition("-")
+        last = last if dash else first
+        if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
             raise UserError(f"gates {text!r}: expected numbers, such as 1-9 or 2,4,10-12")
-        numbers |= set(range(int(first), int(last or first) + 1))
+        numbers |= set(range(int(first), int(last) + 1))
     if not numbers or not numbers <= set(GATES):
         before = f"{BEFORE_TRAINING[0]}-{BEFORE_TRAINING[-1]}"
         raise UserError(f"gates {text!r}: expected numbers from 1 to {max(GATES)}; {before} need no training")

@@ -13,7 +13,7 @@ from reproduction.gates.result import Boxes, Lines
 from reproduction.golden.case import Row
 from reproduction.golden.maps import Grid, Maps
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 720, 300, 58, 34, 14
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 720.0, 300.0, 58.0, 34.0, 14.0
 _RIGHT = _WIDTH - 12
 LEAST_SHARE = 1e-4  # of a bound, the chart's foot
 # From dark to light, also without colour: five stops of a perceptual scale.
@@ -130,7 +130,7 @@ def _mark(x: float, y: float, failed: bool, label: str) -> str:
 
 def _line_across(y: float, label: str, is_bound: bool) -> str:
     kind = "bound" if is_bound else "grid"
-    return f'<line class="{kind}" x1="{_LEFT}" x2="{_RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>' + _text(
+    return f'<line class="{kind}" x1="{_LEFT:g}" x2="{_RIGHT:g}" y1="{y:.1f}" y2="{y:.1f}"/>' + _text(
         _LEFT - 6, y + 4, label, "end"
     )
 
@@ -140,5 +140,5 @@ def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
 
 
 def _svg(inside: str, label: str) -> str:
-    box = f'viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}"'
+    box = f'viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-label="{escape(label)}"'
     return f'<div class="wide"><svg class="chart" {box}>{inside}</svg></div>'
