@@ -1,4 +1,4 @@
-"""The report's pages: nothing from a file is taken for markup, all of it comes back from JSON, and a browser shows it."""
+"""The report's pages: text from files is not markup, all of it comes back from JSON, and a browser shows it."""
 
 import base64
 import io
