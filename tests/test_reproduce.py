@@ -43,5 +43,3 @@ def test_a_proof_is_written_and_rendered_anew(tmp_path):
     again = run("reproduce.py", "--render", str(output / "report.json"), "--output", str(tmp_path / "again"))
     assert again.returncode == 3
     assert {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()} == written
-
-
