@@ -37,10 +37,7 @@ def _of_family(darknet: Callable, centernet: Callable) -> Callable[[Subject], It
 GATES: Mapping[int, Gate] = {
     1: Gate("recipe", recipe.check),
     2: Gate("layers", layers.check),
-    3: Gate(
-        "decoding and NMS",
-        _of_family(by_kinds(["decode"], first=["iou", "nms", "boxes"]), by_kinds(["centernet_decode"])),
-    ),
+    3: Gate("decoding and NMS", _of_family(by_kinds(["decode"], ["nms", "iou"]), by_kinds(["centernet_decode"]))),
     4: Gate("score of the original's weights", score.check),
     5: Gate(
         "label assignment",
@@ -52,7 +49,7 @@ GATES: Mapping[int, Gate] = {
     6: Gate("loss and gradients", _of_family(by_kinds(["loss"], ["gradients"]), by_kinds(["centernet_loss"]))),
     7: Gate(
         "optimiser and schedule",
-        _of_family(by_kinds(["updates"], first=["learning_rate"]), by_kinds(["centernet_updates"])),
+        _of_family(by_kinds(["updates"], ["learning_rate"]), by_kinds(["centernet_updates"])),
     ),
     8: Gate("augmentation", augmentation.check),
     9: Gate(
@@ -75,9 +72,10 @@ def numbers_in(text: str) -> list[int]:
     numbers: set[int] = set()
     for part in filter(None, text.replace(" ", "").split(",")):
         first, dash, last = part.partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
+        last = last if dash else first
+        if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
             raise UserError(f"gates {text!r}: expected numbers, such as 1-9 or 2,4,10-12")
-        numbers |= set(range(int(first), int(last or first) + 1))
+        numbers |= set(range(int(first), int(last) + 1))
     if not numbers or not numbers <= set(GATES):
         before = f"{BEFORE_TRAINING[0]}-{BEFORE_TRAINING[-1]}"
         raise UserError(f"gates {text!r}: expected numbers from 1 to {max(GATES)}; {before} need no training")

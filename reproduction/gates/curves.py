@@ -30,13 +30,11 @@ def short_run(subject: Subject) -> Iterator[Row | Exhibit]:
             f"{subject.run} has {len(beside)} losses between steps {original[0].step} and {original[-1].step}; "
             f"expected {LEAST_POINTS} or more: train longer, or set trainer.summary_every lower"
         )
-    worst = max(
-        beside, key=lambda at: abs(at.ours - at.original) / max(abs(at.original), 1e-12) if not at.within else 0
-    )
     judged = [at for at in beside if at.step >= curve.from_step]
     shares = [abs(at.ours - at.original) / max(abs(at.original), 1e-12) for at in judged]
     left = next((at for at in beside if not at.within), None)
-    note = f"left at step {left.step}: {left.ours:.4g}, original {left.original:.4g}" if left else f"to {worst.step}"
+    within = f"within the band to step {beside[-1].step}"
+    note = f"left at step {left.step}: {left.ours:.4g}, original {left.original:.4g}" if left else within
     yield Row(
         case=Path(curve.file).stem, quantity="loss", outcome="fail" if left else "pass",
         error=max(shares, default=math.nan), bound=curve.band, note=note,

@@ -130,7 +130,7 @@ def _mark(x: float, y: float, failed: bool, label: str) -> str:
 
 def _line_across(y: float, label: str, is_bound: bool) -> str:
     kind = "bound" if is_bound else "grid"
-    return f'<line class="{kind}" x1="{_LEFT}" x2="{_RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>' + _text(
+    return f'<line class="{kind}" x1="{_LEFT:g}" x2="{_RIGHT:g}" y1="{y:.1f}" y2="{y:.1f}"/>' + _text(
         _LEFT - 6, y + 4, label, "end"
     )
 
