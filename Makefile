@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRA ?= cpu
+JOBS ?= 2
 
 .PHONY: demo test test-slow lint install
 
@@ -27,7 +28,7 @@ demo: install
 	@echo 'runs/demo/detected/pictures/ what the reloaded export sees in validation images'
 
 test: install lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

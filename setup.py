@@ -38,6 +38,6 @@ setup(
         "onnx": ["onnx", "onnxruntime"],
         "torch": ["torch"],
         # OpenCV 5 no longer reads Darknet's files.
-        "dev": ["hypothesis", "opencv-python-headless<5", "pytest", "ruff"],
+        "dev": ["hypothesis", "opencv-python-headless<5", "pytest", "pytest-xdist", "ruff"],
     },
 )

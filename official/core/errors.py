@@ -26,6 +26,8 @@ def one_line_errors(main: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(main)
     def wrapped(*arguments: list[str]) -> None:
         try:
+            if arguments and len(arguments[0]) > 1:  # absl hands on what belongs to no flag
+                raise UserError(f"unexpected argument {arguments[0][1]!r}: all input goes by flags; see --help")
             main(*arguments)
         except (UserError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)

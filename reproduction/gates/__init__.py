@@ -17,6 +17,7 @@ from reproduction.gates.recorded import by_kinds
 from reproduction.gates.result import Exhibit, GateResult, NoInputsError
 from reproduction.gates.subject import Subject
 from reproduction.golden.case import Row
+from reproduction.judge import judge_again
 
 _LOG = logging.getLogger(__name__)
 KEPT_MAPS = 3  # pictures of failing rows that a result keeps
@@ -95,7 +96,10 @@ def pass_through(number: int, subject: Subject) -> GateResult:
     note, lacks = "", False
     try:
         for item in gate.check(subject):
-            (rows if isinstance(item, Row) else exhibits).append(item)
+            if isinstance(item, Row):
+                rows.append(judge_again(item, subject.claims.tolerances))
+            else:
+                exhibits.append(item)
     except NoInputsError as error:
         note, lacks = str(error), True
     except (UserError, OSError) as error:
