@@ -67,9 +67,7 @@ def box_loss_alternatives(right: BoxLoss) -> Alternatives:
         "ciou_gradient_wh times the anchor": lambda: right.with_sizes(anchors),
         "ciou_gradient_wh half, times the anchor": lambda: right.with_sizes(anchors / 2),
         "ciou_gradient_wh without the exponential": lambda: right.with_sizes(1 / right.exps()),
-        "ciou_gradient_wh the true derivative": lambda: right.with_slopes(
-            right.kind, lambda exp, anchor: exp * anchor
-        ),
+        "ciou_gradient_wh the true derivative": lambda: right.with_slopes(right.kind, lambda exp, anchor: exp * anchor),
         "ciou_gradient_wh the true derivative, without the anchor": lambda: right.with_slopes(
             right.kind, lambda exp, anchor: exp
         ),

@@ -27,8 +27,8 @@ def _quadratics(height: float, width: float, overlap: float) -> list[tuple[float
     """(a, b, root of the discriminant) of each."""
     area, total = height * width, height + width
     terms = (
-        (1, total, area * (1 - overlap) / (1 + overlap)),
-        (4, 2 * total, (1 - overlap) * area),
+        (1.0, total, area * (1 - overlap) / (1 + overlap)),
+        (4.0, 2 * total, (1 - overlap) * area),
         (4 * overlap, -2 * overlap * total, (overlap - 1) * area),
     )
     return [(a, b, float(np.sqrt(b * b - 4 * a * c))) for a, b, c in terms]
@@ -125,9 +125,9 @@ def target_alternatives(right: Placed) -> Mapping[str, Alternatives]:
     }
 
 
-def term_alternatives(terms: Mapping[str, float], weights: Mapping[str, float], cells: int, objects: int) -> Mapping[
-    str, Alternatives
-]:
+def term_alternatives(
+    terms: Mapping[str, float], weights: Mapping[str, float], cells: int, objects: int
+) -> Mapping[str, Alternatives]:
     """Of hm_loss, wh_loss, off_loss and the loss; cells: positives of the heatmaps; objects: truths."""
     heat = terms["hm_loss"] * max(cells, 1) / max(objects, 1)
 

@@ -63,9 +63,7 @@ def _letterboxed(
     return canvas
 
 
-def placement_alternatives(
-    rows: Array, image: Sides, size: Sides, resize: str
-) -> Mapping[str, Callable[[], Array]]:
+def placement_alternatives(rows: Array, image: Sides, size: Sides, resize: str) -> Mapping[str, Callable[[], Array]]:
     """Of rows cx, cy, w, h, ... relative to an image that became an input of `size`: taken back in another way."""
 
     def back(way: str, sides: Sides = image) -> Callable[[], Array]:

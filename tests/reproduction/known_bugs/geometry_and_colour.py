@@ -89,7 +89,6 @@ def _always(way: str) -> Callable[[MonkeyPatch], None]:
 def _resized_by(method: str, antialias: bool = False) -> Callable[[MonkeyPatch], None]:
     """TensorFlow's resize, whose pixels' centres are aligned."""
 
-
     def resized(image, size):
         return tf.cast(tf.image.resize(image, size, method, antialias=antialias), tf.float32)
 
@@ -104,9 +103,7 @@ def _overlap_of_corners(patch: MonkeyPatch) -> None:
         return tf.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], axis=-1)
 
     for kind, right in list(darknet_boxes.KINDS.items()):
-        patch.setitem(
-            darknet_boxes.KINDS, kind, lambda a, b, right=right: right(as_corners(a), as_corners(b))
-        )
+        patch.setitem(darknet_boxes.KINDS, kind, lambda a, b, right=right: right(as_corners(a), as_corners(b)))
 
 
 def _nms_of_centres(patch: MonkeyPatch) -> None:
