@@ -86,7 +86,7 @@ class Placed:
             if (wide <= 0 or high <= 0) and not self.keeps_cropped:
                 continue
             centre = np.array([(x1 + x2) / 2, (y1 + y2) / 2])
-            x, y = centre.astype(int)
+            x, y = centre.astype(int).tolist()
             radius = max(0, int(self.radius(float(np.ceil(high)), float(np.ceil(wide))))) if min(wide, high) > 0 else 0
             self._draw(hm[int(kind)], x, y, radius)
             made["wh"][number] = wide, high

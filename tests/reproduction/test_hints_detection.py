@@ -24,7 +24,8 @@ def test_overlaps_are_darknets(golden):
 
 def test_derivative_is_half_of_darknets_by_width_and_height(golden):
     trace = Case(golden("misc/iou.npz")).trace
-    touching = trace["iou_giou_diou_ciou"][:, 0] > 0.05
+    overlap = trace["iou_giou_diou_ciou"][:, 0]
+    touching = (overlap > 0.05) & (overlap < 0.99)  # where they are the same, it is that of one side
     ours = derivative(trace["pred"], trace["truth"], "iou") * [1, 1, 2, 2]
     assert np.allclose(ours[touching], trace["dx_dy_dw_dh_iou"][touching], rtol=1e-3, atol=1e-3)
 
