@@ -38,7 +38,10 @@ def _of_family(darknet: Callable, centernet: Callable) -> Callable[[Subject], It
 GATES: Mapping[int, Gate] = {
     1: Gate("recipe", recipe.check),
     2: Gate("layers", layers.check),
-    3: Gate("decoding and NMS", _of_family(by_kinds(["decode"], ["nms", "iou"]), by_kinds(["centernet_decode"]))),
+    3: Gate(
+        "decoding and NMS",
+        _of_family(by_kinds(["decode"], first=["iou", "nms", "boxes"]), by_kinds(["centernet_decode"])),
+    ),
     4: Gate("score of the original's weights", score.check),
     5: Gate(
         "label assignment",
@@ -50,7 +53,7 @@ GATES: Mapping[int, Gate] = {
     6: Gate("loss and gradients", _of_family(by_kinds(["loss"], ["gradients"]), by_kinds(["centernet_loss"]))),
     7: Gate(
         "optimiser and schedule",
-        _of_family(by_kinds(["updates"], ["learning_rate"]), by_kinds(["centernet_updates"])),
+        _of_family(by_kinds(["updates"], first=["learning_rate"]), by_kinds(["centernet_updates"])),
     ),
     8: Gate("augmentation", augmentation.check),
     9: Gate(

@@ -16,7 +16,7 @@ from reproduction.golden.case import Case, Row
 from reproduction.golden.centernet_losses import maps
 from reproduction.golden.centernet_model import Parameters, build, layer_of, precision
 from reproduction.hints import Clue
-from reproduction.hints.layers import moved_alternatives
+from reproduction.hints.training import moved_alternatives
 from reproduction.trace import Layout, Trace, relayout
 from reproduction.walk import Place, Walk
 

@@ -63,7 +63,7 @@ def box_loss_alternatives(right: BoxLoss) -> Alternatives:
     """Of the delta of the whole head."""
     anchors = right.anchors()[:, :, np.newaxis, np.newaxis]
     found: dict[str, Callable[[], Array]] = {
-        "ciou_gradient_wh half": lambda: right.with_sizes(0.5),
+        "ciou_gradient_wh half": lambda: right.with_sizes(np.array(0.5)),
         "ciou_gradient_wh times the anchor": lambda: right.with_sizes(anchors),
         "ciou_gradient_wh half, times the anchor": lambda: right.with_sizes(anchors / 2),
         "ciou_gradient_wh without the exponential": lambda: right.with_sizes(1 / right.exps()),

@@ -27,8 +27,8 @@ def _quadratics(height: float, width: float, overlap: float) -> list[tuple[float
     """(a, b, root of the discriminant) of each."""
     area, total = height * width, height + width
     terms = (
-        (1, total, area * (1 - overlap) / (1 + overlap)),
-        (4, 2 * total, (1 - overlap) * area),
+        (1.0, total, area * (1 - overlap) / (1 + overlap)),
+        (4.0, 2 * total, (1 - overlap) * area),
         (4 * overlap, -2 * overlap * total, (overlap - 1) * area),
     )
     return [(a, b, float(np.sqrt(b * b - 4 * a * c))) for a, b, c in terms]
@@ -86,7 +86,7 @@ class Placed:
             if (wide <= 0 or high <= 0) and not self.keeps_cropped:
                 continue
             centre = np.array([(x1 + x2) / 2, (y1 + y2) / 2])
-            x, y = centre.astype(int)
+            x, y = centre.astype(int).tolist()
             radius = max(0, int(self.radius(float(np.ceil(high)), float(np.ceil(wide))))) if min(wide, high) > 0 else 0
             self._draw(hm[int(kind)], x, y, radius)
             made["wh"][number] = wide, high

@@ -86,16 +86,6 @@ def statistics_alternatives(
     return found
 
 
-def moved_alternatives(start: Array, expected: Array, momentum: float) -> Alternatives:
-    """Of a moving statistic after one step: `expected` is momentum * start + (1 - momentum) * batch."""
-    batch = (np.asarray(expected, float) - momentum * start) / (1 - momentum)
-    others = [share for share in (1 - momentum, 0.9, 0.99, 0.999, 0.97, 0.03) if abs(share - momentum) > 1e-9]
-    found = {
-        f"batch_norm_momentum {share:g}": lambda share=share: share * start + (1 - share) * batch for share in others
-    }
-    return found | {"batch_norm_training_mode not moved": lambda: start}
-
-
 class _Convolved(NamedTuple):
     """A convolutional layer's steps, each of which may have a mistake."""
 

@@ -1,4 +1,4 @@
-"""What one step of training would give with a known mistake: Darknet's SGD and moving averages, in NumPy."""
+"""What one step of training would give with a known mistake: Darknet's SGD, averages, statistics, in NumPy."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -83,3 +83,13 @@ def average_alternatives(history: Sequence[Array], start: Array, decay: float) -
     found["moving_average_decay no warm-up"] = averaged(lambda step: decay)
     found["moving_average_decay not moved"] = lambda: start
     return found
+
+
+def moved_alternatives(start: Array, expected: Array, momentum: float) -> Alternatives:
+    """Of a moving statistic after one step: `expected` is momentum * start + (1 - momentum) * batch."""
+    batch = (np.asarray(expected, float) - momentum * start) / (1 - momentum)
+    others = [share for share in (1 - momentum, 0.9, 0.99, 0.999, 0.97, 0.03) if abs(share - momentum) > 1e-9]
+    found = {
+        f"batch_norm_momentum {share:g}": lambda share=share: share * start + (1 - share) * batch for share in others
+    }
+    return found | {"batch_norm_training_mode not moved": lambda: start}
