@@ -63,13 +63,13 @@ class StandIns:
 class _Replaced:
     def __init__(self, examples: Examples, unreadable: list[int], readable: Int64[np.ndarray, " r"]) -> None:
         self._examples = examples
-        after = readable[np.searchsorted(readable, unreadable) % len(readable)]
-        self._unreadable, self._after = (tf.constant(rows, tf.int64) for rows in (unreadable, after))
+        self._unreadable = np.array(unreadable)
+        self._after = readable[np.searchsorted(readable, unreadable) % len(readable)]
 
     def __len__(self) -> int:
         return len(self._examples)
 
     def read(self, row: Int64[tf.Tensor, ""]) -> Example:
-        place = tf.searchsorted(self._unreadable, row[tf.newaxis])[0]
-        place = tf.minimum(place, len(self._unreadable) - 1)
-        return self._examples.read(tf.where(self._unreadable[place] == row, self._after[place], row))
+        unreadable, after = (tf.constant(rows, tf.int64) for rows in (self._unreadable, self._after))  # [r]
+        place = tf.minimum(tf.searchsorted(unreadable, row[tf.newaxis])[0], len(self._unreadable) - 1)
+        return self._examples.read(tf.where(unreadable[place] == row, after[place], row))

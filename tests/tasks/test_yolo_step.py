@@ -62,8 +62,8 @@ def first_batch(run: Run):
 @pytest.mark.parametrize(
     "name",
     [
-        "yolov3_tiny_coco",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("yolov4_tiny_coco", "demo", "bccd")),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("yolov4_tiny_coco", "yolov3_tiny_coco", "bccd")),
+        "demo",
     ],
 )
 def test_one_step_of_every_shipped_model_compiles_under_xla(name, data, tmp_path, not_deterministic):
@@ -187,21 +187,13 @@ def test_a_validation_image_that_breaks_behind_its_header_is_named(data, tmp_pat
 
 def test_training_images_that_cannot_be_decoded_are_named_once_and_replaced(data, tmp_path, caplog):
     broken = broken_copy(data, tmp_path / "data", "train", 2)
-    config = experiment("demo", tmp_path / "data", "task.model.backbone.width=0.25", "trainer.duration={steps: 6}")
-    run = make_run(config, tmp_path / "run")
+    plain = "task.data.train.augmentation=null", "task.model.backbone.width=0.25"
+    run = make_run(experiment("demo", tmp_path / "data", *plain, "trainer.duration={steps: 6}"), tmp_path / "run")
     run.train()
     for path in broken:
         (told,) = [text for text in caplog.messages if path.name in text]
         assert re.search(r"cannot be decoded.*Repair the file.*Until then image id \d+ stands in for it", told)
     assert len(run.task.data_reports()["train"]["unreadable"]) == 2
-    resumed = make_run(config, tmp_path / "again")  # finds them at other steps, and shows the same
-    resumed.task.replace_unreadable(3, 6)
-    for step in range(6):
-        there, here = run._batch_of(step), None
-        resumed.task.replace_unreadable(step, step + 1)
-        here = resumed._batch_of(step)
-        for one, other in zip(tf.nest.flatten(there), tf.nest.flatten(here), strict=True):
-            np.testing.assert_array_equal(one, other)
 
 
 def test_a_data_set_that_is_gone_stops_the_run(data, tmp_path):

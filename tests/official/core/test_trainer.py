@@ -209,6 +209,7 @@ def newest(directory: Path) -> str:
     return max((path.name for path in directory.glob("checkpoints/step-*")), default="")
 
 
+@pytest.mark.slow
 def test_kill_9_at_any_moment_and_restart_gives_the_same_weights(tmp_path):
     root = str(Path(__file__).parents[3])
     start = lambda name: subprocess.Popen(  # noqa: E731
