@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.doors import run_each
 from tests.tasks.darknet_files import write_project
 
 ROOT = Path(__file__).parents[1]
@@ -30,20 +31,19 @@ def test_doors_are_short():
         assert len((ROOT / door).read_text().splitlines()) < 60, door
 
 
-def test_a_wrong_configuration_ends_with_its_message_alone():
+def test_wrong_configuration_and_data_end_with_their_message_alone(tmp_path):
+    """As a user starts it: nothing but the message is on standard error."""
     done = run("train.py", "--config", "configs/experiments/demo.yml", "--model_dir", "/tmp/none")
     assert done.returncode == 1
     assert done.stderr.strip().endswith("no such configuration file; did you mean 'demo.yaml'?")
     assert "Traceback" not in done.stderr
-
-
-def test_data_that_is_not_there_ends_with_its_message_alone(tmp_path):
-    done = run(
-        "train.py", "--config", "configs/experiments/demo.yaml", "--model_dir", str(tmp_path),
-        "--set", "task.data.train.source.annotations=nowhere.json",
-    )  # fmt: skip
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "cannot read the COCO annotation file nowhere.json" in done.stderr
+    common = ("--config", "configs/experiments/demo.yaml", "--model_dir", str(tmp_path))
+    nowhere, extra = run_each(
+        "train.py", (*common, "--set", "task.data.train.source.annotations=nowhere.json"), (*common, "more.yaml")
+    )
+    assert nowhere.returncode == extra.returncode == 1
+    assert "\nerror: cannot read the COCO annotation file nowhere.json" in nowhere.stderr
+    assert extra.stderr.startswith("error: unexpected argument 'more.yaml'")
 
 
 @pytest.mark.parametrize(
@@ -68,27 +68,27 @@ def test_a_broken_installation_is_one_line(tmp_path, remove, add, message):
     assert len(done.stderr.strip().splitlines()) == 1 and message in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            ("train.py", "--darknet", "none.cfg", "--data", "none.data", "--model_dir", "{}"),
-            "none.cfg: cannot read the cfg",
-        ),
-        (("train.py", "--darknet", "none.cfg", "--model_dir", "{}"), "--darknet and --data go together"),
-        (("evaluate.py", "--darknet", "none.cfg", "--weights", "x.weights"), "--darknet needs --weights and --json"),
-        (("evaluate.py", "--darknet", "none.cfg", "--output", "{}"), "--output does not go with --darknet"),
-        (("evaluate.py", "--config", "none.yaml", "--json", "{}"), "--json does not go with --config"),
-        (
-            ("export.py", "--darknet", "none.cfg", "--weights", "x.weights", "--output", "{}"),
-            "none.cfg: cannot read the cfg",
-        ),
+NOT_THERE = {
+    "train.py": [
+        (("--darknet", "none.cfg", "--data", "none.data", "--model_dir", "{}"), "none.cfg: cannot read the cfg"),
+        (("--darknet", "none.cfg", "--model_dir", "{}"), "--darknet and --data go together"),
     ],
-)
-def test_darknets_files_that_are_not_there_end_with_a_message_alone(tmp_path, arguments, message):
-    done = run(*(argument.format(tmp_path / "new") for argument in arguments))
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert f"error: {message}" in done.stderr
+    "evaluate.py": [
+        (("--darknet", "none.cfg", "--weights", "x.weights"), "--darknet needs --weights and --json"),
+        (("--darknet", "none.cfg", "--output", "{}"), "--output does not go with --darknet"),
+        (("--config", "none.yaml", "--json", "{}"), "--json does not go with --config"),
+    ],
+    "export.py": [
+        (("--darknet", "none.cfg", "--weights", "x.weights", "--output", "{}"), "none.cfg: cannot read the cfg"),
+    ],
+}
+
+
+@pytest.mark.parametrize("door", NOT_THERE)
+def test_darknets_files_that_are_not_there_end_with_a_message_alone(tmp_path, door):
+    cases = [tuple(word.format(tmp_path / "new") for word in arguments) for arguments, _ in NOT_THERE[door]]
+    for done, (_, message) in zip(run_each(door, *cases), NOT_THERE[door], strict=True):
+        assert done.returncode == 1 and done.stderr.startswith(f"error: {message}")
     assert not (tmp_path / "new").exists()
 
 
