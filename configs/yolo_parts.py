@@ -3,9 +3,9 @@
 from typing import Annotated, Literal
 
 import pydantic
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Discriminator, Field, NonNegativeInt, PositiveFloat, PositiveInt, Tag
 
-from official.core.config import Config
+from official.core.config import Config, type_or
 
 Activation = Literal["leaky", "mish", "swish", "relu", "linear", "logistic"]
 Down = Literal["pool", "convolution", "pool_and_convolution"]
@@ -174,4 +174,8 @@ Backbone = Annotated[
     TinyV3Backbone | TinyV4Backbone | Darknet53Backbone | CspDarknet53Backbone | ElanBackbone,
     Field(discriminator="type"),
 ]
-Decoder = Annotated[TinyDecoder | FpnDecoder | PanDecoder, Field(discriminator="type")]
+# `type` goes without saying where it is tiny.
+Decoder = Annotated[
+    Annotated[TinyDecoder, Tag("tiny")] | Annotated[FpnDecoder, Tag("fpn")] | Annotated[PanDecoder, Tag("pan")],
+    Discriminator(type_or("tiny")),
+]

@@ -18,7 +18,11 @@ from official.core.config_io import load_config
 
 EXPERIMENTS = Path(__file__).parents[2] / "configs/experiments"
 SIZE = (96, 160)  # (height, width)
-CFGS = {"yolov3": "yolov3.cfg", "yolov3_spp": "yolov3-spp.cfg"}  # experiment -> cfg
+CFGS = {  # experiment -> cfg
+    "yolov3": "yolov3.cfg",
+    "yolov3_spp": "yolov3-spp.cfg",
+    "yolov4": "yolov4.cfg",
+}
 QUICK = ()
 
 
