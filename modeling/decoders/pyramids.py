@@ -20,7 +20,7 @@ def fpn(features: dict[int, Features], config: FpnDecoder, levels: int, style: C
     """
 
     def join(upsampled: Features, skip: Features, filters: int, name: str) -> Features:
-        return joined([upsampled, skip], f"{name}_join")
+        return joined([upsampled, skip], f"{name}_both")
 
     for level, x in enumerate(_downwards(features, config, levels, join, style)):
         yield _last(x, level, style)
@@ -31,7 +31,7 @@ def pan(features: dict[int, Features], config: PanDecoder, levels: int, style: C
 
     def join(upsampled: Features, skip: Features, filters: int, name: str) -> Features:
         beside = conv_block(skip, filters, 1, name=f"{name}_skip", style=style)
-        return joined([beside, upsampled], f"{name}_join")
+        return joined([beside, upsampled], f"{name}_both")
 
     maps = _upwards([*_downwards(features, config, levels, join, style)][::-1], config, style)
     for level, x in enumerate([*maps] if config.predict_last else maps):

@@ -22,8 +22,9 @@ CFGS = {  # experiment -> cfg
     "yolov3": "yolov3.cfg",
     "yolov3_spp": "yolov3-spp.cfg",
     "yolov4": "yolov4.cfg",
+    "yolov4_csp": "yolov4-csp.cfg",
+    "yolov4x_mish": "yolov4x-mish.cfg",
 }
-QUICK = ()
 
 
 def heavy(names):
