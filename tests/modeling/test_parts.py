@@ -24,7 +24,9 @@ CFGS = {  # experiment -> cfg
     "yolov4": "yolov4.cfg",
     "yolov4_csp": "yolov4-csp.cfg",
     "yolov4x_mish": "yolov4x-mish.cfg",
+    "yolov7_tiny": "yolov7-tiny.cfg",
 }
+QUICK = ("yolov7_tiny",)
 
 
 def heavy(names):
