@@ -25,6 +25,7 @@ CFGS = {  # experiment -> cfg
     "yolov4_csp": "yolov4-csp.cfg",
     "yolov4x_mish": "yolov4x-mish.cfg",
     "yolov7_tiny": "yolov7-tiny.cfg",
+    "yolov7": "yolov7.cfg",
 }
 QUICK = ("yolov7_tiny",)
 
