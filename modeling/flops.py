@@ -5,11 +5,14 @@ import math
 import keras
 
 from modeling.layers.convolution import Convolution
+from modeling.layers.joining import Shortcut
 from modeling.layers.pooling import MaxPool
 
 
 def bflops(model: keras.Model) -> float:
-    """Billions of operations for one image at the model's input size, which is fixed; a multiply-add counts as two.
+    """Billions of operations for one image at a model's input size, which is fixed; a multiply-add counts as two.
+
+    model: made of parts, or of a cfg.
 
     As Darknet does, only convolutions, max-pools and additions of whole layers count (convolutional_layer.c,
     maxpool_layer.c, shortcut_layer.c).
@@ -23,4 +26,6 @@ def _operations(layer: keras.layers.Layer) -> int:
         return 2 * numbers * math.prod(layer.kernel.shape[:3])
     if isinstance(layer, MaxPool):
         return numbers * layer.size**2
-    return numbers if isinstance(layer, keras.layers.Add) else 0
+    if isinstance(layer, Shortcut | keras.layers.Add):
+        return numbers * (len(layer.input) - 1)
+    return 0

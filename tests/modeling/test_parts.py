@@ -76,6 +76,7 @@ def test_every_layer_equals_the_cfgs_with_a_file_of_random_weights(shared, tmp_p
     model = build_detector(config, 80, seed=2)
     loaded = load_weights(model, path, model_records(model))
     assert loaded.complete
+    assert bflops(model) == bflops(original)
 
     def outputs(model, names):
         """After each convolution's activation, or of itself where it has none; then the heads."""
