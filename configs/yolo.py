@@ -1,9 +1,9 @@
-"""Vocabulary of the YOLO family: model parts, task. Heads and losses have files of their own."""
+"""Vocabulary of the YOLO family: model, task. Backbones and decoders, heads and losses have files of their own."""
 
 from typing import Annotated, Literal
 
 import pydantic
-from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag
+from pydantic import Discriminator, Field, PositiveInt, Tag
 
 from configs.darknet import DarknetModel
 from configs.data import Data
@@ -11,35 +11,8 @@ from configs.yolo_heads import YoloHead as YoloHead
 from configs.yolo_heads import YoloLevel as YoloLevel
 from configs.yolo_losses import Loss
 from configs.yolo_losses import YoloLoss as YoloLoss
+from configs.yolo_parts import Activation, Backbone, Decoder, TinyDecoder
 from official.core.config import Config, Protocol, type_or
-
-
-class TinyV3Backbone(Config):
-    """YOLOv3-tiny's backbone: convolutions and max-pools; features at strides 8, 16 and 32."""
-
-    type: Literal["yolov3_tiny"] = "yolov3_tiny"
-    width: PositiveFloat = Field(1.0, description="Multiplies every number of filters (rounded to 8).")
-
-
-class TinyV4Backbone(Config):
-    """YOLOv4-tiny's backbone: three CSP blocks of split channels; features at strides 8, 16 and 32."""
-
-    type: Literal["yolov4_tiny"] = "yolov4_tiny"
-    width: PositiveFloat = Field(1.0, description="Multiplies every number of filters (rounded to 8).")
-
-
-class TinyDecoder(Config):
-    """Top-down path of the tiny models: 1x1, upsample, concatenate. One level per mask of the head, coarsest first."""
-
-    type: Literal["tiny"] = "tiny"
-    lateral: Literal["half_of_skip", "half_of_incoming"] = Field(
-        "half_of_skip",
-        description="Filters of the 1x1 before upsampling. The same at two levels; at three, yolov4-tiny-3l.cfg has"
-        " half_of_skip, yolov3-tiny_3l.cfg half_of_incoming.",
-    )
-
-
-Backbone = Annotated[TinyV3Backbone | TinyV4Backbone, Field(discriminator="type")]
 
 
 class YoloModel(Config):
@@ -48,9 +21,9 @@ class YoloModel(Config):
     type: Literal["parts"] = "parts"
     input_size: tuple[PositiveInt, PositiveInt] = Field(description="(height, width) in pixels, multiples of 32.")
     backbone: Backbone
-    decoder: TinyDecoder = TinyDecoder()
+    decoder: Decoder = TinyDecoder()
     head: YoloHead
-    activation: Literal["leaky", "mish", "swish", "relu", "linear", "logistic"] = "leaky"
+    activation: Activation = "leaky"
     norm: Literal["local", "sync"] = Field(
         "local", description="Batch-norm statistics of a replica, or of all replicas."
     )

@@ -1,19 +1,30 @@
 """A detector from its parts: backbone, decoder and head are found in the tables below by their config's `type`."""
 
+import dataclasses
+
 import keras
 import numpy as np
 
 from configs.yolo import YoloModel
+from modeling.backbones.darknet53 import cspdarknet53, darknet53
+from modeling.backbones.elan import elan_backbone
 from modeling.backbones.tiny_v3 import tiny_v3
 from modeling.backbones.tiny_v4 import tiny_v4
+from modeling.decoders.pyramids import fpn, pan
 from modeling.decoders.tiny import tiny_decoder
 from modeling.heads.prediction import yolo_predictions
 from modeling.layers.batch_norm import EPSILON
 from modeling.layers.connected import Connected
 from modeling.layers.convolution import Convolution, ConvStyle
 
-BACKBONES = {"yolov3_tiny": tiny_v3, "yolov4_tiny": tiny_v4}
-DECODERS = {"tiny": tiny_decoder}
+BACKBONES = {
+    "yolov3_tiny": tiny_v3,
+    "yolov4_tiny": tiny_v4,
+    "darknet53": darknet53,
+    "cspdarknet53": cspdarknet53,
+    "elan": elan_backbone,
+}
+DECODERS = {"tiny": tiny_decoder, "fpn": fpn, "pan": pan}
 HEADS = {"yolo": yolo_predictions}
 
 
@@ -21,10 +32,12 @@ InputSize = tuple[int | None, int | None]
 
 
 def build_detector(model: YoloModel, num_classes: int, seed: int, input_size: InputSize | None = None) -> keras.Model:
-    """Image float32 [batch, height, width, 3], RGB 0..1 -> list of raw logits, one per head level, coarsest first.
+    """Image float32 [batch, height, width, 3], RGB 0..1 -> list of raw logits, one per head level.
 
     Logits are float32 [batch, height / stride, width / stride, anchors_of_level, 5 + num_classes] in the order
     x, y, w, h, objectness, classes, under every Keras dtype policy. The same seed gives the same weights.
+    Levels are in the decoder's order: of pan finest first, else coarsest first. With new_coords they are the logits'
+    sigmoids.
     Layers are named backbone_*, decoder_* and head_*, and their variables' paths begin with these names.
 
     input_size: (height, width) in pixels, by default the model's; None for a side that may vary.
@@ -72,7 +85,8 @@ def _assemble(model: YoloModel, num_classes: int, style: ConvStyle, input_size: 
     if num_classes < 1:
         raise ValueError(f"a detector needs at least one class, got num_classes = {num_classes}")
     image = keras.Input((*input_size, 3), dtype="float32", name="image")
-    features = BACKBONES[model.backbone.type](image, model.backbone, style)
+    own = dataclasses.replace(style, activation=model.backbone.activation or style.activation)
+    features = BACKBONES[model.backbone.type](image, model.backbone, own)
     levels = DECODERS[model.decoder.type](features, model.decoder, len(model.head.levels), style)
     detector = keras.Model(image, HEADS[model.head.type](levels, model.head, num_classes, style), name="detector")
     detector.convolutions = tuple(style.made)  # for modeling.darknet.loading

@@ -1,6 +1,6 @@
 """YOLOv3-tiny's backbone (Darknet cfg/yolov3-tiny.cfg, layers 0 to 12)."""
 
-from configs.yolo import TinyV3Backbone
+from configs.yolo_parts import TinyV3Backbone
 from modeling.layers.convolution import ConvStyle, conv_block, scaled
 from modeling.layers.pooling import MaxPool
 from modeling.layers.sides import Features

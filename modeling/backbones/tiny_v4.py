@@ -2,7 +2,7 @@
 
 import keras
 
-from configs.yolo import TinyV4Backbone
+from configs.yolo_parts import TinyV4Backbone
 from modeling.layers.convolution import ConvStyle, conv_block, scaled
 from modeling.layers.joining import ChannelSlice
 from modeling.layers.pooling import MaxPool

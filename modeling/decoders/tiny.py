@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import keras
 
-from configs.yolo import TinyDecoder
+from configs.yolo_parts import TinyDecoder
+from modeling.decoders.levels import coarsest_first
 from modeling.layers.convolution import ConvStyle, conv_block, scaled
 from modeling.layers.resampling import Upsample
 from modeling.layers.sides import Features
-from official.core.errors import UserError
 
 
 def tiny_decoder(
@@ -18,16 +18,11 @@ def tiny_decoder(
 
     A level's head is made before the next level, as Darknet lists them: its weights lie in that order.
     """
-    coarsest, *skips = (features[stride] for stride in sorted(features, reverse=True))
-    if not 2 <= levels <= len(features):
-        raise UserError(
-            f"model.head.levels: {levels} given, but the tiny decoder makes 2 to {len(features)} from this backbone"
-            f" (strides {sorted(features, reverse=True)})"
-        )
+    coarsest, *skips = coarsest_first(features, levels, config.type)
     channels = skips[0].shape[-1]
     source = conv_block(coarsest, channels, 1, name="decoder_0_reduce", style=style)
     yield conv_block(source, 2 * channels, 3, name="decoder_0_fuse", style=style)
-    for level, skip in enumerate(skips[: levels - 1], start=1):
+    for level, skip in enumerate(skips, start=1):
         channels = skip.shape[-1]
         halved = channels if config.lateral == "half_of_skip" else source.shape[-1]
         lateral = conv_block(source, scaled(halved / 2), 1, name=f"decoder_{level}_reduce", style=style)

@@ -5,6 +5,7 @@ import pytest
 
 from configs.yolo_heads import GaussianYoloHead, YoloHead
 from configs.yolo_losses import ONLY_DARKNET, YoloLoss
+from configs.yolo_parts import ConvolutionsBlock, ElanBackbone, ElanBlock
 
 ANCHORS = ((10, 14), (22, 18), (40, 30))
 DARKNETS = {
@@ -43,3 +44,30 @@ def test_a_level_may_have_its_own_anchors():
     head = YoloHead(anchors=ANCHORS, levels=[{"mask": (2, 0)}, {"mask": (1,), "anchors": [(5, 6), (7, 8)]}])
     assert [head.anchors_of(level) for level in head.levels] == [((40, 30), (10, 14)), ((7, 8),)]
     assert head.table(head.levels[1]) == ((5, 6), (7, 8))
+
+
+ELAN = {
+    "stem": ((32, 2), (64, 2)),
+    "stages": ((32, 64), (64, 128), (128, 256), (256, 512)),
+    "join": (0, 2),
+    "down": "pool",
+}
+
+
+@pytest.mark.parametrize("join", [(0, 1), (2, 2)])
+def test_what_an_elan_block_joins_has_a_3x3_convolution_and_nothing_twice(join):
+    ElanBlock(join=(3, 0))
+    with pytest.raises(pydantic.ValidationError, match="expected different outputs, one of a 3x3 convolution"):
+        ElanBlock(join=join)
+
+
+@pytest.mark.parametrize("stem", [((32, 2),), ((32, 2), (64, 2), (64, 2))])
+def test_the_stem_of_elan_reaches_stride_4(stem):
+    ElanBackbone(**ELAN)
+    with pytest.raises(pydantic.ValidationError, match="expected two of 2, which reach stride 4"):
+        ElanBackbone(**ELAN | {"stem": stem})
+
+
+def test_windows_of_pools_have_a_middle():
+    with pytest.raises(pydantic.ValidationError, match=r"\[4, 1\]: expected odd windows"):
+        ConvolutionsBlock(layers=(1, "spp"), spp=(4, 1))

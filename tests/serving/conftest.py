@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs.yolo import TinyV4Backbone, YoloHead, YoloLevel, YoloModel
+from configs.yolo import YoloHead, YoloLevel, YoloModel
+from configs.yolo_parts import TinyV4Backbone
 from modeling.detector import build_detector, fold_batch_norm
 from modeling.heads.yolo import decode
 from official.core.config import Protocol

@@ -1,0 +1,52 @@
+"""Darknet-53 and CSPDarknet-53 (Darknet cfg/yolov3.cfg, yolov4.cfg, yolov4-csp.cfg, yolov4x-mish.cfg)."""
+
+from configs.yolo_parts import CspDarknet53Backbone, Darknet53Backbone
+from modeling.layers.blocks import cross_stage, residual
+from modeling.layers.convolution import ConvStyle, conv_block, scaled
+from modeling.layers.sides import Features
+
+FILTERS = (64, 128, 256, 512, 1024)  # of each stage
+
+
+def darknet53(image: Features, config: Darknet53Backbone, style: ConvStyle) -> dict[int, Features]:
+    """Features by stride (8, 16, 32) of an image [batch, height, width, 3]; the sides are multiples of 32."""
+    return _stages(image, config, len(FILTERS), style)
+
+
+def cspdarknet53(image: Features, config: CspDarknet53Backbone, style: ConvStyle) -> dict[int, Features]:
+    """The same, where stages are cross-stage partial."""
+    return _stages(image, config, config.residual_stages, style)
+
+
+def _stages(
+    image: Features, config: Darknet53Backbone | CspDarknet53Backbone, residual_stages: int, style: ConvStyle
+) -> dict[int, Features]:
+    x = conv_block(image, 32, 3, name="backbone_stem", style=style)
+    features = {}
+    for number, (filters, blocks) in enumerate(zip(FILTERS, config.blocks, strict=True)):
+        name, filters = f"backbone_{number}", scaled(filters * config.width)
+        x = conv_block(x, filters, 3, 2, name=f"{name}_down", style=style)
+        if number < residual_stages:
+            x = _residuals(x, scaled(filters / 2), blocks, name, style)
+        else:
+            x = _partial(x, filters if number == 0 else scaled(filters / 2), blocks, name, style)
+        features[2 ** (number + 1)] = x
+    return {stride: features[stride] for stride in (8, 16, 32)}
+
+
+def _residuals(x: Features, hidden: int, blocks: int, name: str, style: ConvStyle) -> Features:
+    for block in range(blocks):
+        x = residual(x, hidden, f"{name}_{block}", style)
+    return x
+
+
+def _partial(x: Features, half: int, blocks: int, name: str, style: ConvStyle) -> Features:
+    """A stage whose residual blocks see `half` channels, of the first stage all, and squeeze them only there."""
+    filters = x.shape[-1]
+
+    def main(x: Features) -> Features:
+        x = conv_block(x, half, 1, name=f"{name}_main", style=style)
+        x = _residuals(x, scaled(filters / 2), blocks, name, style)
+        return conv_block(x, half, 1, name=f"{name}_end", style=style)
+
+    return cross_stage(x, main, half, filters, name=name, style=style)
