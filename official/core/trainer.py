@@ -23,6 +23,7 @@ from official.core.task import Batch, Shard, Task
 from official.optimization.moving_average import build_average
 from official.optimization.optimizers import slot_names
 from official.optimization.schedules import build_schedule
+from official.optimization.warm_up import build_warm_up
 
 _LOG = logging.getLogger(__name__)
 READ_AHEAD = 4  # batches that the pipeline may have begun beyond the step that failed
@@ -69,7 +70,8 @@ class Run:
         schedule = build_schedule(config.schedule, self.total_steps, self.to_steps, runtime.seed)
         rules = weight_rules(self.model, config.layers, self.to_steps)
         average = build_average(config.moving_average, self.to_steps)
-        self.train_step = TrainStep(task, self.model, config, schedule, rules, average)
+        warm_up = build_warm_up(config.optimizer, self.to_steps)
+        self.train_step = TrainStep(task, self.model, config, schedule, rules, average, warm_up)
         self._one_step = tf.function(self._one_step_everywhere, autograph=False)
         self._loop = tf.function(self._run_steps, autograph=False)
         self._iterators: dict[tuple[int, int], Iterator[Any]] = {}  # of this run's position, by input size
