@@ -161,6 +161,7 @@ class Run:
                     self._score(evaluate, path)
                 if observe is not None:
                     observe(end, scalars["loss"])
+        summaries.losses(self.step)
 
     def _first_batch(self) -> Batch:
         try:
