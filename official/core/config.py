@@ -30,6 +30,9 @@ class Runtime(Config):
     tpu: str = Field("", description="Name of a Cloud TPU, or 'local' on a TPU VM; empty: ask the environment.")
     tpu_zone: str = ""
     tpu_project: str = ""
+    wait_for_workers: PositiveFloat = Field(
+        300.0, description="Seconds until all machines of TF_CONFIG or Slurm must answer."
+    )
     precision: Literal["float32", "bfloat16"] = Field("float32", description="Of the network; losses stay float32.")
     seed: NonNegativeInt = 0
     deterministic: bool = Field(True, description="Same weights, bit for bit, from the same seed on the same device.")
