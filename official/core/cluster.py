@@ -5,8 +5,11 @@ Worker 0 is the chief: it alone writes checkpoints, summaries and reports. All m
 
 import json
 import os
+import re
 import socket
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -18,6 +21,12 @@ EXPECTED = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker
 
 class ClusterError(UserError):
     """The workers' addresses cannot be used, or a worker is not there."""
+
+
+class WorkerLostError(UserError):
+    """A worker ended or is cut off while the others were computing with it."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
 class Cluster(NamedTuple):
@@ -121,6 +130,42 @@ def meet(cluster: Cluster, seconds: float) -> None:
                     "firewall, or wait longer (runtime.wait_for_workers)"
                 )
             time.sleep(0.2 if missing else 0)
+
+
+def mean_over_workers(strategy: tf.distribute.Strategy) -> Callable[[float], float]:
+    """The mean of a number that each worker has; returns on each when all have called it."""
+
+    def mean(value: tf.Tensor) -> tf.Tensor:
+        return strategy.reduce(tf.distribute.ReduceOp.MEAN, strategy.run(tf.identity, args=(value,)), axis=None)
+
+    compiled = tf.function(mean, autograph=False)
+    return lambda number: float(compiled(tf.constant(number, tf.float64)))
+
+
+@contextmanager
+def saying_that_a_worker_is_lost(cluster: Cluster | None, go_on: str) -> Iterator[None]:
+    """What TensorFlow raises on all the others when a worker has ended becomes one clear error.
+
+    Args:
+        cluster: none: nothing is changed.
+        go_on: what to do, for the message.
+
+    Raises:
+        WorkerLostError: in place of TensorFlow's error.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        text = error.message or ""
+        if cluster is None or not ("ollective" in text or "/job:worker" in text):
+            raise
+        lost = sorted({int(number) for number in re.findall(r"/job:worker(?:/replica:0)?/task:(\d+)", text)})
+        others = [f"{number} ({cluster.workers[number]})" for number in lost if number != cluster.index]
+        raise WorkerLostError(
+            f"worker {cluster.index} of {len(cluster.workers)}: lost the connection to worker "
+            f"{', '.join(others) or '(which, TensorFlow does not say)'}: it has ended, or the network is cut. Its own "
+            f"messages say why. {go_on}"
+        ) from None
 
 
 def _listen(address: str) -> socket.socket:

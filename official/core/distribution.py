@@ -28,6 +28,11 @@ class Placement(NamedTuple):
         """Whether this process writes what the run leaves behind."""
         return self.cluster is None or self.cluster.index == 0
 
+    @property
+    def own_strategy(self) -> tf.distribute.Strategy:
+        """For what this process computes by itself, such as an evaluation inside a training."""
+        return self.strategy if self.cluster is None else tf.distribute.get_strategy()
+
     def __str__(self) -> str:
         replicas, worker = self.strategy.num_replicas_in_sync, ""
         if self.cluster is not None:
@@ -49,8 +54,8 @@ def place(runtime: Runtime) -> Placement:
     if device == "tpu":
         if cluster is not None:
             raise DeviceError(
-                f"{cluster.source} names {len(cluster.workers)} machines, but the device is a TPU ({reason}), which one "
-                "process drives as a whole; start one process without TF_CONFIG, or set runtime.device"
+                f"{cluster.source} names {len(cluster.workers)} machines, but the device is a TPU ({reason}); one "
+                "process drives all of it: start one without TF_CONFIG, or set runtime.device"
             )
         return Placement(_tpu_strategy(runtime), device, reason)
     gpus = len(tf.config.get_visible_devices("GPU"))

@@ -113,7 +113,8 @@ class TrainStep:
             return index + 1, Gradients(sums[0], new.statistics, sums[1], finite)
 
         total = one(tf.constant(0), state.statistics)
-        if isinstance(tf.distribute.get_strategy(), tf.distribute.MirroredStrategy):  # no reduction inside its loops
+        mirrored = (tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredStrategy)
+        if isinstance(tf.distribute.get_strategy(), mirrored):  # no reduction inside their loops
             for index in range(1, count):
                 with tf.control_dependencies(total.gradients):
                     _, total = body(tf.constant(index), total)

@@ -55,6 +55,25 @@ class Summaries:
         self._writer.flush()
 
 
+class NoSummaries(Summaries):
+    """Of the workers that are not the chief: writes nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def scalars(self, values: Mapping[str, Any], step: int, group: str = "train") -> None:
+        """Nothing."""
+
+    def picture(self, name: str, image: UInt8[np.ndarray, "height width 3"], step: int) -> None:
+        """Nothing."""
+
+    def figure(self, name: str, figure: Figure, step: int) -> None:
+        """Nothing."""
+
+    def losses(self, step: int) -> None:
+        """Nothing."""
+
+
 def read_history(directory: str) -> History:
     """The scalars in a folder of TensorBoard's events, by name. A step made again counts once, the last time."""
     found: dict[str, dict[int, float]] = {}
