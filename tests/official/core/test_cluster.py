@@ -97,7 +97,7 @@ def test_a_port_that_is_taken_is_named():
         with pytest.raises(
             ClusterError, match=rf"port {taken.getsockname()[1]} of this worker .*Is another job using it"
         ):
-            meet(Cluster(addresses, 0, "Slurm"), seconds=5)
+            meet(Cluster(addresses, 0, "Slurm"), seconds=5.0)
 
 
 def test_workers_that_come_at_different_times_meet():
@@ -105,7 +105,7 @@ def test_workers_that_come_at_different_times_meet():
 
     def come(index: int, later: float) -> None:
         time.sleep(later)
-        meet(Cluster(cluster, index, "Slurm"), seconds=30)
+        meet(Cluster(cluster, index, "Slurm"), seconds=30.0)
         met.append(index)
         if index == 0:  # as TensorFlow does from then on
             with socket.create_server(("", int(cluster[0].rpartition(":")[2]))):

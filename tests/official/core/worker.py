@@ -1,4 +1,4 @@
-"""One worker of a toy run, for the tests: python -m tests.official.core.worker DIRECTORY TRAINER_JSON [SECONDS_A_STEP]"""
+"""One worker of a toy run, for the tests: python -m tests.official.core.worker DIRECTORY TRAINER_JSON [SECONDS]"""
 
 import json
 import sys
