@@ -17,6 +17,7 @@ from official.core.checkpoint import (
     write_json,
     write_text,
 )
+from official.core.cluster import saying_that_a_worker_is_lost
 from official.core.config import Runtime
 from official.core.config_io import ConfigError, dump_config
 from official.core.curve import watch as watch_curve
@@ -32,19 +33,31 @@ def train(experiment: Experiment, directory: str, evaluate: bool) -> dict[str, A
     """Trains (resuming by default); with `evaluate` also scores as `trainer.evaluate_every` says. Returns metrics."""
     placement = place(experiment.runtime)
     set_up(experiment.runtime, placement)
+    go_on = f"Start the same command on all machines: it goes on from the last checkpoint in {directory}"
+    with saying_that_a_worker_is_lost(placement.cluster, go_on):
+        return _train(experiment, directory, placement, evaluate)
+
+
+def _train(experiment: Experiment, directory: str, placement: Placement, evaluate: bool) -> dict[str, Any] | None:
+    """Of several machines, the chief alone evaluates and writes; the others compute with it, and have no metrics."""
     task = build_task(experiment)
     run = Run(task, experiment.trainer, experiment.runtime, placement, directory)
-    evaluation = Evaluation(task, directory, placement.strategy) if evaluate else None
+    evaluation = Evaluation(task, directory, placement.own_strategy) if evaluate and placement.is_chief else None
     say(run.resume_or_initialise())
-    save_config(experiment, directory)
+    if placement.is_chief:
+        save_config(experiment, directory)
     curve = experiment.reproduces.curve if experiment.reproduces else None
     try:
         run.train(evaluation, watch_curve(curve) if curve and curve.abort else None)
     finally:
-        for split, found in task.data_reports().items():
+        for split, found in task.data_reports().items() if placement.is_chief else ():
             write_json(f"{directory}/data_report_{split}.json", found)
-    if evaluation is None:
-        return None
+    metrics = _score_best(evaluation, directory, experiment) if evaluation else None
+    run.wait_for_workers()
+    return metrics
+
+
+def _score_best(evaluation: Evaluation, directory: str, experiment: Experiment) -> dict[str, Any]:
     best = find_checkpoint(directory)
     metrics = evaluation.last if evaluation.last and evaluation.last["checkpoint"] == best else evaluation(best)
     report(metrics, experiment)

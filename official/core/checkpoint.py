@@ -32,7 +32,7 @@ class CheckpointFolder:
 
     def save(self, step: int, groups: Mapping[str, Variables], facts: Mapping[str, Any]) -> str:
         """Writes all variables at `step` and returns the path. `facts` (seed, batch size) go into the manifest."""
-        path = self._path(step)
+        path = self.path(step)
         if is_complete(path):
             return path
         if tf.io.gfile.exists(path):
@@ -110,7 +110,8 @@ class CheckpointFolder:
                     f"{path}: not valid JSON ({first_line(error)}); delete it to score anew"
                 ) from None
 
-    def _path(self, step: int) -> str:
+    def path(self, step: int) -> str:
+        """Where the checkpoint of that step is or will be."""
         return f"{self.directory}/step-{step:08d}"
 
     def _folders(self) -> list[str]:

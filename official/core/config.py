@@ -30,6 +30,9 @@ class Runtime(Config):
     tpu: str = Field("", description="Name of a Cloud TPU, or 'local' on a TPU VM; empty: ask the environment.")
     tpu_zone: str = ""
     tpu_project: str = ""
+    wait_for_workers: PositiveFloat = Field(
+        300.0, description="Seconds until all machines of TF_CONFIG or Slurm must answer."
+    )
     precision: Literal["float32", "bfloat16"] = Field("float32", description="Of the network; losses stay float32.")
     seed: NonNegativeInt = 0
     deterministic: bool = Field(True, description="Same weights, bit for bit, from the same seed on the same device.")
@@ -59,12 +62,25 @@ class Duration(Config):
         return max(1, round(examples / batch_size))
 
 
+class WarmUp(Config):
+    """Straight lines over `length`, to the schedule's rate and the optimiser's momentum; the first update is at 0.
+
+    Kernels and batch-norm's scales start from the rate 0 (Scaled-YOLOv4 and YOLOv7, train.py).
+    """
+
+    length: Duration
+    bias_learning_rate: NonNegativeFloat = Field(0.1, description="Where biases and batch-norm's offsets start.")
+    momentum: float = Field(0.8, ge=0, lt=1, description="Where momentum starts.")
+
+
 class Sgd(Config):
-    """Stochastic gradient descent with momentum as Darknet does it: decay enters the momentum buffer, kernels only."""
+    """Stochastic gradient descent as Darknet and PyTorch do it: decay enters the momentum buffer, kernels only."""
 
     type: Literal["sgd"] = "sgd"
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: NonNegativeFloat = 0.0005
+    nesterov: bool = Field(False, description="Steps by gradient + momentum * buffer (PyTorch), not by the buffer.")
+    warm_up: WarmUp | None = Field(None, description="In place of the schedule's burn_in.")
 
 
 class Adam(Config):
@@ -174,10 +190,13 @@ class Random(Policy):
 
 
 class Cosine(Policy):
-    """Half a cosine from the rate to `learning_rate * final_fraction` over what the warm-up leaves of the run."""
+    """Half a cosine from the rate to `learning_rate * final_fraction` over what `burn_in` leaves of the run."""
 
     type: Literal["cosine"] = "cosine"
     final_fraction: float = Field(0.01, ge=0, le=1)
+    held: Duration | None = Field(
+        None, description="The rate changes only after so long (PyTorch's schedulers step once an epoch: epochs: 1)."
+    )
 
 
 Optimizer = Annotated[Sgd | Adam | AdamW, Field(discriminator="type")]
@@ -250,6 +269,15 @@ class Trainer(Config):
     checkpoint: Checkpoint
     evaluate_every: Duration | None = Field(None, description="In train_and_eval; none: at the end only.")
     summary_every: Duration = Duration(steps=100)
+
+    @pydantic.model_validator(mode="after")
+    def _one_warm_up(self) -> "Trainer":
+        if isinstance(self.optimizer, Sgd) and self.optimizer.warm_up and self.schedule.burn_in:
+            raise ValueError(
+                "optimizer.warm_up and schedule.burn_in both warm the learning rate up; expected at most one: "
+                "remove schedule.burn_in (set it to null)"
+            )
+        return self
 
 
 class Expected(Config):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from jaxtyping import Shaped
 
+from official.core.cluster import Cluster, find_cluster, meet
 from official.core.config import Runtime
 from official.core.errors import UserError, first_line
 
@@ -20,37 +21,70 @@ class Placement(NamedTuple):
     strategy: tf.distribute.Strategy
     device: str  # tpu, gpu or cpu
     reason: str
+    cluster: Cluster | None = None  # of several machines
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes what the run leaves behind."""
+        return self.cluster is None or self.cluster.index == 0
+
+    @property
+    def own_strategy(self) -> tf.distribute.Strategy:
+        """For what this process computes by itself, such as an evaluation inside a training."""
+        return self.strategy if self.cluster is None else tf.distribute.get_strategy()
 
     def __str__(self) -> str:
-        replicas = self.strategy.num_replicas_in_sync
-        return f"{self.device.upper()}, {replicas} replica{'s' if replicas > 1 else ''} ({self.reason})"
+        replicas, worker = self.strategy.num_replicas_in_sync, ""
+        if self.cluster is not None:
+            worker = f", worker {self.cluster.index} of {len(self.cluster.workers)} by {self.cluster.source}"
+        return f"{self.device.upper()}, {replicas} replica{'s' if replicas > 1 else ''}{worker} ({self.reason})"
 
 
 def place(runtime: Runtime) -> Placement:
     """Chooses the device of a training job: TPU, else GPU, else CPU for `auto`; what is named otherwise.
 
+    With several machines (TF_CONFIG, Slurm), returns when all are there.
+
     Raises:
         DeviceError: the named device is not there.
+        ClusterError: a machine is not there, or the machines are not told well.
     """
+    cluster = find_cluster()
+    device, reason = _choose(runtime)
+    if device == "tpu":
+        if cluster is not None:
+            raise DeviceError(
+                f"{cluster.source} names {len(cluster.workers)} machines, but the device is a TPU ({reason}); one "
+                "process drives all of it: start one without TF_CONFIG, or set runtime.device"
+            )
+        return Placement(_tpu_strategy(runtime), device, reason)
+    gpus = len(tf.config.get_visible_devices("GPU"))
+    if cluster is None:
+        return Placement(_local_strategy(gpus), device, reason)
+    meet(cluster, runtime.wait_for_workers)
+    return Placement(tf.distribute.MultiWorkerMirroredStrategy(cluster.resolver(gpus)), device, reason, cluster)
+
+
+def _choose(runtime: Runtime) -> tuple[str, str]:
+    """Which device, and why; without GPUs that are not to be used."""
     gpus = _gpus()
     match runtime.device:
-        case "tpu":
-            return Placement(_tpu_strategy(runtime), "tpu", "runtime.device: tpu")
-        case "gpu":
-            if not gpus:
-                raise DeviceError(
-                    "runtime.device is gpu, but TensorFlow sees no GPU; install with `pip install -e .[gpu]`, "
-                    "check nvidia-smi, or set runtime.device=cpu"
-                )
-            return Placement(_local_strategy(len(gpus)), "gpu", "runtime.device: gpu")
-        case "cpu":
-            tf.config.set_visible_devices([], "GPU")
-            return Placement(_local_strategy(0), "cpu", "runtime.device: cpu")
-    if runtime.tpu or os.environ.get("TPU_NAME") or tf.config.list_physical_devices("TPU"):
-        return Placement(_tpu_strategy(runtime), "tpu", "runtime.device: auto, and a TPU is named or attached")
-    if gpus:
-        return Placement(_local_strategy(len(gpus)), "gpu", "runtime.device: auto, no TPU named or attached, GPU found")
-    return Placement(_local_strategy(0), "cpu", "runtime.device: auto, no TPU named or attached, no GPU found")
+        case "gpu" if not gpus:
+            raise DeviceError(
+                "runtime.device is gpu, but TensorFlow sees no GPU; install with `pip install -e .[gpu]`, "
+                "check nvidia-smi, or set runtime.device=cpu"
+            )
+        case "tpu" | "gpu" | "cpu":
+            device, reason = runtime.device, f"runtime.device: {runtime.device}"
+        case _ if runtime.tpu or os.environ.get("TPU_NAME") or tf.config.list_physical_devices("TPU"):
+            device, reason = "tpu", "runtime.device: auto, and a TPU is named or attached"
+        case _ if gpus:
+            device, reason = "gpu", "runtime.device: auto, no TPU named or attached, GPU found"
+        case _:
+            device, reason = "cpu", "runtime.device: auto, no TPU named or attached, no GPU found"
+    if device == "cpu":
+        tf.config.set_visible_devices([], "GPU")
+    return device, reason
 
 
 def place_locally(runtime: Runtime) -> Placement:

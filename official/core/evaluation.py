@@ -65,7 +65,8 @@ class Evaluation(Scorer):
     """A scorer that records what it found.
 
     Args:
-        directory: receives metrics.json and detections.json of the latest evaluation, and TensorBoard's events.
+        directory: receives metrics.json, detections.json and pictures/ of the latest evaluation, and TensorBoard's
+            events; of a run's own folder, the curves of its training as well.
     """
 
     def __init__(self, task: Task, directory: str, strategy: tf.distribute.Strategy | None = None) -> None:
@@ -79,6 +80,9 @@ class Evaluation(Scorer):
         metrics, evaluator, first = self.score(weights)
         self.last, step = metrics, metrics["step"]
         self._summaries.picture("evaluation/detections", self.task.draw(*first), step)
+        for name, figure in evaluator.figures().items():
+            self._summaries.figure(f"evaluation/{name}", figure, step)
+        self._summaries.losses(step)
         self._summaries.scalars(metrics, step, "evaluation")
         tf.io.gfile.makedirs(self.directory)
         evaluator.save_detections(f"{self.directory}/detections.json")

@@ -16,6 +16,7 @@ class WeightRule(NamedTuple):
     decays: bool
     learning_rate: float  # multiplies the schedule's
     no_gradient: int  # updates, from the first, for which its gradient is zero
+    is_bias: bool  # of a convolution, or batch-norm's offset
 
 
 def freeze(model: keras.Model, patterns: Sequence[str]) -> None:
@@ -39,13 +40,16 @@ def weight_rules(
     Raises:
         ConfigError: a name that matches no layer with weights.
     """
-    rules = {id(weight): WeightRule(weight.path.endswith("kernel"), 1.0, 0) for weight in model.trainable_variables}
+    rules = {
+        id(weight): WeightRule(weight.path.endswith("kernel"), 1.0, 0, weight.path.endswith(("bias", "beta")))
+        for weight in model.trainable_variables
+    }
     for number, config in enumerate(layers):
         no_gradient = to_steps(config.no_gradient) if config.no_gradient else 0
         matching = _matching(model, config.name, f"trainer.layers[{number}].name")
         for weight in {id(weight) for layer in matching for weight in layer.trainable_weights}:
-            decays, rate, waits = rules[weight]
-            rules[weight] = WeightRule(decays, rate * config.learning_rate, max(waits, no_gradient))
+            decays, rate, waits, is_bias = rules[weight]
+            rules[weight] = WeightRule(decays, rate * config.learning_rate, max(waits, no_gradient), is_bias)
     return tuple(rules.values())
 
 

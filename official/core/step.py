@@ -13,6 +13,7 @@ from official.core.task import Batch, Moment, Objective, Scalars
 from official.optimization.moving_average import Average
 from official.optimization.optimizers import apply_gradients
 from official.optimization.schedules import LearningRate
+from official.optimization.warm_up import WarmUp
 
 Tensors = list[Shaped[tf.Tensor, "..."]]  # values of variables, whatever their type
 
@@ -51,6 +52,7 @@ class TrainStep:
     learning_rate: LearningRate
     rules: tuple[WeightRule, ...]  # of the model's trainable weights
     average: Average
+    warm_up: WarmUp
 
     def __call__(self, state: State, batch: Batch) -> tuple[State, Metrics]:
         """Runs in replica context on this replica's share of the batch (first dimension of every tensor)."""
@@ -64,9 +66,11 @@ class TrainStep:
         waiting = zip(self.rules, gradients, strict=True)
         gradients = [tf.where(step > rule.no_gradient, x, 0.0) if rule.no_gradient else x for rule, x in waiting]
         gradients, norm, finite_gradients = self._clip(gradients)
-        rate = self.learning_rate(step)
-        decayed, rates = zip(*((rule.decays, rule.learning_rate * rate) for rule in self.rules), strict=True)
-        update = apply_gradients(self.config.optimizer, state.weights, gradients, state.slots, decayed, rates, step)
+        rate, bias_rate, momentum = self.warm_up(step, self.learning_rate(step))
+        decayed = [rule.decays for rule in self.rules]
+        rates = [rule.learning_rate * (bias_rate if rule.is_bias else rate) for rule in self.rules]
+        former = (state.weights, gradients, state.slots)
+        update = apply_gradients(self.config.optimizer, *former, decayed, rates, step, momentum)
         average = self.average(state.average, update.weights + statistics, step)
 
         new_state = State(step, update.weights, statistics, update.slots, average)
@@ -109,7 +113,8 @@ class TrainStep:
             return index + 1, Gradients(sums[0], new.statistics, sums[1], finite)
 
         total = one(tf.constant(0), state.statistics)
-        if isinstance(tf.distribute.get_strategy(), tf.distribute.MirroredStrategy):  # no reduction inside its loops
+        mirrored = (tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredStrategy)
+        if isinstance(tf.distribute.get_strategy(), mirrored):  # no reduction inside their loops
             for index in range(1, count):
                 with tf.control_dependencies(total.gradients):
                     _, total = body(tf.constant(index), total)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import keras
 import tensorflow as tf
 from jaxtyping import Float, Int64
+from matplotlib.figure import Figure
 
 Batch = Any  # a NamedTuple of tensors; its first dimension is the example; it has `example_id` (int64 [batch])
 Scalar = Float[tf.Tensor, ""]
@@ -41,6 +42,9 @@ class Evaluator(Protocol):
     def update(self, batch: Batch, detections: Any) -> None: ...
 
     def result(self) -> dict[str, Any]: ...
+
+    def figures(self) -> dict[str, Figure]:
+        """For people, by name; after `result`."""
 
     def save_detections(self, path: str) -> None: ...
 

@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from official.core.checkpoint import CheckpointError, CheckpointFolder
+from official.core.cluster import ClusterError, mean_over_workers
 from official.core.config import Duration, Runtime, Trainer
 from official.core.config_io import ConfigError
 from official.core.distribution import Placement, assign
@@ -18,11 +19,12 @@ from official.core.initialise import Start, initialise, variables_by_path
 from official.core.layer_rules import freeze, weight_rules
 from official.core.progress import progress
 from official.core.step import Metrics, State, TrainStep
-from official.core.summaries import Summaries
+from official.core.summaries import NoSummaries, Summaries
 from official.core.task import Batch, Shard, Task
 from official.optimization.moving_average import build_average
 from official.optimization.optimizers import slot_names
 from official.optimization.schedules import build_schedule
+from official.optimization.warm_up import build_warm_up
 
 _LOG = logging.getLogger(__name__)
 READ_AHEAD = 4  # batches that the pipeline may have begun beyond the step that failed
@@ -69,9 +71,11 @@ class Run:
         schedule = build_schedule(config.schedule, self.total_steps, self.to_steps, runtime.seed)
         rules = weight_rules(self.model, config.layers, self.to_steps)
         average = build_average(config.moving_average, self.to_steps)
-        self.train_step = TrainStep(task, self.model, config, schedule, rules, average)
+        warm_up = build_warm_up(config.optimizer, self.to_steps)
+        self.train_step = TrainStep(task, self.model, config, schedule, rules, average, warm_up)
         self._one_step = tf.function(self._one_step_everywhere, autograph=False)
         self._loop = tf.function(self._run_steps, autograph=False)
+        self._mean = mean_over_workers(placement.strategy)
         self._iterators: dict[tuple[int, int], Iterator[Any]] = {}  # of this run's position, by input size
 
     @property
@@ -88,6 +92,15 @@ class Run:
 
     def resume_or_initialise(self) -> str:
         """Continues from the newest checkpoint, else starts from `trainer.initialise`, else afresh; says which."""
+        report = self._resume_or_initialise()
+        if self.placement.cluster is not None and self._mean(self.step) != self.step:
+            raise ClusterError(
+                f"worker {self.placement.cluster.index} is at step {self.step}, others are not; expected the same "
+                f"checkpoints on all: {self.directory} must be on a file system that every worker sees"
+            )
+        return report
+
+    def _resume_or_initialise(self) -> str:
         latest = self.checkpoints.latest()
         if latest is not None:
             manifest = self.checkpoints.restore(latest, self._groups())
@@ -125,7 +138,7 @@ class Run:
             NotFiniteError: a number became NaN or infinite.
             PreemptedError: the process was asked to end (SIGTERM); everything is saved.
         """
-        summaries = Summaries(self.directory, "train")
+        summaries = Summaries(self.directory, "train") if self.placement.is_chief else NoSummaries()
         summaries.picture("train/batch", self.task.pictures(self._first_batch()), self.step)
         save, summarise, score = self._intervals()
         latest = self.checkpoints.latest()
@@ -149,9 +162,11 @@ class Run:
                 if self._is_due(summarise):
                     summaries.scalars(scalars, end, "train")
                 scoring = evaluate is not None and self._is_due(score)
-                if self._is_due(save) or scoring or preempted.is_set():
-                    path = self.checkpoints.save(end, self._groups(), self._facts())
-                if preempted.is_set():
+                ending = self._on_any_worker(preempted.is_set())
+                if self._is_due(save) or scoring or ending:
+                    path = self._save(end)
+                if ending:
+                    self.wait_for_workers()
                     raise PreemptedError(
                         f"asked to end at step {end}; saved as {path}. Start the same command to go on"
                     )
@@ -159,6 +174,21 @@ class Run:
                     self._score(evaluate, path)
                 if observe is not None:
                     observe(end, scalars["loss"])
+        summaries.losses(self.step)
+
+    def wait_for_workers(self) -> None:
+        """Returns when all workers have come here: none ends while another still needs it."""
+        if self.placement.cluster is not None:
+            self._mean(0.0)
+
+    def _on_any_worker(self, flag: bool) -> bool:
+        return flag if self.placement.cluster is None else self._mean(float(flag)) > 0
+
+    def _save(self, step: int) -> str:
+        """The checkpoint's path; the chief writes it."""
+        if not self.placement.is_chief:
+            return self.checkpoints.path(step)
+        return self.checkpoints.save(step, self._groups(), self._facts())
 
     def _first_batch(self) -> Batch:
         try:
@@ -176,6 +206,11 @@ class Run:
         messages = self.task.replace_unreadable(begin, end + READ_AHEAD)
         if not messages:
             raise
+        if self.placement.cluster is not None and end > begin:  # the workers' operations do not match any more
+            raise ClusterError(
+                f"{'; '.join(messages)}. Several machines cannot go on past it: repair the file or take it out of the "
+                "data, and start the same command again"
+            ) from None
         for message in messages:
             _LOG.warning(message)
         self._iterators.clear()

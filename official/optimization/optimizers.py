@@ -40,6 +40,7 @@ def apply_gradients(
     decayed: Sequence[bool],
     learning_rates: Sequence[Rate],
     step: Int64[tf.Tensor, ""],
+    momentum: Rate | None = None,
 ) -> Update:
     """One update.
 
@@ -51,8 +52,10 @@ def apply_gradients(
         decayed: per weight, whether weight decay applies (but for Adam, whose decay leaves nothing out).
         learning_rates: per weight, scalars.
         step: int64 scalar, number of this update, from 1.
+        momentum: of SGD in this update, scalar, where it is not the config's.
     """
-    update = _UPDATES[config.type](config, tf.cast(step, weights[0].dtype))
+    number = tf.cast(step, weights[0].dtype)
+    update = _UPDATES[config.type](config, number) if momentum is None else _sgd(config, number, momentum)
     slots = [dict(zip(slots, values, strict=True)) for values in zip(*slots.values(), strict=True)]
     rates = [tf.cast(rate, weight.dtype) for rate, weight in zip(learning_rates, weights, strict=True)]
     updated = [update(*each) for each in zip(weights, gradients, slots, decayed, rates, strict=True)]
@@ -65,17 +68,20 @@ Number = Float[tf.Tensor, ""]  # of this update, from 1, in the weights' type
 UpdateOne = Callable[[AnyShape, AnyShape, Slot, bool, Rate], tuple[AnyShape, Slot]]
 
 
-def _sgd(config: Sgd, number: Number) -> UpdateOne:
+def _sgd(config: Sgd, number: Number, momentum: Rate | None = None) -> UpdateOne:
     """Darknet: buffer += sum_gradient - decay * B * w; w += rate / B * buffer; buffer *= momentum.
 
     Divided by -B this is v = momentum * v + mean_gradient + decay * w; w -= rate * v. The momentum is multiplied in
-    before the step instead of after the previous one, which is the same while the momentum is constant.
+    before the step, as in PyTorch (torch.optim.SGD, dampening 0), instead of after the previous one, which is the same
+    while the momentum is constant.
     """
+    kept = config.momentum if momentum is None else tf.cast(momentum, number.dtype)
 
     def update(weight, gradient, slot, decays, rate):
         gradient = gradient + config.weight_decay * weight if decays else gradient
-        momentum = config.momentum * slot["momentum"] + gradient
-        return weight - rate * momentum, {"momentum": momentum}
+        buffer = kept * slot["momentum"] + gradient
+        direction = gradient + kept * buffer if config.nesterov else buffer
+        return weight - rate * direction, {"momentum": buffer}
 
     return update
 

@@ -133,8 +133,11 @@ def _random(config: Random, run: _Run) -> Rate:
 def _cosine(config: Cosine, run: _Run) -> Rate:
     span = max(1, run.total_steps - run.burn_in)
 
+    held = run.to_steps(config.held) if config.held else None
+
     def rate(number: Number) -> Number:
-        progress = tf.clip_by_value((number - run.burn_in) / span, 0.0, 1.0)
+        since = number - run.burn_in if held is None else tf.maximum(number - 1 - run.burn_in, 0.0) // held * held
+        progress = tf.clip_by_value(since / span, 0.0, 1.0)
         share = 0.5 * (1 + tf.cos(math.pi * progress))
         return config.learning_rate * (config.final_fraction + (1 - config.final_fraction) * share)
 

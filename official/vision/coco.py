@@ -4,10 +4,11 @@ import contextlib
 import io
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from jaxtyping import Integer
+from jaxtyping import Float, Integer
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -71,6 +72,11 @@ def evaluate_coco(ground_truth: dict, detections: list[dict], max_dets: int = 10
     Raises:
         ValueError: a detection names an image or category that is not in the ground truth.
     """
+    return summarise_coco(match_coco(ground_truth, detections, max_dets), max_dets)
+
+
+def match_coco(ground_truth: dict, detections: list[dict], max_dets: int = 100) -> COCOeval:
+    """The same, as pycocotools keeps it: precision by IoU, recall, class, area and number of detections."""
     _check_ids(ground_truth, detections)
     truth = _index(ground_truth, ground_truth["annotations"])
     found = _index(ground_truth, detections)
@@ -79,7 +85,27 @@ def evaluate_coco(ground_truth: dict, detections: list[dict], max_dets: int = 10
         evaluation.params.maxDets = sorted({1, 10, max_dets})
         evaluation.evaluate()
         evaluation.accumulate()
-    return _summary(evaluation, max_dets, [category["name"] for category in truth.loadCats(evaluation.params.catIds)])
+    return evaluation
+
+
+class PrecisionCurves(NamedTuple):
+    """At IoU 0.5, over all areas; -1 where the ground truth has no object of a class."""
+
+    class_names: list[str]
+    recall: Float[np.ndarray, " levels"]
+    precision: Float[np.ndarray, "levels classes"]
+
+
+def precision_curves(evaluation: COCOeval, max_dets: int = 100) -> PrecisionCurves:
+    """Of each class in the order of `summarise_coco`."""
+    parameters = evaluation.params
+    at_50 = int(np.argmin(np.abs(parameters.iouThrs - 0.50)))
+    precision = evaluation.eval["precision"][at_50, :, :, 0, parameters.maxDets.index(max_dets)]  # [levels, classes]
+    return PrecisionCurves(_class_names(evaluation), parameters.recThrs, precision)
+
+
+def _class_names(evaluation: COCOeval) -> list[str]:
+    return [category["name"] for category in evaluation.cocoGt.loadCats(evaluation.params.catIds)]
 
 
 def _check_ids(ground_truth: dict, detections: list[dict]) -> None:
@@ -106,11 +132,12 @@ def _index(ground_truth: dict, annotations: list[dict]) -> COCO:
     return coco
 
 
-def _summary(evaluation: COCOeval, max_dets: int, class_names: list[str]) -> dict:
+def summarise_coco(evaluation: COCOeval, max_dets: int = 100) -> dict:
+    """The numbers of `evaluate_coco`."""
     parameters = evaluation.params
+    last = parameters.maxDets.index(max_dets)
     precision = evaluation.eval["precision"]  # [iou thresholds, recall levels, classes, areas, max_dets]
     recall = evaluation.eval["recall"]  # [iou thresholds, classes, areas, max_dets]
-    last = parameters.maxDets.index(max_dets)
     at_50 = int(np.argmin(np.abs(parameters.iouThrs - 0.50)))
     at_75 = int(np.argmin(np.abs(parameters.iouThrs - 0.75)))
     summary = {
@@ -126,7 +153,7 @@ def _summary(evaluation: COCOeval, max_dets: int, class_names: list[str]) -> dic
         summary[f"AR{few}"] = _mean(recall[:, :, 0, parameters.maxDets.index(few)])
     summary["per_class"] = {
         name: {"AP": _mean(precision[:, :, number, 0, last]), "AP50": _mean(precision[at_50, :, number, 0, last])}
-        for number, name in enumerate(class_names)
+        for number, name in enumerate(_class_names(evaluation))
     }
     return summary
 

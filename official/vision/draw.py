@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 from jaxtyping import Float, Integer, UInt8
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
@@ -92,6 +93,14 @@ def save_picture(image: UInt8[np.ndarray, "h w 3"], path: str) -> None:
     """As a file, local or remote, in the format that its name ends with, such as .png or .jpg."""
     with tf.io.gfile.GFile(path, "wb") as file:
         Image.fromarray(image).save(file, Image.registered_extensions()[f".{path.rpartition('.')[2]}"], quality=90)
+
+
+def pixels_of(figure: Figure) -> UInt8[np.ndarray, "h w 3"]:
+    """The figure as `save_figure` draws it."""
+    figure.set_dpi(100)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def save_figure(figure: Figure, path: str) -> None:

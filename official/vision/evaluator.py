@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from jaxtyping import Integer
+from matplotlib.figure import Figure
 
 from official.core.config import Protocol
 from official.core.expect import Sizes, TensorError, expect, expect_fields, expect_relative
 from official.vision.boxes import yxyx_to_cxcywh
-from official.vision.coco import METRIC, coco_results, evaluate_coco
+from official.vision.coco import METRIC, coco_results, match_coco, precision_curves, summarise_coco
+from official.vision.confusion import IOU_THRESHOLD, SCORE_FLOOR, confusion_matrix
 from official.vision.darknet_map import PROBABILITY_FLOOR, Labelled, darknet_map
 from official.vision.nms import Detections
+from official.vision.plots import average_precision_figure, confusion_figure, precision_recall_figure
 
 
 class CocoEvaluator:
@@ -56,7 +59,10 @@ class CocoEvaluator:
 
     def result(self) -> dict[str, Any]:
         """COCO's metrics and Darknet's (0..1), per class too, with the protocols they were measured by."""
-        scores = evaluate_coco(self._ground_truth, self.detections, self._protocol["detections_per_image"])
+        most = self._protocol["detections_per_image"]
+        matched = match_coco(self._ground_truth, self.detections, most)
+        scores, self._curves = summarise_coco(matched, most), precision_curves(matched, most)
+        self._per_class = scores["per_class"]
         darknet = self._darknet_map()
         names = {category["id"]: category["name"] for category in self._ground_truth["categories"]}
         for category, value in zip(self._category_ids, darknet["per_class"]["auc"], strict=True):
@@ -69,6 +75,17 @@ class CocoEvaluator:
             "darknet_at_0.25": darknet["at_0.25"],
             "images": len(self._ground_truth["images"]),
             "protocol": self._protocol,
+        }
+
+    def figures(self) -> dict[str, Figure]:
+        """What `result` has computed, as curves of precision, bars of AP, and who is taken for whom."""
+        names = {category["id"]: category["name"] for category in self._ground_truth["categories"]}
+        counts = confusion_matrix(self._ground_truth, self.detections, self._category_ids)
+        title = f"confusion, score from {SCORE_FLOOR:g}, IoU from {IOU_THRESHOLD:g}"
+        return {
+            "precision_recall": precision_recall_figure(*self._curves),
+            "average_precision": average_precision_figure(self._per_class),
+            "confusion": confusion_figure([names[category] for category in self._category_ids], counts, title),
         }
 
     def save_detections(self, path: str) -> None:

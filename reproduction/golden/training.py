@@ -20,6 +20,7 @@ from official.core.task import Moment, Objective
 from official.optimization import optimizers, schedules
 from official.optimization.moving_average import build_average
 from official.optimization.optimizers import slot_names
+from official.optimization.warm_up import build_warm_up
 from reproduction.compare import OfAbsmax, Relative
 from reproduction.golden.case import Case, Row
 from reproduction.golden.losses import labels, loss, moment
@@ -181,7 +182,8 @@ def train_step(task: Objective, model: keras.Model, trainer: Trainer) -> tuple[T
     statistics = [tf.identity(variable) for variable in model.non_trainable_variables]
     slots = {name: [tf.zeros_like(weight) for weight in weights] for name in slot_names(trainer.optimizer)}
     state = State(tf.constant(0, tf.int64), weights, statistics, slots, [])
-    return TrainStep(task, model, trainer, rates, rules, build_average(None, _in_steps)), state
+    warm_up = build_warm_up(trainer.optimizer, _in_steps)
+    return TrainStep(task, model, trainer, rates, rules, build_average(None, _in_steps), warm_up), state
 
 
 def rate_cases(case: Case) -> list[str]:

@@ -18,6 +18,7 @@ from official.core.step import State, TrainStep
 from official.optimization.moving_average import build_average
 from official.optimization.optimizers import slot_names
 from official.optimization.schedules import build_schedule
+from official.optimization.warm_up import build_warm_up
 from tasks.recipe import Sources, recipe
 from tests.losses.traces import truth_of
 
@@ -66,9 +67,9 @@ def start(recorded: Recorded) -> tuple[TrainStep, State]:
     model, trainer = recorded.model, recorded.trainer
     to_steps = lambda duration: duration.in_steps(4, 4)  # noqa: E731
     schedule = build_schedule(trainer.schedule, to_steps(trainer.duration), to_steps, seed=0)
-    step = TrainStep(
-        recorded, model, trainer, schedule, weight_rules(model, trainer.layers, to_steps), build_average(None, to_steps)
-    )
+    average, warm_up = build_average(None, to_steps), build_warm_up(trainer.optimizer, to_steps)
+    rules = weight_rules(model, trainer.layers, to_steps)
+    step = TrainStep(recorded, model, trainer, schedule, rules, average, warm_up)
     weights = [tf.convert_to_tensor(variable.value) for variable in model.trainable_variables]
     statistics = [tf.convert_to_tensor(variable.value) for variable in model.non_trainable_variables]
     slots = {name: [tf.zeros_like(weight) for weight in weights] for name in slot_names(trainer.optimizer)}

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import tensorflow as tf
+from matplotlib.figure import Figure
 
 from official.core.config import Trainer
 from official.core.task import Loaded, Moment, Shard
@@ -124,6 +125,11 @@ class MeanError:
 
     def result(self) -> dict:
         return {"AP": 1 - float(np.mean(self.errors)), "images": len(self.errors)}
+
+    def figures(self) -> dict[str, Figure]:
+        figure = Figure()
+        figure.subplots().hist(self.errors)
+        return {"errors": figure}
 
     def save_detections(self, path: str) -> None:
         with open(path, "w") as file:

@@ -100,3 +100,16 @@ def test_saved_detections_are_coco_results(tmp_path):
     made = evaluator()
     made.save_detections(str(tmp_path / "detections.json"))
     assert json.loads((tmp_path / "detections.json").read_text()) == made.detections
+
+
+def test_figures_of_what_was_scored():
+    made = evaluator()
+    result = made.result()
+    figures = made.figures()
+    assert figures.keys() == {"precision_recall", "average_precision", "confusion"}
+    lines = {line.get_label() for line in figures["precision_recall"].axes[0].get_lines()}
+    assert lines == {"cat", "dog", "mean of classes"}
+    bars = figures["average_precision"].axes[0].containers[0]
+    assert [bar.get_width() for bar in bars] == [result["per_class"][name]["AP50"] for name in ("dog", "cat")]
+    counts = {text.get_position(): text.get_text() for text in figures["confusion"].axes[0].texts}
+    assert counts == {(0, 0): "1", (1, 1): "1"}  # the cat and the dog; the rest is in the crowd, or below the floor

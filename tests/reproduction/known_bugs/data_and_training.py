@@ -43,7 +43,7 @@ def _optimizer(**values: float) -> Callable[[MonkeyPatch], None]:
 
 def _decay_everywhere(patch: MonkeyPatch) -> None:
     right = layer_rules.WeightRule
-    patch.setattr(layer_rules, "WeightRule", lambda decays, rate, wait: right(True, rate, wait))
+    patch.setattr(layer_rules, "WeightRule", lambda decays, *others: right(True, *others))
 
 
 def _decay_divided(patch: MonkeyPatch) -> None:
