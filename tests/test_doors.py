@@ -92,6 +92,7 @@ def test_darknets_files_that_are_not_there_end_with_a_message_alone(tmp_path, do
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_darknets_files_are_evaluated_and_exported_without_yaml(tmp_path):
     """The commands as a user types them; what they compute is tested elsewhere."""
     files = write_project(tmp_path)

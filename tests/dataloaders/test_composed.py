@@ -54,7 +54,7 @@ def _assert_equal(ours, others):
     "augmentation",
     [
         pytest.param(MOSAIC, id="mosaic"),
-        pytest.param(WINDOW, id="window"),
+        pytest.param(WINDOW, id="window", marks=pytest.mark.slow),
         pytest.param(V7, id="7", marks=pytest.mark.slow),
     ],
 )
@@ -92,7 +92,7 @@ def _smooth(folder, count=9):
         folder.box(number, [20, 20, 60, 50])
 
 
-@pytest.mark.parametrize("name", ["jitter", "mosaic", "mixup", "yolov7"])
+@pytest.mark.parametrize("name", ["jitter", "mosaic", "mixup", pytest.param("yolov7", marks=pytest.mark.slow)])
 def test_the_fast_way_shows_what_the_exact_one_does(folder, name):
     _smooth(folder)
     dataset, config = _open(folder), ALL[name]

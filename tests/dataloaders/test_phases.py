@@ -41,7 +41,13 @@ def _differ(ours, others):
 
 
 @pytest.mark.parametrize(
-    "augmentation", [EFFECTS, WINDOW, AffineAugmentation(), CenterNetAugmentation()], ids=lambda a: a.type
+    "augmentation",
+    [
+        EFFECTS,
+        CenterNetAugmentation(),
+        *(pytest.param(a, marks=pytest.mark.slow) for a in (WINDOW, AffineAugmentation())),
+    ],
+    ids=lambda a: a.type,
 )
 def test_the_last_steps_are_plain(seven, augmentation):
     family = isinstance(augmentation, CenterNetAugmentation)

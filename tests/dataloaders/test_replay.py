@@ -75,7 +75,9 @@ def _differ(batch, index, replayed):
     return [at for at, (whole, one) in enumerate(rows) if not np.array_equal(whole[index : index + 1], one)]
 
 
-@pytest.mark.parametrize("name", AUGMENTATIONS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "rotated" else name for name in AUGMENTATIONS]
+)
 def test_it_is_what_the_run_saw(seven, name):
     experiment, step, index = _experiment(seven, AUGMENTATIONS[name]), 2, 3
     batch, replay = _batch_of_run(experiment, step), rebuild(experiment, step, index)

@@ -64,6 +64,7 @@ def test_network_as_recorded(as_recorded, network):
         assert judge(row.metrics, OfAbsmax(bound=1e-10)).passed, row.quantity
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", quick("hourglass_small"))
 def test_steps_of_adam_as_recorded(as_recorded, network):
     """Loss, gradient of every parameter, and the parameters after each step."""

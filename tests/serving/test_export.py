@@ -104,7 +104,12 @@ def export_small(directory, **changes):
 
 @pytest.mark.parametrize("resize", ["stretch", "letterbox"])
 @pytest.mark.parametrize(
-    ("interpolation", "nms"), [("bilinear", "per_class_iou"), ("opencv", "greedynms"), ("align_corners", "diounms")]
+    ("interpolation", "nms"),
+    [
+        ("opencv", "greedynms"),
+        pytest.param("bilinear", "per_class_iou", marks=pytest.mark.slow),
+        pytest.param("align_corners", "diounms", marks=pytest.mark.slow),
+    ],
 )
 def test_every_interpolation_and_nms_is_the_evaluations(tmp_path, photos, resize, interpolation, nms):
     keras.utils.set_random_seed(3)

@@ -33,6 +33,9 @@ class Finished(NamedTuple):
         return json.loads((self.data / "instances_val.json").read_text())
 
 
+pytestmark = pytest.mark.slow  # a training and what follows from it
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("jobs")

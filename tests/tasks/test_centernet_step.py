@@ -60,6 +60,7 @@ def experiment(data: Path, backbone: str, *overrides: str, name: str = "demo_cen
     return load_config(str(CONFIGS / f"{name}.yaml"), Experiment, [*common, *SMALL[backbone], *overrides])
 
 
+@pytest.mark.slow
 def test_the_step_compiles_under_xla_and_equals_the_plain_one(data, tmp_path, not_deterministic):
     run = make_run(experiment(data, "hourglass", "task.model.backbone.stacks=1"), tmp_path)
     state = tf.nest.map_structure(tf.convert_to_tensor, run.variables)
@@ -131,6 +132,7 @@ def trained(data, tmp_path_factory) -> tuple[Experiment, Path, dict]:
     return config, folder, jobs.train(config, str(folder), evaluate=True)
 
 
+@pytest.mark.slow
 def test_train_evaluate_export_and_detect(trained, data, tmp_path):
     """The reloaded export finds what the evaluation found, in the same pixels."""
     config, folder, metrics = trained
@@ -145,6 +147,7 @@ def test_train_evaluate_export_and_detect(trained, data, tmp_path):
     assert abs(max(detection["score"] for detection in found) - best["score"]) < 0.0051  # rounded to two decimals
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_evaluation_without_resizing_and_its_export(trained, data, tmp_path):
     """`keep`: each image in an input of its own size; the export too detects in images of several sizes."""
@@ -164,6 +167,7 @@ def test_evaluation_without_resizing_and_its_export(trained, data, tmp_path):
     assert scores == {round(score, 2) for score in best}
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_several_scales_are_merged(trained, data, tmp_path):
     """At one scale, without overlaps to suppress, soft-NMS finds what plain decoding finds; export says it cannot."""

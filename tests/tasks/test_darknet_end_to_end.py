@@ -31,6 +31,9 @@ class Trained(NamedTuple):
     metrics: dict
 
 
+pytestmark = pytest.mark.slow  # a training and what follows from it
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Trained:
     root = tmp_path_factory.mktemp("darknet")

@@ -41,6 +41,7 @@ def test_a_gpu_that_is_not_there_is_an_error():
         place(Runtime(device="gpu"))
 
 
+@pytest.mark.slow
 def test_a_tpu_that_is_not_there_is_an_error():
     with pytest.raises(DeviceError, match=r"'local' does not start: .*runtime\.tpu=local; elsewhere set runtime\.tpu"):
         place(Runtime(device="tpu", tpu="local"))

@@ -138,6 +138,7 @@ def test_loops_end_where_the_size_changes_and_every_step_has_its_own_batch(tmp_p
     assert [(tuple(shape), first) for shape, first in seen] == [(size, 4 * step) for step, size in enumerate(sizes)]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_at_several_sizes_equals_an_uninterrupted_one_bit_for_bit(tmp_path):
     options = {"task": ToyTask(sizes=SIZES), "duration": {"steps": 14}, "checkpoint": {"every": {"steps": 1}}}
     whole = trained(tmp_path / "whole", **options)
@@ -434,6 +435,7 @@ def test_freezing_everything_is_an_error(tmp_path):
         make_run(tmp_path, freeze=["*"])
 
 
+@pytest.mark.slow
 def test_what_killed_writes_leave_behind_is_removed_and_a_lost_best_forgotten(tmp_path):
     run = trained(tmp_path, duration={"steps": 2})
     left = tmp_path / "checkpoints" / "step-00000001"
