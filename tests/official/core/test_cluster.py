@@ -2,8 +2,11 @@
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,7 @@ from official.core.cluster import Cluster, ClusterError, find_cluster, meet
 from official.core.config import Runtime
 from official.core.distribution import DeviceError, place
 
+ROOT = Path(__file__).parents[3]
 WORKERS = ["a.example:2222", "b.example:2222"]
 
 
@@ -123,3 +127,10 @@ def test_a_tpu_is_not_one_of_several_machines(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", tf_config())
     with pytest.raises(DeviceError, match="TF_CONFIG names 2 machines, but the device is a TPU"):
         place(Runtime(device="tpu", tpu="local"))
+
+
+def test_what_a_training_imports_does_not_start_tensorflow():
+    """The strategy of several machines must be the first to (it refuses otherwise)."""
+    code = "import tasks.darknet, serving.jobs; from tensorflow.python.eager import context as c; "
+    code += "assert not c.context()._initialized"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
