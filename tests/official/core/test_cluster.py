@@ -111,9 +111,8 @@ def test_workers_that_come_at_different_times_meet():
         time.sleep(later)
         meet(Cluster(cluster, index, "Slurm"), seconds=30.0)
         met.append(index)
-        if index == 0:  # as TensorFlow does from then on
-            with socket.create_server(("", int(cluster[0].rpartition(":")[2]))):
-                time.sleep(2)
+        with socket.create_server(("", int(cluster[index].rpartition(":")[2]))):  # as TensorFlow does from then on
+            time.sleep(2)
 
     threads = [threading.Thread(target=come, args=(index, 0.6 * index)) for index in range(2)]
     for thread in threads:
