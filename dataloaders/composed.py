@@ -176,7 +176,7 @@ class Composer:
             at += count
         boxes, keep = (tf.concat(parts, axis=0) for parts in zip(*boxes, strict=True))  # [p, n, 4], [p, n]
         colour = self._colour(kind == (1,), position)
-        layout = Layout(tf.zeros([0, 4], tf.int32), tf.zeros([0], tf.bool), _NO_CUTS, boxes, keep, colour)
+        layout = Layout(tf.zeros([0, 4], tf.int32), tf.zeros([0], tf.bool), _no_cuts(), boxes, keep, colour)
         return self._row(self._blended(images, self.share(position)), layout, truths)
 
     def share(self, position: Int64[tf.Tensor, ""]) -> Float32[tf.Tensor, ""]:
@@ -270,4 +270,5 @@ def _padded(rows: tf.Tensor, missing: int) -> tf.Tensor:
     return rows if missing == 0 else tf.pad(rows, [[0, missing], *([[0, 0]] * (rows.shape.rank - 1))])
 
 
-_NO_CUTS = Cuts(tf.zeros([0], tf.int32), *[tf.zeros([0, 4], tf.int32)] * 2, *[tf.zeros([0, 2])] * 2)
+def _no_cuts() -> Cuts:
+    return Cuts(tf.zeros([0], tf.int32), *[tf.zeros([0, 4], tf.int32)] * 2, *[tf.zeros([0, 2])] * 2)

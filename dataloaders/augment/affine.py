@@ -10,6 +10,7 @@ for all other maps.
 import math
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 from jaxtyping import Bool, Float32, Int32, Int64
 
@@ -19,7 +20,7 @@ from dataloaders.batch import ColourDraws
 from dataloaders.pieces import Pieces, clip_to, sides
 
 FILL = 114  # level around the images
-_ROW, _COLUMN = tf.constant([0, 0, 1, 1]), tf.constant([0, 1, 0, 1])  # of the images of a mosaic of four
+_ROW, _COLUMN = np.array([0, 0, 1, 1], np.int32), np.array([0, 1, 0, 1], np.int32)  # of the images of a mosaic of four
 
 
 class AffineDraws(NamedTuple):

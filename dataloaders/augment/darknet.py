@@ -16,7 +16,7 @@ from dataloaders.pieces import Pieces, clip_to, sides
 from official.vision.resize import Window
 
 _LEAST_CUT = np.float32(0.2)  # of the side
-_ROW, _COLUMN = tf.constant([0, 0, 1, 1]), tf.constant([0, 1, 0, 1])  # of the pieces of a mosaic
+_ROW, _COLUMN = np.array([0, 0, 1, 1], np.int32), np.array([0, 1, 0, 1], np.int32)  # of the pieces of a mosaic
 
 
 class DarknetDraws(NamedTuple):
@@ -161,7 +161,7 @@ def _to_corner(edges: Int32[tf.Tensor, "4 4"], flip: Bool[tf.Tensor, " 4"]) -> I
     """Windows moved so that their image reaches the outer corner of the mosaic, in the frame as it will be flipped."""
     top, left, bottom, right = tf.unstack(edges, axis=1)
     zero = tf.zeros_like(top)
-    upper, to_left = _ROW == 0, (_COLUMN == 0) != flip
+    upper, to_left = _ROW == 0, tf.not_equal(_COLUMN == 0, flip)
     return tf.stack(
         [
             tf.where(upper, zero, top + bottom),

@@ -1,7 +1,9 @@
 """Where a run computes: TPU, GPU or CPU, chosen by `runtime.device`, and the strategy that goes with it."""
 
+import faulthandler
 import os
 import re
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -62,7 +64,14 @@ def place(runtime: Runtime) -> Placement:
     if cluster is None:
         return Placement(_local_strategy(gpus), device, reason)
     meet(cluster, runtime.wait_for_workers)
-    return Placement(tf.distribute.MultiWorkerMirroredStrategy(cluster.resolver(gpus)), device, reason, cluster)
+    # TensorFlow would wait an hour for a worker that ends just now, and no Python thread runs meanwhile: after that
+    # time the process ends with the line that it hangs in.
+    faulthandler.dump_traceback_later(runtime.wait_for_workers, exit=True, file=sys.__stderr__)
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster.resolver(gpus))
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+    return Placement(strategy, device, reason, cluster)
 
 
 def _choose(runtime: Runtime) -> tuple[str, str]:

@@ -87,7 +87,8 @@ def _scalars(directory: str) -> Iterator[tuple[str, int, float]]:
     """In the order of writing; of a file whose writer was killed, what is whole."""
     for path in sorted(tf.io.gfile.glob(f"{directory}/events.out.tfevents.*")):  # named by the time of their start
         try:
-            for event in tf.compat.v1.train.summary_iterator(path):
+            for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+                event = tf.compat.v1.Event.FromString(record)
                 for value in event.summary.value:
                     if value.metadata.plugin_data.plugin_name == "scalars":
                         yield value.tag, event.step, float(tf.make_ndarray(value.tensor))

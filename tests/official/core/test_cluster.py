@@ -2,8 +2,11 @@
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,7 @@ from official.core.cluster import Cluster, ClusterError, find_cluster, meet
 from official.core.config import Runtime
 from official.core.distribution import DeviceError, place
 
+ROOT = Path(__file__).parents[3]
 WORKERS = ["a.example:2222", "b.example:2222"]
 
 
@@ -107,9 +111,8 @@ def test_workers_that_come_at_different_times_meet():
         time.sleep(later)
         meet(Cluster(cluster, index, "Slurm"), seconds=30.0)
         met.append(index)
-        if index == 0:  # as TensorFlow does from then on
-            with socket.create_server(("", int(cluster[0].rpartition(":")[2]))):
-                time.sleep(2)
+        with socket.create_server(("", int(cluster[index].rpartition(":")[2]))):  # as TensorFlow does from then on
+            time.sleep(2)
 
     threads = [threading.Thread(target=come, args=(index, 0.6 * index)) for index in range(2)]
     for thread in threads:
@@ -123,3 +126,10 @@ def test_a_tpu_is_not_one_of_several_machines(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", tf_config())
     with pytest.raises(DeviceError, match="TF_CONFIG names 2 machines, but the device is a TPU"):
         place(Runtime(device="tpu", tpu="local"))
+
+
+def test_what_a_training_imports_does_not_start_tensorflow():
+    """The strategy of several machines must be the first to (it refuses otherwise)."""
+    code = "import tasks.darknet, serving.jobs; from tensorflow.python.eager import context as c; "
+    code += "assert not c.context()._initialized"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
