@@ -65,6 +65,7 @@ def test_the_last_steps_are_plain(seven, augmentation):
             assert not _differ(batch, with_end[step])
 
 
+@pytest.mark.slow
 def test_an_end_longer_than_the_run_is_all_of_it(seven):
     plain = _stream(seven, Augmentation(jitter=0.3), 0, plain_last={"epochs": 100})
     for batch, other in zip(plain, _stream(seven, None, 0), strict=True):

@@ -125,6 +125,7 @@ def _put_together(pieces, input_size, fill):
     return canvas
 
 
+@pytest.mark.slow
 def test_the_last_steps_and_other_sizes_are_the_runs(seven):
     more = "task.data.train.plain_last={steps: 2}", "task.data.train.multi_scale={every: {steps: 1}, sizes: 3}"
     experiment = _experiment(seven, AUGMENTATIONS["mosaic"], *more)

@@ -62,6 +62,7 @@ def test_most_images_broken_is_an_error(seven):
         stand_ins.find(range(7))
 
 
+@pytest.mark.slow
 def test_a_window_goes_on_with_the_stand_in(seven):
     augmentation = Augmentation(jitter=0.3, mosaic=1.0, window=Window(examples=4, reuse=4))
     split = TrainSplit(source=seven.source, augmentation=augmentation, batch_size=2, max_boxes=8, on_bad="skip")

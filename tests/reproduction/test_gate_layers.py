@@ -1,6 +1,7 @@
 """Gate 2 in this process: the recorded layers pass; a planted mistake is named where it is, with its cause."""
 
 import numpy as np
+import pytest
 
 from modeling.layers import batch_norm
 from reproduction.gates import pass_through
@@ -38,6 +39,7 @@ def test_an_epsilon_is_named_at_the_layer_that_has_it(golden, monkeypatch):
     assert not failing(row for row in result.rows if row.case == "maxpool_3s2_even")
 
 
+@pytest.mark.slow
 def test_of_a_whole_detector_the_first_layer_is_explained_and_then_those_alone(golden, shared, monkeypatch):
     monkeypatch.setattr(batch_norm, "EPSILON", 1e-3)
     name = "yolo-fastest-1.1_96x64_all_layers"

@@ -59,6 +59,7 @@ def first_batch(run: Run):
     return next(iter(run.task.train_inputs(0, Shard(), run.task.input_size_at(0))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -105,6 +106,7 @@ def test_two_replicas_equal_two_micro_batches_and_with_sync_norm_the_whole_batch
     assert apart(local, whole) > 0.3
 
 
+@pytest.mark.slow
 def test_bfloat16_keeps_weights_statistics_and_loss_in_float32(data, tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:

@@ -104,6 +104,7 @@ def test_a_port_that_is_taken_is_named():
             meet(Cluster(addresses, 0, "Slurm"), seconds=5.0)
 
 
+@pytest.mark.slow
 def test_workers_that_come_at_different_times_meet():
     cluster, met = free_addresses(2), []
 

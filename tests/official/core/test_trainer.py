@@ -54,6 +54,7 @@ def test_two_replicas_with_local_norm_are_one_device_with_two_micro_batches(tmp_
     assert np.abs(weights(whole)["body_conv/kernel"] - weights(parts)["body_conv/kernel"]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_moving_statistics_are_the_mean_over_replicas_and_follow_micro_batches_in_turn(tmp_path, two_replicas):
     """One step from mean 0 and momentum 0.99: replicas 0.01 * (a + b) / 2; micro-batches 0.99 * 0.01 a + 0.01 b."""
     one_step = {"duration": {"steps": 1}}
@@ -162,6 +163,7 @@ def test_several_sizes_on_two_replicas_are_one_device_with_two_micro_batches(tmp
     assert_close(weights(replicas), weights(parts), 1e-6)
 
 
+@pytest.mark.slow
 def test_layer_rules_scale_rates_and_hold_gradients_back(tmp_path):
     """The head at half its rate, twice over; the body without gradient for two steps, with decay and momentum."""
     layers = [
@@ -389,6 +391,7 @@ def test_a_foreign_file_is_read_by_the_task_and_its_examples_count_only_if_asked
     assert next(run._inputs()).example_id.numpy()[0] == 16  # the data go on from there too
 
 
+@pytest.mark.slow
 def test_another_run_may_be_continued_at_its_step_and_is_resumed_from_then_on(tmp_path):
     first = trained(tmp_path / "first")
     options = {"initialise": {"checkpoint": str(tmp_path / "first"), "start_step": "from_file"}}
