@@ -40,7 +40,7 @@ def bare_step(run: Run, batch: Any) -> Callable[[], tf.Tensor]:
             weights = [tf.convert_to_tensor(variable) for variable in variables]
             tape.watch(weights)
             outputs, new_statistics = model.stateless_call(weights, statistics_, images, training=True)
-            loss, _ = task.loss(outputs, labels, Moment(tf.constant(1, tf.int64), task.input_sizes[0]))
+            loss, _ = task.loss(outputs, labels, Moment(tf.constant(1, tf.int64), task.config.model.input_size))
         gradients = tape.gradient(loss, weights)
         for variable, value in zip(statistics_, new_statistics, strict=True):
             variable.assign(value)
@@ -60,7 +60,7 @@ def tiny_run(size: int, batch_size: int) -> tuple[Run, TrainBatch]:
         "trainer.schedule={type: constant, learning_rate: 1.0e-5}",
     ]
     experiment = load_config("configs/experiments/yolov4_tiny_coco.yaml", Experiment, overrides)
-    task = WithoutData(experiment.task, experiment.runtime.seed)
+    task = WithoutData(experiment.task, experiment.runtime.seed, experiment.trainer.duration)
     with tempfile.TemporaryDirectory() as directory:
         run = Run(task, experiment.trainer, experiment.runtime, place(experiment.runtime), directory)
     return run, random_batch(batch_size, (size, size), experiment.task.data.train.max_boxes)

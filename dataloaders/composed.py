@@ -107,11 +107,8 @@ class Composer:
         )
         return self._row(image, layout, truths)
 
-    def compositions(
-        self, kind: Kind, position: Int64[tf.Tensor, ""], truths: Truths, pixels: Pixels
-    ) -> list[UInt8[tf.Tensor, "H W 3"]]:
+    def compositions(self, kind: Kind, layout: Layout, pixels: Pixels) -> list[UInt8[tf.Tensor, "H W 3"]]:
         """The images of an example of that kind, before they are blended."""
-        layout = self.laid_out(kind, position, truths, pixels)
         return self._put_together(kind, self._cells(tf.constant(sum(kind)), pixels, layout), layout)
 
     def laid_out(self, kind: Kind, position: Int64[tf.Tensor, ""], truths: Truths, pixels: Pixels) -> Layout:

@@ -24,7 +24,8 @@ class StandIns:
     def examples(self, form: TruthForm) -> Examples:
         """The split's, without the unreadable ones that are known by now."""
         examples = self.data.examples(form)
-        return _Replaced(examples, sorted(self.found), self._readable()) if self.found else examples
+        unreadable = np.array(sorted(self.found), np.int64)
+        return _Replaced(examples, unreadable, self._shown(unreadable)) if self.found else examples
 
     def find(self, rows: Iterable[int]) -> list[str]:
         """Reads what is shown for these rows, one by one: a message for each image that is found to be unreadable.
@@ -34,7 +35,8 @@ class StandIns:
         """
         rows, messages = list(dict.fromkeys(rows)), []
         for row in rows:
-            while (shown := self._shown(row)) not in self.found:
+            while True:
+                shown = int(self._shown(np.int64(row)))
                 try:
                     self.data.check(shown)
                     break
@@ -46,25 +48,22 @@ class StandIns:
                             f"{error}. So it is with {unreadable} of the {len(rows)} images that were read again: is "
                             "the disk or the network gone, or have the files been replaced?"
                         ) from None
+                    stand_in = self.data.image_ids[self._shown(np.int64(shown))]
                     messages.append(
-                        f"{error}. Until then image id {self.data.image_ids[self._shown(shown)]} stands in for it, "
+                        f"{error}. Until then image id {stand_in} stands in for it, "
                         f"wherever the order has it ({len(self.found)} unreadable so far)"
                     )
         return messages
 
-    def _readable(self) -> Int64[np.ndarray, " r"]:
-        return np.setdiff1d(np.arange(len(self.data)), sorted(self.found))
-
-    def _shown(self, row: int) -> int:
-        readable = self._readable()
-        return int(readable[np.searchsorted(readable, row) % len(readable)])
+    def _shown(self, rows: np.int64 | Int64[np.ndarray, " r"]) -> np.int64 | Int64[np.ndarray, " r"]:
+        """For each row itself or, where it is known to be unreadable, the next readable one."""
+        readable = np.setdiff1d(np.arange(len(self.data)), sorted(self.found))
+        return readable[np.searchsorted(readable, rows) % len(readable)]
 
 
 class _Replaced:
-    def __init__(self, examples: Examples, unreadable: list[int], readable: Int64[np.ndarray, " r"]) -> None:
-        self._examples = examples
-        self._unreadable = np.array(unreadable)
-        self._after = readable[np.searchsorted(readable, unreadable) % len(readable)]
+    def __init__(self, examples: Examples, unreadable: Int64[np.ndarray, " r"], after: Int64[np.ndarray, " r"]) -> None:
+        self._examples, self._unreadable, self._after = examples, unreadable, after
 
     def __len__(self) -> int:
         return len(self._examples)

@@ -13,10 +13,9 @@ from dataloaders.augment.colour import apply_colour
 from dataloaders.batch import TrainBatch
 from dataloaders.blocks import rows_at
 from dataloaders.centernet import Centred
-from dataloaders.composed import Composer
+from dataloaders.composed import Composer, Layout
 from dataloaders.examples import Example, decode_example
 from dataloaders.order import draw_row
-from dataloaders.pieces import Pixels, Truths
 from dataloaders.sources import open_source
 from dataloaders.stream import CenterNetStream, TrainStream, stream_of
 from dataloaders.truths import read_all
@@ -146,8 +145,9 @@ def _composed(stream: TrainStream, split: TrainSplit, input_size: tuple[int, int
         ]
         shown = [None] * len(read)
     else:
-        images = composer.compositions(kind, position, truths, pixels)
-        found["pieces"], shown = _pieces(composer, kind, position, truths, pixels)
+        layout = composer.laid_out(kind, position, truths, pixels)
+        images = composer.compositions(kind, layout, pixels)
+        found["pieces"], shown = _pieces(layout, len(read))
     stages = [_of_source(at, len(read), one, window) for at, (one, window) in enumerate(zip(read, shown, strict=True))]
     if len(images) > 1:
         found["share"] = plain(composer.share(position))
@@ -160,13 +160,10 @@ def _parts(read: list[Example], kind: tuple[int, ...]) -> list[list[Example]]:
     return [read[start : start + count] for start, count in zip(starts, kind, strict=False)]
 
 
-def _pieces(
-    composer: Composer, kind: tuple[int, ...], position: tf.Tensor, truths: Truths, pixels: Pixels
-) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
+def _pieces(layout: Layout, count: int) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
     """What is decoded of each image and where it goes, for JSON; and what is shown of it, in its pixels [4] each."""
-    layout = composer.laid_out(kind, position, truths, pixels)
     pieces, shown = [], []
-    for at in range(sum(kind)):
+    for at in range(count):
         cuts = {name: plain(field[at]) for name, field in layout.cuts._asdict().items()}
         pieces.append({"cell": plain(layout.cells[at]), "flip": plain(layout.flip[at]), **cuts})
         shown.append(layout.cuts.crop[at].numpy().astype(np.float32) * int(layout.cuts.ratio[at]))

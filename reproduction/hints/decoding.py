@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from reproduction.hints.layers import logistic
 from reproduction.hints.residual import Array
 
 
@@ -20,7 +21,7 @@ class YoloHead(NamedTuple):
     def boxes(self, raw: Array) -> Array:
         """Raw outputs [..., anchor, entry, row, column] -> boxes cxcywh, relative, [..., anchor, 4, row, column]."""
         xy = raw[..., 0:2, :, :]
-        return self.of_activated(xy if self.new_coords else _logistic(xy), raw)
+        return self.of_activated(xy if self.new_coords else logistic(xy), raw)
 
     def of_activated(self, xy: Array, raw: Array) -> Array:
         """As `boxes`, with x and y between 0 and 1 already."""
@@ -60,10 +61,6 @@ def decoding_alternatives(head: YoloHead, raw: Array) -> Mapping[str, Callable[[
     for other in (1.0, 1.05, 1.1, 1.2, 2.0):
         if other != head.scale:
             found[f"scale_x_y {other}"] = of(head._replace(scale=other))
-    found["activation_twice"] = lambda: head.of_activated(_logistic(_logistic(raw[..., 0:2, :, :])), raw)
+    found["activation_twice"] = lambda: head.of_activated(logistic(logistic(raw[..., 0:2, :, :])), raw)
     found["activation_missing"] = lambda: head.of_activated(raw[..., 0:2, :, :], raw)
     return found
-
-
-def _logistic(x: Array) -> Array:
-    return 1 / (1 + np.exp(-np.clip(x, -80, 80)))

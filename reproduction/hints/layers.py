@@ -28,7 +28,8 @@ def leaky(slope: float) -> Callable[[Array], Array]:
     return lambda x: np.where(x > 0, x, slope * x)
 
 
-def _logistic(x: Array) -> Array:
+def logistic(x: Array) -> Array:
+    """Of any shape; it does not overflow."""
     return 1 / (1 + np.exp(-np.clip(x, -80, 80)))
 
 
@@ -37,9 +38,9 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "leaky": leaky(0.1),
     "relu": leaky(0.0),
     "relu6": lambda x: np.clip(x, 0, 6),
-    "logistic": _logistic,
+    "logistic": logistic,
     "tanh": np.tanh,
-    "swish": lambda x: x * _logistic(x),
+    "swish": lambda x: x * logistic(x),
     "mish": lambda x: x * np.tanh(_softplus(x)),
 }
 

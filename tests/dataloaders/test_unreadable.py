@@ -12,6 +12,7 @@ from dataloaders.sources import open_source
 from dataloaders.train import train_batches
 from dataloaders.unreadable import StandIns
 from official.core.config import Protocol
+from tests.broken_images import break_jpeg
 
 
 def _stand_ins(folder):
@@ -21,11 +22,7 @@ def _stand_ins(folder):
 def _break(folder, *image_ids):
     """Behind what was checked: header and end are there."""
     for image_id in image_ids:
-        path = Path(folder.source.images) / f"image_{image_id}.jpg"
-        content = bytearray(path.read_bytes())
-        table = content.index(b"\xff\xc4")  # the first Huffman table
-        content[table + 4 : table + 40] = b"\xff" * 36
-        path.write_bytes(content)
+        break_jpeg(Path(folder.source.images) / f"image_{image_id}.jpg")
 
 
 def _shown(stand_ins):

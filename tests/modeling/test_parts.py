@@ -21,6 +21,7 @@ from modeling.flops import bflops
 from modeling.layers.activations import Activation
 from official.core.config_io import load_config
 from official.core.errors import UserError
+from tests.modeling.trained import trained_like
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "configs/experiments"
@@ -45,17 +46,6 @@ def heavy(names):
 
 def model_of(experiment):
     return load_config(str(EXPERIMENTS / f"{experiment}_coco.yaml"), Experiment).task.model
-
-
-def trained_like(model, seed=0):
-    """Gives every variable a value that an untrained network does not have."""
-    random = np.random.default_rng(seed)
-    for variable in model.variables:
-        name = variable.path.split("/")[-1]
-        if name in ("gamma", "moving_variance"):
-            variable.assign(random.uniform(0.5, 2.0, variable.shape))
-        elif name != "kernel":
-            variable.assign(random.normal(0.0, 0.3, variable.shape))
 
 
 def within(actual, expected, bound):

@@ -19,6 +19,7 @@ from official.core.evaluation import Evaluation
 from official.core.task import Shard
 from official.core.trainer import NotFiniteError, Run
 from tasks.jobs import build_task
+from tests.broken_images import break_jpeg
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "experiments"
 
@@ -173,10 +174,7 @@ def broken_copy(data: Path, folder: Path, split: str, count: int = 1) -> list[Pa
     shutil.copytree(data, folder)
     broken = sorted((folder / split).glob("*.jpg"))[1 : 1 + count]
     for path in broken:
-        content = bytearray(path.read_bytes())
-        scan = content.index(b"\xff\xc4")  # the first Huffman table
-        content[scan + 4 : scan + 40] = b"\xff" * 36
-        path.write_bytes(content)
+        break_jpeg(path)
     return broken
 
 

@@ -16,6 +16,7 @@ from modeling.detector import fold_into
 from modeling.layers.batch_norm import BatchNorm
 from modeling.layers.convolution import Convolution
 from official.core.errors import UserError
+from tests.modeling.trained import trained_like
 
 SHAPES = "misc/layer_shapes_all_detector_cfgs.json"
 FAST = ("yolov3-tiny", "yolo-fastest-1.1.cfg", "enet-coco", "yolov2-tiny.cfg", "yolov7-tiny", "tiny_contrastive")
@@ -62,18 +63,6 @@ def built(text: str, **options) -> Graph:
 
 def images(*shape, seed=0):
     return np.random.default_rng(seed).uniform(size=shape).astype(np.float32)
-
-
-def trained_like(model, seed=0):
-    """Gives every variable a value that an untrained network does not have."""
-    random = np.random.default_rng(seed)
-    for variable in model.variables:
-        name = variable.path.split("/")[-1]
-        if name in ("gamma", "moving_variance"):
-            variable.assign(random.uniform(0.5, 2.0, variable.shape))
-        elif name != "kernel":
-            variable.assign(random.normal(0.0, 0.3, variable.shape))
-    return model
 
 
 def assert_close(actual, expected, bound=1e-5):
