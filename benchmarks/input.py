@@ -65,13 +65,13 @@ def yolo(
 
 
 def centernet(
-    side: int, interpolation: str
+    side: int, augmentation: CenterNetAugmentation
 ) -> Callable[[DetectionDataset, CocoSource, tf.data.Dataset], tf.data.Dataset]:
     """The batches of a CenterNet task of square input."""
-    protocol = CenterNetProtocol(interpolation=interpolation)
+    protocol = CenterNetProtocol()
 
     def batches(data: DetectionDataset, source: CocoSource, steps: tf.data.Dataset) -> tf.data.Dataset:
-        split = TrainSplit(source=source, batch_size=BATCH, threads=1, augmentation=CenterNetAugmentation())
+        split = TrainSplit(source=source, batch_size=BATCH, threads=1, augmentation=augmentation)
         make = Centred(data.examples("xyxy_pixels"), split, (side, side), protocol, 0)
         return train_dataset(make, split, steps)
 
@@ -95,8 +95,8 @@ ROWS = (
         3,
     ),
     Row("640, YOLOv7, independent", yolo(640, AffineAugmentation(**V7)), 112, 8),
-    Row("CenterNet 512, float warp", centernet(512, "bilinear"), None, 1.6),
-    Row("CenterNet 512, OpenCV's warp", centernet(512, "opencv"), None, None),
+    Row("CenterNet 512", centernet(512, CenterNetAugmentation()), None, 1.6),
+    Row("CenterNet 512, precise", centernet(512, CenterNetAugmentation(precise=True)), None, None),
     Row("640, YOLOv7, window", yolo(640, AffineAugmentation(window=Window(examples=100, reuse=5), **V7)), 112, 4),
 )
 

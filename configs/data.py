@@ -171,6 +171,7 @@ class CenterNetAugmentation(Config):
     shift: float = Field(0.1, ge=0, description="Of shift_scale: deviation of the centre; twice it is the largest.")
     flip: float = Field(0.5, ge=0, le=1, description="Probability.")
     colour: bool = Field(True, description="Brightness, contrast, saturation and lighting.")
+    precise: bool = Field(False, description="Decode all of every image and warp it by the protocol's interpolation.")
 
 
 AnyAugmentation = Annotated[

@@ -1,21 +1,31 @@
 """CenterNet's way from a position of the training stream to an example: one image under a random affine map."""
 
 import tensorflow as tf
-from jaxtyping import Int32, Int64
+from jaxtyping import Int32, Int64, UInt8
 
 from configs.data import TrainSplit
 from dataloaders.augment.centernet import (
     AffineDraws,
+    affine_map,
     apply_affine,
     draw_affine,
     draw_colours,
+    faced,
+    map_of,
+    piece_of,
     transform_corners,
     whole_affine,
 )
 from dataloaders.batch import CenterNetDraws, TrainBatch, pad_rows
-from dataloaders.examples import Examples, decode_example
+from dataloaders.compose import cell_of
+from dataloaders.decode import encoded_pixels
+from dataloaders.examples import Example, Examples, decode_example
 from dataloaders.order import draw_row
+from dataloaders.pieces import Cuts, Pieces, Pixels, cut, shrink_of
 from official.core.config import Protocol
+from official.vision.warp import Map
+
+BLACK = 0
 
 
 class Centred:
@@ -30,24 +40,45 @@ class Centred:
         """
         Args:
             examples: with boxes xyxy in pixels.
-            protocol: its `interpolation` is that of the map.
+            protocol: its `interpolation` is that of the map, where the whole image is decoded.
             seed: of the run.
         """
         self.examples, self.split, self.input_size, self.seed = examples, split, input_size, seed
         self._interpolation = protocol.interpolation
+        self.precise = split.augmentation is None or split.augmentation.precise
 
     def __call__(self, position: Int64[tf.Tensor, ""]) -> TrainBatch:
         row, _ = draw_row(position, len(self.examples), self.seed)
         example, most = self.examples.read(row), self.split.max_boxes
         affine, colours = self.draws(position, example.size)
+        image, where = self._exact(example, affine) if self.precise else self._seen(example, affine)
         return TrainBatch(
-            apply_affine(decode_example(example), affine, self.input_size, self._interpolation),
-            pad_rows(transform_corners(example.boxes, example.size, affine, self.input_size), most),
+            image,
+            pad_rows(transform_corners(example.boxes, example.size, affine.flip, where), most),
             pad_rows(example.classes, most),
             pad_rows(tf.ones_like(example.classes, tf.bool), most),
             example.example_id,
             colours,
         )
+
+    def _exact(self, example: Example, affine: AffineDraws) -> tuple[UInt8[tf.Tensor, "H W 3"], Map]:
+        """The input by the original's own step, of the whole image; and the map by which boxes go."""
+        image = apply_affine(decode_example(example), affine, self.input_size, self._interpolation)
+        return image, affine_map(affine, self.input_size)
+
+    def _seen(self, example: Example, affine: AffineDraws) -> tuple[UInt8[tf.Tensor, "H W 3"], Map]:
+        """The same of what is seen alone, and the map that follows from its whole pixels."""
+        pixels = encoded_pixels(example)
+        pieces, cuts = self.cuts(example.size, affine, pixels)
+        image = cell_of(tf.constant(0), pixels, pieces.cell, pieces.flip, cuts, BLACK)
+        where = faced(map_of(cuts), affine.flip, example.size[1], self.input_size[1])
+        return tf.ensure_shape(image, [*self.input_size, 3]), where
+
+    def cuts(self, image_size: Int32[tf.Tensor, "2"], affine: AffineDraws, pixels: Pixels) -> tuple[Pieces, Cuts]:
+        """What is decoded of an image that is seen in part, and where it goes: one piece."""
+        where = faced(affine_map(affine, self.input_size), affine.flip, image_size[1], self.input_size[1])
+        pieces = piece_of(where, self.input_size)
+        return pieces, cut(pieces, image_size[tf.newaxis], pixels.ratio(shrink_of(pieces)), rim=False)
 
     def draws(
         self, position: Int64[tf.Tensor, ""], image_size: Int32[tf.Tensor, "2"]

@@ -38,6 +38,12 @@ class Encoded:
         return decode_window(self._encoded(number), branch, crop)
 
 
+def encoded_pixels(example: Example) -> Encoded:
+    """Of one image; see `checked`."""
+    encoded = checked(example)
+    return Encoded(lambda _: encoded, is_jpeg(encoded)[tf.newaxis])
+
+
 class Stored:
     """Images that have been decoded before, at 1 / ratio of their size, and are kept."""
 

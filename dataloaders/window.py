@@ -9,7 +9,7 @@ from typing import NamedTuple
 import tensorflow as tf
 from jaxtyping import Int32, Int64
 
-from dataloaders.decode import Encoded, Stored, TensorList, checked, is_jpeg
+from dataloaders.decode import Stored, TensorList, encoded_pixels
 from dataloaders.examples import Examples
 from dataloaders.order import draw_row
 from dataloaders.pieces import Truths
@@ -72,8 +72,7 @@ def load_window(
     def one(number: Int32[tf.Tensor, ""], images: tf.Tensor, arrays: list[tf.TensorArray]) -> tuple:
         row, _ = draw_row(block * count + tf.cast(number, tf.int64), len(examples), seed)
         example = examples.read(row)
-        encoded = checked(example)
-        pixels = Encoded(lambda _: encoded, is_jpeg(encoded)[tf.newaxis])
+        pixels = encoded_pixels(example)
         (ratio,) = tf.unstack(pixels.ratio(tf.reduce_min(tf.cast(example.size, tf.float32) / side)[tf.newaxis]))
         whole = tf.concat([[0, 0], -(-example.size // ratio)], axis=0)
         image = pixels.patch(tf.constant(0), ratio, whole)

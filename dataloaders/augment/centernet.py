@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float32, Float64, Int32, Int64, UInt8
 
 from configs.data import CenterNetAugmentation
 from dataloaders.batch import CenterNetDraws, TrainBatch
+from dataloaders.pieces import Cuts, Pieces
 from official.vision.resize import normalise
 from official.vision.warp import WARPS, Map
 
@@ -107,29 +108,50 @@ def apply_affine(
     if interpolation == "opencv":  # its steps are not symmetric, so the mirrored image itself is warped
         warped = WARPS[interpolation](tf.where(draws.flip, tf.reverse(image, [1]), image), where, input_size)
         return tf.where(draws.flip, tf.reverse(warped, [1]), warped)
-    # Pixel x of the image is pixel last - x of the mirrored one, and so in the input.
-    last = tf.cast(tf.shape(image)[1] - 1, tf.float64)
-    offset_x = input_size[1] - 1 - where.offset[1] - where.scale[1] * last
-    offset = tf.where(draws.flip, tf.stack([where.offset[0], offset_x]), where.offset)
-    return WARPS[interpolation](image, Map(where.scale, offset), input_size)
+    return WARPS[interpolation](image, faced(where, draws.flip, tf.shape(image)[1], input_size[1]), input_size)
+
+
+def faced(where: Map, flip: Bool[tf.Tensor, ""], image_width: Int32[tf.Tensor, ""], input_width: int) -> Map:
+    """Where `flip`: of an image's map that of the mirrored image into the mirrored input; done twice it is undone.
+
+    Pixel x of the image is pixel width - 1 - x of the mirrored one, and so in the input.
+    """
+    last = tf.cast(image_width - 1, tf.float64)
+    offset_x = input_width - 1 - where.offset[1] - where.scale[1] * last
+    return Map(where.scale, tf.where(flip, tf.stack([where.offset[0], offset_x]), where.offset))
+
+
+def piece_of(where: Map, input_size: tuple[int, int]) -> Pieces:
+    """The input as one piece of the image, without fading at its rim: what `cut` decodes the visible part by."""
+    # Pieces count from pixels' upper left corners, maps from their centres.
+    start = (-0.5 - where.offset) / where.scale + 0.5
+    window = tf.concat([start, start + tf.constant(input_size, tf.float64) / where.scale], axis=0)
+    cell = tf.constant([[0, 0, *input_size]])
+    return Pieces(tf.cast(window, tf.float32)[tf.newaxis], cell, tf.cast(cell, tf.float32), tf.constant([False]))
+
+
+def map_of(cuts: Cuts) -> Map:
+    """What has become of the map of `piece_of`, now that its piece begins and ends at whole pixels."""
+    scale, offset = (tf.cast(part[0], tf.float64) for part in (cuts.scale, cuts.offset))
+    return Map(scale, scale / 2 + offset - 0.5)
 
 
 def transform_corners(
-    boxes: Float32[tf.Tensor, "n 4"],
-    image_size: Int32[tf.Tensor, "2"],
-    draws: AffineDraws,
-    input_size: tuple[int, int],
+    boxes: Float32[tf.Tensor, "n 4"], image_size: Int32[tf.Tensor, "2"], flip: Bool[tf.Tensor, ""], where: Map
 ) -> Float32[tf.Tensor, "n 4"]:
     """Boxes xyxy in pixels of the image -> xyxy in pixels of the output maps, mirrored with the image; not clipped.
 
     Mirroring takes x to width - x - 1. float64 inside, as the original.
+
+    Args:
+        where: from the image, mirrored where `flip`, to the input. The original computes its map to the output anew:
+            it is a fourth of this one to the last bit.
     """
     width = tf.cast(image_size[1], tf.float32)
     x1, y1, x2, y2 = tf.unstack(boxes, axis=1)
     mirrored = tf.stack([width - x2 - 1, y1, width - x1 - 1, y2], axis=1)  # [n, 4]
-    boxes = tf.cast(tf.where(draws.flip, mirrored, boxes), tf.float64)
-    where = affine_map(draws, tuple(side // STRIDE for side in input_size))
-    moved = boxes * tf.tile(where.scale[::-1], [2]) + tf.tile(where.offset[::-1], [2])
+    boxes = tf.cast(tf.where(flip, mirrored, boxes), tf.float64)
+    moved = boxes * tf.tile(where.scale[::-1] / STRIDE, [2]) + tf.tile(where.offset[::-1] / STRIDE, [2])
     return tf.cast(moved, tf.float32)
 
 

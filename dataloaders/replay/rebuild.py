@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from jaxtyping import Float32, Int32, UInt8
+from jaxtyping import Bool, Float32, Int32, UInt8
 
 from configs.data import TrainSplit
 from configs.experiment import Experiment
@@ -12,10 +12,12 @@ from dataloaders.augment.centernet import STRIDE, affine_map, coloured
 from dataloaders.augment.colour import apply_colour
 from dataloaders.batch import TrainBatch
 from dataloaders.blocks import rows_at
-from dataloaders.centernet import Centred
-from dataloaders.composed import Composer, Layout
+from dataloaders.centernet import BLACK, Centred
+from dataloaders.composed import Composer
+from dataloaders.decode import encoded_pixels
 from dataloaders.examples import Example, decode_example
 from dataloaders.order import draw_row
+from dataloaders.pieces import Cuts
 from dataloaders.sources import open_source
 from dataloaders.stream import CenterNetStream, TrainStream, stream_of
 from dataloaders.truths import read_all
@@ -147,7 +149,7 @@ def _composed(stream: TrainStream, split: TrainSplit, input_size: tuple[int, int
     else:
         layout = composer.laid_out(kind, position, truths, pixels)
         images = composer.compositions(kind, layout, pixels)
-        found["pieces"], shown = _pieces(layout, len(read))
+        found["pieces"], shown = _pieces(layout.cells, layout.flip, layout.cuts, len(read))
     stages = [_of_source(at, len(read), one, window) for at, (one, window) in enumerate(zip(read, shown, strict=True))]
     if len(images) > 1:
         found["share"] = plain(composer.share(position))
@@ -160,13 +162,15 @@ def _parts(read: list[Example], kind: tuple[int, ...]) -> list[list[Example]]:
     return [read[start : start + count] for start, count in zip(starts, kind, strict=False)]
 
 
-def _pieces(layout: Layout, count: int) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
+def _pieces(
+    cells: Int32[tf.Tensor, "p 4"], flip: Bool[tf.Tensor, " p"], cuts: Cuts, count: int
+) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
     """What is decoded of each image and where it goes, for JSON; and what is shown of it, in its pixels [4] each."""
     pieces, shown = [], []
     for at in range(count):
-        cuts = {name: plain(field[at]) for name, field in layout.cuts._asdict().items()}
-        pieces.append({"cell": plain(layout.cells[at]), "flip": plain(layout.flip[at]), **cuts})
-        shown.append(layout.cuts.crop[at].numpy().astype(np.float32) * int(layout.cuts.ratio[at]))
+        of_piece = {name: plain(field[at]) for name, field in cuts._asdict().items()}
+        pieces.append({"cell": plain(cells[at]), "flip": plain(flip[at]), **of_piece})
+        shown.append(cuts.crop[at].numpy().astype(np.float32) * int(cuts.ratio[at]))
     return pieces, shown
 
 
@@ -176,15 +180,13 @@ def _centred(stream: TrainStream, split: TrainSplit, input_size: tuple[int, int]
     row, _ = draw_row(position, len(make.examples), stream.seed)
     example = make.examples.read(row)
     affine, _ = make.draws(position, example.size)
-    where = affine_map(affine, input_size)
-    size, sides = np.array(input_size, np.float64), example.size.numpy()
-    low, high = (-where.offset / where.scale).numpy(), ((size - where.offset) / where.scale).numpy()
-    if bool(affine.flip):  # the map is of the mirrored image
-        low[1], high[1] = sides[1] - high[1], sides[1] - low[1]
-    shown = np.clip(np.concatenate([low, high]), 0, np.tile(sides, 2)).astype(np.float32)
-    return Drawn(
-        [int(row)], [example], [_of_source(0, 1, example, shown)], {"affine": plain(affine), "map": plain(where)}
-    )
+    found = {"affine": plain(affine), "map": plain(affine_map(affine, input_size))}
+    if make.precise:
+        return Drawn([int(row)], [example], [_of_source(0, 1, example)], found)
+    pieces, cuts = make.cuts(example.size, affine, encoded_pixels(example))
+    found |= {"kind": [1], "fill": BLACK}
+    found["pieces"], (shown,) = _pieces(pieces.cell, pieces.flip, cuts, 1)
+    return Drawn([int(row)], [example], [_of_source(0, 1, example, shown)], found)
 
 
 def _of_source(at: int, count: int, example: Example, shown: np.ndarray | None = None) -> Stage:

@@ -5,10 +5,11 @@ import pytest
 import tensorflow as tf
 
 from configs.centernet import CenterNetModel
-from configs.data import CenterNetAugmentation
+from configs.data import CenterNetAugmentation, TrainSplit
 from dataloaders.augment.centernet import (
     SCALES,
     AffineDraws,
+    affine_map,
     apply_affine,
     border_of,
     draw_affine,
@@ -18,7 +19,10 @@ from dataloaders.augment.centernet import (
     transform_corners,
 )
 from dataloaders.batch import CenterNetDraws
+from dataloaders.centernet import Centred
+from dataloaders.examples import Example
 from losses.centernet_targets import Truth, assign, place
+from official.core.config import Protocol
 
 FILES = ["augment_train_random_crop", "augment_train_shift_scale"]
 MODEL = CenterNetModel(input_size=(64, 64), backbone={"type": "resnet"}, decoder={"type": "deconv"})
@@ -62,7 +66,9 @@ def test_targets_of_recorded_draws(golden_centernet, name):
         corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1).astype(np.float32)
         classes, rows, columns = sample["hm"].shape
         size = tf.constant(sample["image_wh"][::-1].astype(np.int32))
-        boxes = transform_corners(tf.constant(corners), size, affine, (4 * rows, 4 * columns))[tf.newaxis]
+        boxes = transform_corners(tf.constant(corners), size, affine.flip, affine_map(affine, (4 * rows, 4 * columns)))[
+            tf.newaxis
+        ]
         truth = Truth(boxes, tf.constant(sample["class"][np.newaxis], tf.int32), tf.ones(boxes.shape[:2], tf.bool))
         targets = assign(place(truth, (rows, columns), classes), (rows, columns), classes)
         count = len(xywh)
@@ -134,3 +140,47 @@ def test_colour_draws():
     image = tf.random.stateless_uniform([1, 5, 7, 3], [1, 2])
     unchanged = recolour(image, CenterNetDraws(*(part[tf.newaxis] for part in nothing)))
     np.testing.assert_array_equal(unchanged, image)
+
+
+class OneSpot:
+    """A data set of one JPEG: a soft white spot in the middle of its box, on black."""
+
+    corners = (90.0, 60.0, 139.0, 109.0)  # xyxy
+
+    def __init__(self):
+        y, x = np.ogrid[:200, :300]
+        spot = 255 * np.exp(-((y - 84.5) ** 2 + (x - 114.5) ** 2) / 2 / 9**2)
+        pixels = np.repeat(spot.round().astype(np.uint8)[..., np.newaxis], 3, axis=2)
+        self.encoded = tf.io.encode_jpeg(pixels, quality=100)
+
+    def __len__(self):
+        return 1
+
+    def read(self, row):
+        boxes = tf.constant([self.corners])
+        size = tf.constant([200, 300])
+        return Example(self.encoded, tf.constant("spot"), size, row, boxes, boxes, tf.zeros([1], tf.int32))
+
+
+@pytest.mark.parametrize("precise", [False, True])
+def test_boxes_lie_where_the_pixels_do(precise):
+    split = TrainSplit(
+        source={"type": "coco", "annotations": "-", "images": "-"},
+        batch_size=1,
+        max_boxes=1,
+        augmentation=CenterNetAugmentation(crop="shift_scale", precise=precise),
+    )
+    make = tf.function(Centred(OneSpot(), split, (128, 192), Protocol(), 5), autograph=False)
+    seen = 0
+    for position in range(12):
+        row = make(tf.constant(position, tf.int64))
+        x1, y1, x2, y2 = 4 * row.boxes[0].numpy()
+        light = mirror(row.image[tf.newaxis], row.draws.flip[tf.newaxis])[0, :, :, 0].numpy().astype(np.float64)
+        if min(x1, y1) < 2 or x2 > 189 or y2 > 125:
+            continue
+        seen += 1
+        centre = [(light * places).sum() / light.sum() for places in np.ogrid[:128, :192]]
+        np.testing.assert_allclose(centre, [(y1 + y2) / 2, (x1 + x2) / 2], atol=0.02)
+        # libjpeg's fast inverse DCT loses 1.3 % of this spot's light at any scale.
+        assert light.sum() / 255 == pytest.approx(2 * np.pi * (y2 - y1) * (x2 - x1) * (9 / 49) ** 2, rel=0.02)
+    assert seen > 4

@@ -29,6 +29,7 @@ AUGMENTATIONS = {
     "affine": "{type: affine, mixup: 1.0, nine: 1.0}",
     "rotated": "{type: affine, mixup: 1.0, degrees: 10}",
     "centernet": "{type: centernet}",
+    "centernet, precise": "{type: centernet, crop: shift_scale, precise: true}",
 }
 
 
@@ -92,7 +93,7 @@ def test_it_is_what_the_run_saw(seven, name):
     ]
 
 
-@pytest.mark.parametrize("name", ["mixup", "mosaic", "affine"])
+@pytest.mark.parametrize("name", ["mixup", "mosaic", "affine", "centernet"])
 def test_another_implementation_needs_the_parameters_alone(seven, name):
     replay = rebuild(_experiment(seven, AUGMENTATIONS[name]), 2, 3)
     parameters = json.loads(json.dumps(replay.parameters))
