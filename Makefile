@@ -28,7 +28,7 @@ demo: install
 	@echo 'runs/demo/detected/pictures/ what the reloaded export sees in validation images'
 
 test: install lint
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

@@ -43,9 +43,8 @@ def _differ(ours, others):
 @pytest.mark.parametrize(
     "augmentation",
     [
-        EFFECTS,
         CenterNetAugmentation(),
-        *(pytest.param(a, marks=pytest.mark.slow) for a in (WINDOW, AffineAugmentation())),
+        *(pytest.param(a, marks=pytest.mark.slow) for a in (EFFECTS, WINDOW, AffineAugmentation())),
     ],
     ids=lambda a: a.type,
 )

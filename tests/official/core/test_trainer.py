@@ -245,6 +245,7 @@ def test_the_newest_checkpoints_and_the_best_are_kept(tmp_path):
     assert run.checkpoints.best().endswith("step-00000002")
 
 
+@pytest.mark.slow
 def test_sync_norm_with_micro_batches_on_two_replicas_is_one_device_with_the_same_parts(tmp_path, two_replicas):
     """Part i of both replicas is normalised together: one device sees those halves as its parts."""
     task = ToyTask(batch_size=8, sync=True)
