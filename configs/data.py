@@ -191,7 +191,7 @@ class Split(Config):
         "fail",
         description="What happens to bad boxes and images. A malformed annotation file (XML, JSON) is always fatal.",
     )
-    threads: PositiveInt | None = Field(None, description="Parallel decoders; none: chosen by tf.data.")
+    threads: PositiveInt | None = Field(None, description="Parallel decoders; none: one for each core.")
 
 
 class MultiScale(Config):

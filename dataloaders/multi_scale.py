@@ -32,11 +32,14 @@ class SizePlan:
         return self.sizes[_index_of_block(self, step // self.every) if len(self.sizes) > 1 else 0]
 
     def steps(self, start_step: int, size: Size) -> tf.data.Dataset:
-        """The numbers, int64, of all steps from `start_step` on that use `size`, without end."""
+        """The numbers, int64, of all steps from `start_step` on that use `size`, without end if there is none."""
         numbers = tf.data.Dataset.counter(start=np.int64(start_step), dtype=tf.int64)
         if len(self.sizes) == 1:
             return numbers
         wanted = self.sizes.index(size)
+        if self.largest_from is not None and wanted < len(self.sizes) - 1:
+            # Later it does not occur: who reads ahead would look for it for ever.
+            numbers = tf.data.Dataset.range(start_step, -(-self.largest_from // self.every) * self.every)
         is_wanted = tf.autograph.experimental.do_not_convert(lambda step: self.index(step // self.every) == wanted)
         return numbers.filter(is_wanted)
 

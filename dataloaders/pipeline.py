@@ -4,6 +4,7 @@ Step s of a global batch B reads the positions s * B to s * B + B - 1 of the str
 step, or leaving some out, needs no replay.
 """
 
+import os
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -93,9 +94,9 @@ def batched(
     padding: tf.data.Dataset | None = None,
 ) -> tf.data.Dataset:
     """Maps in parallel and batches, in order whatever the number of threads."""
-    parallel = tf.data.AUTOTUNE if threads is None else threads
+    threads = threads or os.cpu_count()
     function = tf.autograph.experimental.do_not_convert(example)
-    examples = numbers.map(function, num_parallel_calls=parallel, deterministic=True)
+    examples = numbers.map(function, num_parallel_calls=threads, deterministic=True)
     if padding is not None:
         examples = examples.concatenate(padding)
     options = tf.data.Options()
@@ -103,6 +104,8 @@ def batched(
     # Which example goes where is decided here, so tf.distribute must not divide the stream again.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     # Threads of the shared pool spin while they wait, for up to a third of a mosaic's CPU; those of a pool of its own
-    # sleep. 0: one for each core.
-    options.threading.private_threadpool_size = threads or 0
+    # sleep.
+    options.threading.private_threadpool_size = threads
+    # Its clocks cost CPU; and its thread may miss the end of an iterator, for which it then waits up to a minute.
+    options.autotune.enabled = False
     return examples.batch(batch_size, drop_remainder=True).prefetch(2).with_options(options)

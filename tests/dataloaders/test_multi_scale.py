@@ -102,6 +102,14 @@ def test_the_streams_of_all_sizes_divide_the_steps_among_themselves(start):
     assert taken == {step: sizes.at(step) for step in range(start, start + 90)}
 
 
+def test_streams_of_sizes_that_no_longer_occur_end():
+    sizes = plan((64, 96), every={"steps": 3}, sizes=3, largest_from={"steps": 20})
+    for size in sizes.sizes[:-1]:
+        steps = [int(step) for step in sizes.steps(0, size)]
+        assert steps == [step for step in range(21) if sizes.at(step) == size]
+        assert steps and not list(sizes.steps(20, size))
+
+
 def test_without_a_config_all_steps_have_the_one_size():
     sizes = plan_sizes((64, 96), None, 0, lambda duration: 1 / 0)
     assert sizes.sizes == ((64, 96),) and sizes.at(10**6) == (64, 96)

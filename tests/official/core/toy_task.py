@@ -88,7 +88,9 @@ class ToyTask:
             ids = step * self.batch_size + tf.range(self.batch_size, dtype=tf.int64)
             return tf.nest.map_structure(lambda x: x[shard.index * share :][:share], ToyBatch(image, target, ids))
 
-        return steps.map(make)
+        options = tf.data.Options()
+        options.autotune.enabled = False  # as in dataloaders/pipeline.py
+        return steps.map(make).with_options(options)
 
     def prepare(self, batch: ToyBatch) -> tuple[tf.Tensor, tf.Tensor]:
         return batch.image, batch.target
