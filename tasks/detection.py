@@ -32,7 +32,6 @@ class DetectionTask:
     def num_classes(self) -> int:
         return len(self.config.data.classes)
 
-    @property
     def examples_per_epoch(self) -> int:
         return len(self.train_data)
 
@@ -45,10 +44,6 @@ class DetectionTask:
     def stream(self) -> TrainStream:
         """Of training batches."""
         return stream_of(self.config, self.seed, self._duration, self.train_data)
-
-    @property
-    def input_sizes(self) -> tuple[tuple[int, int], ...]:
-        return self.stream.sizes.sizes
 
     def input_size_at(self, step: int) -> tuple[int, int]:
         return self.stream.sizes.at(step)

@@ -68,12 +68,12 @@ class Task(Objective, Protocol):
 
     batch_size: int
     """Examples of one optimiser step: all replicas, all micro-batches."""
-    examples_per_epoch: int
-    input_sizes: tuple[tuple[int, int], ...]
-    """All (height, width) that training uses; one step is compiled for each."""
+
+    def examples_per_epoch(self) -> int:
+        """Of the training split, which is opened for it."""
 
     def input_size_at(self, step: int) -> tuple[int, int]:
-        """Which of `input_sizes` step `step` (0-based) uses."""
+        """(height, width) of step `step` (0-based); one step is compiled for each that occurs."""
 
     def data_reports(self) -> dict[str, dict[str, Any]]:
         """What the checks at the door found in each split that is open (JSON values)."""
@@ -94,7 +94,7 @@ class Task(Objective, Protocol):
         """Copies a trained network's weights into one of `build_inference_model`."""
 
     def train_inputs(self, start_step: int, shard: Shard, input_size: tuple[int, int]) -> tf.data.Dataset:
-        """Endless batches, static in shape: those of all steps from `start_step` (0-based) on that use `input_size`."""
+        """Batches, static in shape: those of all steps from `start_step` (0-based) on that use `input_size`."""
 
     def replace_unreadable(self, first_step: int, last_step: int) -> list[str]:
         """Reads the examples of these steps one by one. What cannot be read is replaced in later `train_inputs`.

@@ -88,7 +88,7 @@ class Run:
         return self.to_steps(self.config.duration)
 
     def to_steps(self, duration: Duration) -> int:
-        return duration.in_steps(self.task.batch_size, self.task.examples_per_epoch)
+        return duration.in_steps(self.task.batch_size, self.task.examples_per_epoch())
 
     def resume_or_initialise(self) -> str:
         """Continues from the newest checkpoint, else starts from `trainer.initialise`, else afresh; says which."""

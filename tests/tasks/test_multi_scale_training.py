@@ -33,8 +33,8 @@ def values(run) -> list[np.ndarray]:
 @pytest.mark.slow
 def test_a_run_uses_all_sizes_and_resumes_in_the_middle_of_one_bit_for_bit(data, tmp_path):
     whole = make_run(varied(data), tmp_path / "whole")
-    assert whole.task.input_sizes == ((64, 96), (128, 160))
-    assert {whole.task.input_size_at(step) for step in range(6)} == set(whole.task.input_sizes)
+    assert whole.task.stream.sizes.sizes == ((64, 96), (128, 160))
+    assert {whole.task.input_size_at(step) for step in range(6)} == set(whole.task.stream.sizes.sizes)
     assert whole.model.input_shape == (None, None, None, 3)
     whole.train()
     assert all(np.isfinite(value).all() for value in values(whole))
@@ -73,7 +73,7 @@ def test_several_sizes_on_two_replicas_equal_two_micro_batches(data, tmp_path, t
         run = make_run(config, tmp_path / folder, strategy)
         flat = lambda: np.concatenate([value.numpy().ravel() for value in run.variables.weights])  # noqa: E731
         before, seen = flat(), set()
-        while seen != set(run.task.input_sizes):
+        while seen != set(run.task.stream.sizes.sizes):
             seen.add(run.task.input_size_at(run.step))
             assert int(run._loop(run._inputs(), tf.constant(1, tf.int64))["bad"]) == -1
         return flat() - before

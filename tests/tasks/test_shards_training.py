@@ -69,7 +69,7 @@ def test_the_command_says_what_to_write_into_the_experiment(experiments, monkeyp
 
 def test_a_task_sees_the_same_batches_facts_and_truth(experiments):
     tasks = [jobs.build_task(experiment) for experiment in experiments[:2]]
-    assert tasks[0].facts() == tasks[1].facts() and tasks[0].examples_per_epoch == 10
+    assert tasks[0].facts() == tasks[1].facts() and tasks[0].examples_per_epoch() == 10
     streams = [itertools.islice(task.train_inputs(1, Shard(), (64, 96)), 3) for task in tasks]
     evaluated = [task.eval_inputs() for task in tasks]
     assert [int(dataset.cardinality()) for dataset in evaluated] == [2, 2]

@@ -29,7 +29,7 @@ class ToyTask:
     def __init__(
         self, batch_size: int = 4, poison: int = -1, norm: bool = True, sync: bool = False, sizes=((HEIGHT, WIDTH),)
     ) -> None:
-        self.batch_size, self.examples_per_epoch = batch_size, 12
+        self.batch_size = batch_size
         self.poison, self.norm, self.sync = poison, norm, sync
         self.input_sizes = sizes
 
@@ -69,6 +69,9 @@ class ToyTask:
 
     def draw(self, batch: ToyBatch, detections: tf.Tensor) -> np.ndarray:
         return self.pictures(batch)
+
+    def examples_per_epoch(self) -> int:
+        return 12
 
     def input_size_at(self, step: int) -> tuple[int, int]:
         return self.input_sizes[self._size_index(step)]
