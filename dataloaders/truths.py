@@ -4,7 +4,7 @@ import tensorflow as tf
 from jaxtyping import Int32, Int64
 
 from dataloaders.batch import pad_rows
-from dataloaders.decode import Encoded, checked, is_jpeg
+from dataloaders.decode import Encoded, checked, encoded_pixels, is_jpeg
 from dataloaders.examples import Example, Examples
 from dataloaders.pieces import Truths
 
@@ -34,9 +34,8 @@ def read_all(
     most = rows.shape[0]
     if most == 1:
         example = examples.read(rows[0])
-        encoded = checked(example)
         truths = Truths(*(field[tf.newaxis] for field in truth_of(example, max_boxes)))
-        return truths, Encoded(lambda _: encoded, is_jpeg(encoded)[tf.newaxis])
+        return truths, encoded_pixels(example)
 
     def one(number: Int32[tf.Tensor, ""], arrays: list[tf.TensorArray]) -> tuple:
         example = examples.read(rows[number])

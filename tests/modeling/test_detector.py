@@ -10,6 +10,7 @@ import tensorflow as tf
 from modeling.detector import build_detector, build_folded, fold_batch_norm, fold_into
 from modeling.layers.batch_norm import BatchNorm
 from modeling.layers.convolution import Convolution
+from tests.modeling.trained import compiled_step, trained_like
 
 SIZE = (96, 160)  # (height, width)
 # cfg -> backbone, levels, lateral, classes
@@ -118,17 +119,6 @@ def test_bfloat16_computes_in_bfloat16_and_predicts_in_float32(yolo_model, bfloa
     assert {variable.dtype for variable in model.variables} == {"float32"}
 
 
-def trained_like(model, seed=0):
-    """Gives every variable a value that an untrained network does not have."""
-    random = np.random.default_rng(seed)
-    for variable in model.variables:
-        name = variable.path.split("/")[-1]
-        if name in ("gamma", "moving_variance"):
-            variable.assign(random.uniform(0.5, 2.0, variable.shape))
-        elif name != "kernel":
-            variable.assign(random.normal(0.0, 0.3, variable.shape))
-
-
 @pytest.mark.parametrize("backbone", ["yolov3_tiny", "yolov4_tiny"])
 def test_folding_keeps_the_outputs_and_leaves_no_batch_norm(yolo_model, backbone):
     config = yolo_model(backbone, 3, width=0.5)
@@ -180,18 +170,8 @@ def test_no_class_is_an_error(yolo_model):
 def test_train_step_graph_compiles(yolo_model, not_deterministic, backbone):
     """Forward and backward under XLA: the cheap proof that every shape is static."""
     model = build_detector(yolo_model(backbone, 3, width=0.25, norm="sync"), num_classes=4, seed=0)
-    weights = [variable.value for variable in model.trainable_variables]
-    moving = [variable.value for variable in model.non_trainable_variables]
-
-    def step(weights, moving, images):
-        with tf.GradientTape() as tape:
-            tape.watch(weights)
-            outputs, moved = model.stateless_call(weights, moving, images, training=True)
-            loss = tf.add_n([tf.reduce_mean(tf.square(raw)) for raw in outputs])
-        return tape.gradient(loss, weights), moved
-
-    images = tf.random.stateless_uniform((2, 64, 96, 3), seed=(1, 2))
-    gradients, moved = tf.function(step, autograph=False, jit_compile=True)(weights, moving, images)
+    moving = [np.array(variable) for variable in model.non_trainable_variables]
+    gradients, moved = compiled_step(model)
     assert all(np.isfinite(gradient).all() for gradient in gradients)
     assert all(np.abs(gradient).max() > 0 for gradient in gradients)
     assert not np.array_equal(moved[0], moving[0])

@@ -8,7 +8,6 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from configs.experiment import Experiment
 from configs.yolo import YoloModel
@@ -21,7 +20,7 @@ from modeling.flops import bflops
 from modeling.layers.activations import Activation
 from official.core.config_io import load_config
 from official.core.errors import UserError
-from tests.modeling.trained import trained_like
+from tests.modeling.trained import compiled_step, trained_like
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "configs/experiments"
@@ -171,16 +170,5 @@ def test_train_step_graph_compiles(not_deterministic, experiment):
     """Forward and backward under XLA: every shape is static, and every weight has a gradient."""
     config = model_of(experiment).model_copy(update={"input_size": (64, 96)})
     model = build_detector(config, num_classes=4, seed=0)
-    weights = [variable.value for variable in model.trainable_variables]
-    moving = [variable.value for variable in model.non_trainable_variables]
-
-    def step(weights, moving, images):
-        with tf.GradientTape() as tape:
-            tape.watch(weights)
-            outputs, moved = model.stateless_call(weights, moving, images, training=True)
-            loss = tf.add_n([tf.reduce_mean(tf.square(raw)) for raw in outputs])
-        return tape.gradient(loss, weights), moved
-
-    images = tf.random.stateless_uniform((2, 64, 96, 3), seed=(1, 2))
-    gradients, _ = tf.function(step, autograph=False, jit_compile=True)(weights, moving, images)
+    gradients, _ = compiled_step(model)
     assert all(np.isfinite(gradient).all() and np.abs(gradient).max() > 0 for gradient in gradients)
