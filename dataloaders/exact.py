@@ -107,8 +107,8 @@ def canvas_image(
         sized = INTERPOLATIONS["opencv"](image, draws.resized[number])
         corner = draws.corner[number]
         low, high = tf.clip_by_value(corner, 0, limits), tf.clip_by_value(corner + draws.resized[number], 0, limits)
-        part = crop_pixels(sized, tf.concat([low - corner, high - corner], axis=0))
-        parts.append(part)
+        seen = tf.clip_by_value(tf.stack([low, high]) - corner, 0, draws.resized[number])  # empty beside the canvas
+        parts.append(crop_pixels(sized, tf.reshape(seen, [4])))
         places.append(tf.concat([low, high], axis=0))
     return scattered(parts, tf.stack(places), FILL, canvas_size)
 

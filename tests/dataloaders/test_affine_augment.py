@@ -23,8 +23,8 @@ def _seed(number):
     return tf.constant([number, 9], tf.int64)
 
 
-def _images(count):
-    return [np.random.default_rng(n).integers(0, 256, (*SIZES[n], 3), np.uint8) for n in range(count)]
+def _images(sizes):
+    return [np.random.default_rng(n).integers(0, 256, (*size, 3), np.uint8) for n, size in enumerate(sizes)]
 
 
 def _canvas(images, draws):
@@ -66,8 +66,17 @@ def _canvas(images, draws):
 @pytest.mark.parametrize("count", [4, 9])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_canvas_equals_the_originals(count, seed):
-    images = _images(count)
+    images = _images(SIZES[:count])
     draws = affine.draw(V7, _seed(seed), tf.constant(SIZES[:count]), INPUT)
+    ours = exact.canvas_image([tf.constant(image) for image in images], draws, (2 * SIZE, 2 * SIZE))
+    np.testing.assert_array_equal(ours, _canvas(images, draws))
+
+
+def test_an_image_beside_the_canvas_is_left_out():
+    sizes = SIZES[::-1].copy()  # a narrow one in the middle: two wide ones below it reach far to the left
+    draws = affine.draw(V7, _seed(1), tf.constant(sizes), INPUT)
+    assert (draws.corner + draws.resized < 0).numpy().any()
+    images = _images(sizes)
     ours = exact.canvas_image([tf.constant(image) for image in images], draws, (2 * SIZE, 2 * SIZE))
     np.testing.assert_array_equal(ours, _canvas(images, draws))
 
@@ -94,7 +103,7 @@ def test_the_matrix_is_the_originals_product():
 @pytest.mark.parametrize("config", [SCALED, ALL], ids=["scale and shift", "all"])
 @pytest.mark.parametrize("seed", range(2))
 def test_the_warp_equals_bilinear_sampling_in_float64(config, seed):
-    images = _images(4)
+    images = _images(SIZES[:4])
     draws = affine.draw(config, _seed(seed), tf.constant(SIZES[:4]), INPUT)
     canvas = np.pad(_canvas(images, draws).astype(np.float64), ((1, 1), (1, 1), (0, 0)), constant_values=114)
     inverse = np.linalg.inv(draws.matrix.numpy().astype(np.float64))
