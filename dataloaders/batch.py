@@ -61,7 +61,6 @@ class EvalBatch(NamedTuple):
 
 
 def pad_rows(rows: Shaped[tf.Tensor, "n *rest"], count: int) -> Shaped[tf.Tensor, "{count} *rest"]:
-    """[n, ...] -> [count, ...], zeros (False) after the rows there are; n is at most `count`."""
-    missing = count - tf.shape(rows)[0]
-    padded = tf.pad(rows, [[0, missing], *([[0, 0]] * (rows.shape.rank - 1))])
-    return tf.ensure_shape(padded, [count, *rows.shape[1:]])
+    """[n, ...] -> [count, ...]: the first ones; zeros (False) after the rows there are."""
+    shape = [count, *rows.shape[1:]]
+    return tf.slice(tf.concat([rows, tf.zeros(shape, rows.dtype)], axis=0), [0] * len(shape), shape)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 from jaxtyping import Int32, Int64
 
-from dataloaders.order import draw_row
+from dataloaders.order import row_at, shuffled
 from official.core.errors import UserError
 
 EXAMPLES = 100  # of a block of several kinds: shares are met to whole hundredths
@@ -48,7 +48,7 @@ class Blocks:
 
     def uses_of(self, number: Int32[tf.Tensor, ""]) -> Int32[tf.Tensor, ""]:
         """Images of an example of the kind of that number."""
-        return tf.constant([sum(kind) for kind in self.kinds])[number]
+        return tf.gather([sum(kind) for kind in self.kinds], number)
 
     def at(self, position: Int64[tf.Tensor, ""], seed: int) -> tuple[Int32[tf.Tensor, ""], Int64[tf.Tensor, ""]]:
         """Of the example at a position: its kind, and the number of its first use within the block."""
@@ -56,10 +56,10 @@ class Blocks:
         if len(self.kinds) == 1:
             return tf.constant(0), place * sum(self.kinds[0])
         kinds = tf.repeat(tf.range(len(self.kinds)), self.quota)  # [examples]
-        places = tf.range(self.examples, dtype=tf.int64)
-        shuffled = tf.gather(kinds, _shuffled(places, self.examples, seed, block, -1))
-        uses = tf.gather(tf.constant([sum(kind) for kind in self.kinds], tf.int64), shuffled)
-        return shuffled[place], tf.cumsum(uses, exclusive=True)[place]
+        key = tf.random.experimental.stateless_fold_in(_block_seed(block, seed), -1)
+        kinds = tf.gather(kinds, shuffled(tf.range(self.examples), key, self.examples))
+        uses = tf.gather(tf.constant([sum(kind) for kind in self.kinds], tf.int64), kinds)
+        return tf.gather(kinds, place), tf.gather(tf.cumsum(uses, exclusive=True), place)
 
     def images_of(
         self, position: Int64[tf.Tensor, ""], first: Int64[tf.Tensor, ""], count: int, seed: int
@@ -70,9 +70,8 @@ class Blocks:
             return uses
         passes, places = uses // self.images, uses % self.images
         block = position // self.examples
-        return tf.stack(
-            [_shuffled(places[number], self.images, seed, block, passes[number]) for number in range(count)]
-        )
+        key = tf.random.stateless_uniform([], _block_seed(block, seed), None, None, tf.int64)
+        return shuffled(places, tf.stack([tf.fill([count], key), passes], axis=1), self.images)
 
 
 def blocks_of(shares: Sequence[tuple[Kind, float]], reuse: int = 1, examples: int | None = None) -> Blocks:
@@ -104,16 +103,12 @@ def blocks_of(shares: Sequence[tuple[Kind, float]], reuse: int = 1, examples: in
 
 def rows_at(
     blocks: Blocks, position: Int64[tf.Tensor, ""], first: Int64[tf.Tensor, ""], count: int, images: int, seed: int
-) -> list[Int64[tf.Tensor, ""]]:
+) -> Int64[tf.Tensor, " count"]:
     """The data set's rows of the `count` uses from `first` on of the example at a position."""
     places = blocks.images_of(position, first, count, seed)
     start = position // blocks.examples * blocks.images
-    return [draw_row(start + place, images, seed)[0] for place in tf.unstack(places, num=count)]
+    return row_at(start + places, images, seed)
 
 
-def _shuffled(
-    places: Int64[tf.Tensor, "*n"], count: int, seed: int, block: Int64[tf.Tensor, ""], what: int | tf.Tensor
-) -> Int64[tf.Tensor, "*n"]:
-    """Places 0 .. count - 1 of a block in an order of their own for each number `what`."""
-    key = tf.random.experimental.stateless_fold_in(tf.stack([tf.constant(seed, tf.int64), block]), what)
-    return tf.random.experimental.index_shuffle(places, key, tf.constant(count - 1, tf.int64))
+def _block_seed(block: Int64[tf.Tensor, ""], seed: int) -> Int64[tf.Tensor, "2"]:
+    return tf.stack([tf.constant(seed, tf.int64), block])

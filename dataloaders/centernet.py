@@ -20,7 +20,7 @@ from dataloaders.batch import CenterNetDraws, TrainBatch, pad_rows
 from dataloaders.compose import cell_of
 from dataloaders.decode import encoded_pixels
 from dataloaders.examples import Example, Examples, decode_example
-from dataloaders.order import draw_row
+from dataloaders.order import row_at, seed_at
 from dataloaders.pieces import Cuts, Pieces, Pixels, cut, shrink_of
 from official.core.config import Protocol
 from official.vision.warp import Map
@@ -48,8 +48,8 @@ class Centred:
         self.precise = split.augmentation is None or split.augmentation.precise
 
     def __call__(self, position: Int64[tf.Tensor, ""]) -> TrainBatch:
-        row, _ = draw_row(position, len(self.examples), self.seed)
-        example, most = self.examples.read(row), self.split.max_boxes
+        example = self.examples.read(row_at(position, len(self.examples), self.seed))
+        most = self.split.max_boxes
         affine, colours = self.draws(position, example.size)
         image, where = self._exact(example, affine) if self.precise else self._seen(example, affine)
         return TrainBatch(
@@ -84,8 +84,8 @@ class Centred:
         self, position: Int64[tf.Tensor, ""], image_size: Int32[tf.Tensor, "2"]
     ) -> tuple[AffineDraws, CenterNetDraws]:
         """What is drawn for an image of (height, width) at a position."""
-        _, seed = draw_row(position, len(self.examples), self.seed)
-        map_seed, colour_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+        seeds = tf.random.experimental.stateless_split(seed_at(position, len(self.examples), self.seed), 2)
+        map_seed, colour_seed = tf.unstack(seeds)
         config = self.split.augmentation
         affine = draw_affine(config, map_seed, image_size) if config else whole_affine(image_size)
         return affine, draw_colours(config, colour_seed, affine.flip)

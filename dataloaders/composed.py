@@ -13,7 +13,7 @@ from dataloaders.blocks import Blocks, Kind, blocks_of, rows_at
 from dataloaders.compose import Cells, blend, cell_of, put_together
 from dataloaders.examples import Examples, decode_example
 from dataloaders.geometries import AffineGeometry, DarknetGeometry, Draws, Geometry
-from dataloaders.order import draw_row
+from dataloaders.order import row_at, seed_at
 from dataloaders.pieces import Cuts, Pieces, Pixels, Truths, boxes_in_input, cut, shrink_of
 from dataloaders.sources import TruthForm
 from dataloaders.truths import read_all, truth_of
@@ -87,11 +87,11 @@ class Composer:
     def _rows(
         self, position: Int64[tf.Tensor, ""], first: Int64[tf.Tensor, ""], count: int
     ) -> Int64[tf.Tensor, " count"]:
-        return tf.stack(rows_at(self.blocks, position, first, count, len(self.examples), self.seed))
+        return rows_at(self.blocks, position, first, count, len(self.examples), self.seed)
 
     def _seeds(self, position: Int64[tf.Tensor, ""]) -> list[Int64[tf.Tensor, "2"]]:
         """Of two compositions, of their shares and of the colour."""
-        _, seed = draw_row(position, len(self.examples), self.seed)
+        seed = seed_at(position, len(self.examples), self.seed)
         return tf.unstack(tf.random.experimental.stateless_split(seed, 4), num=4)
 
     def _compose(
@@ -190,33 +190,34 @@ class Composer:
         """With the first boxes of all images, in their order."""
         most, count = self.split.max_boxes, layout.keep.shape[0]
         keep = layout.keep & (tf.range(most) < truths.count[:count, tf.newaxis])  # [p, n]
-        boxes = tf.boolean_mask(layout.boxes, keep)[:most]  # [kept, 4]
-        classes = tf.boolean_mask(truths.classes[:count], keep)[:most]
-        valid = tf.range(most) < tf.shape(classes)[0]
-        relative = pad_rows(boxes, most) / tf.tile(tf.constant(self.input_size, tf.float32), [2])
+        kept = tf.squeeze(tf.where(tf.reshape(keep, [-1])), axis=1)  # [kept], of all p * n
+        boxes = pad_rows(tf.gather(tf.reshape(layout.boxes, [-1, 4]), kept), most)
+        classes = pad_rows(tf.gather(tf.reshape(truths.classes, [-1]), kept), most)
+        valid = tf.range(most, dtype=tf.int64) < tf.size(kept, tf.int64)
+        relative = boxes / (*self.input_size, *self.input_size)
         boxes = tf.where(valid[:, tf.newaxis], convert_boxes(relative, "yxyx", self._box_form), 0.0)
-        return TrainBatch(image, boxes, pad_rows(classes, most), valid, truths.example_id[0], layout.colour)
+        return TrainBatch(image, boxes, classes, valid, truths.example_id[0], layout.colour)
 
     def _plain(self, position: Int64[tf.Tensor, ""]) -> TrainBatch:
         """Without geometry the pixels are the evaluation's own, in whole levels.
 
         Stretching leaves relative boxes as they are: no conversion.
         """
-        row, seed = draw_row(position, len(self.examples), self.seed)
-        example, size = self.examples.read(row), self.input_size
+        example = self.examples.read(row_at(position, len(self.examples), self.seed))
+        size, most = self.input_size, self.split.max_boxes
         image = whole_levels(resize_image(decode_example(example), size, self._protocol))
         moved = boxes_to_input(example.yxyx, example.size, whole_image(example.size), size, self._protocol)
         keep = tf.reduce_all((moved[:, 2:] - moved[:, :2]) * tf.constant(size, tf.float32) >= 1.0, axis=1)
         stretched = self._protocol.resize == "stretch"
         boxes = example.boxes if stretched else convert_boxes(moved, "yxyx", self._box_form)
-        boxes, classes = boxes[keep][: self.split.max_boxes], example.classes[keep][: self.split.max_boxes]
+        boxes, classes = boxes[keep], example.classes[keep]
         return TrainBatch(
             image,
-            pad_rows(boxes, self.split.max_boxes),
-            pad_rows(classes, self.split.max_boxes),
-            tf.range(self.split.max_boxes) < tf.shape(classes)[0],
+            pad_rows(boxes, most),
+            pad_rows(classes, most),
+            tf.range(most) < tf.size(classes),
             example.example_id,
-            draw_colour(self.split.augmentation, seed),
+            draw_colour(self.split.augmentation, seed_at(position, len(self.examples), self.seed)),
         )
 
 
@@ -254,7 +255,8 @@ def rows_of_steps(split: TrainSplit, images: int, seed: int, first_step: int, la
     for number in range(start, stop):
         position = tf.constant(number, tf.int64)
         kind, first = blocks.at(position, seed)
-        rows += [int(row) for row in rows_at(blocks, position, first, sum(blocks.kinds[int(kind)]), images, seed)]
+        count = sum(blocks.kinds[int(kind)])
+        rows += rows_at(blocks, position, first, count, images, seed).numpy().tolist()
     return list(dict.fromkeys(rows))
 
 

@@ -8,9 +8,10 @@ from jaxtyping import Bool, Float32, Int32, Int64, Shaped, UInt8
 
 from dataloaders.examples import Example
 from dataloaders.pieces import RATIOS
-from official.vision.resize import decode_image
+from official.vision.resize import Window, decode_image
 
 _JPEG = b"\xff\xd8\xff"
+_BRANCH_OF_RATIO = [RATIOS.index(ratio) + 1 if ratio in RATIOS else 0 for ratio in range(max(RATIOS) + 1)]
 
 TensorList = Any  # a scalar tensor of dtype variant, which jaxtyping has no name for
 
@@ -32,9 +33,9 @@ class Encoded:
         return tf.where(self._jpeg[: shrink.shape[0]], dct_ratio(shrink), 1)
 
     def patch(
-        self, number: Int32[tf.Tensor, ""], ratio: Int32[tf.Tensor, ""], crop: Int32[tf.Tensor, "4"]
+        self, number: Int32[tf.Tensor, ""], ratio: Int32[tf.Tensor, ""], crop: Window
     ) -> UInt8[tf.Tensor, "h w 3"]:
-        branch = tf.where(self._jpeg[number], tf.reduce_sum(tf.cast(ratio >= tf.constant(RATIOS), tf.int32)), 0)
+        branch = tf.where(tf.gather(self._jpeg, number), tf.gather(_BRANCH_OF_RATIO, ratio), 0)
         return decode_window(self._encoded(number), branch, crop)
 
 
@@ -55,11 +56,11 @@ class Stored:
         return self._ratio[: shrink.shape[0]]
 
     def patch(
-        self, number: Int32[tf.Tensor, ""], ratio: Int32[tf.Tensor, ""], crop: Int32[tf.Tensor, "4"]
+        self, number: Int32[tf.Tensor, ""], ratio: Int32[tf.Tensor, ""], crop: Window
     ) -> UInt8[tf.Tensor, "h w 3"]:
         image = tf.raw_ops.TensorListGetItem(
             input_handle=self._images,
-            index=self._places[number],
+            index=tf.gather(self._places, number),
             element_shape=tf.constant([-1, -1, 3]),
             element_dtype=tf.uint8,
         )
@@ -91,7 +92,7 @@ def dct_ratio(shrink: Float32[tf.Tensor, "*b"]) -> Int32[tf.Tensor, "*b"]:
 
 
 def decode_window(
-    encoded: Shaped[tf.Tensor, ""], branch: Int32[tf.Tensor, ""], crop: Int32[tf.Tensor, "4"]
+    encoded: Shaped[tf.Tensor, ""], branch: Int32[tf.Tensor, ""], crop: Window
 ) -> UInt8[tf.Tensor, "h w 3"]:
     """The pixels of a crop of an image.
 
@@ -100,16 +101,15 @@ def decode_window(
     Args:
         encoded: scalar string, bytes of a JPEG or PNG file.
         branch: 1 to 4: a JPEG at 1 / RATIOS[branch - 1] of its size; 0: any other file, decoded whole.
-        crop: top, left, bottom, right in pixels of the image at that size; inside it, and not empty.
+        crop: [4] in pixels of the image at that size; inside it, and not empty.
 
     Raises:
         tf.errors.InvalidArgumentError: it cannot be decoded (at run time).
     """
-    window = tf.concat([crop[:2], crop[2:] - crop[:2]], axis=0)
 
     def part(ratio: int) -> UInt8[tf.Tensor, "h w 3"]:
         return tf.io.decode_and_crop_jpeg(
-            encoded, window, channels=3, ratio=ratio, dct_method="INTEGER_FAST", fancy_upscaling=False
+            encoded, crop, channels=3, ratio=ratio, dct_method="INTEGER_FAST", fancy_upscaling=False
         )
 
     parts = [lambda ratio=ratio: part(ratio) for ratio in RATIOS]
@@ -126,9 +126,9 @@ def stated_size(encoded: Shaped[tf.Tensor, ""]) -> Int32[tf.Tensor, "2"]:
     return tf.ensure_shape(tf.cond(is_jpeg(encoded), lambda: tf.io.extract_jpeg_shape(encoded)[:2], of_png), [2])
 
 
-def crop_pixels(image: UInt8[tf.Tensor, "h w 3"], crop: Int32[tf.Tensor, "4"]) -> UInt8[tf.Tensor, "H W 3"]:
-    """The pixels from (top, left) to (bottom, right), inside the image. In two dimensions: ten times as fast."""
-    rows, columns = crop[2] - crop[0], crop[3] - crop[1]
-    flat = tf.reshape(image, [tf.shape(image)[0], 3 * tf.shape(image)[1]])  # [h, 3 w]
-    part = tf.slice(flat, [crop[0], 3 * crop[1]], [rows, 3 * columns])
-    return tf.reshape(part, [rows, columns, 3])
+def crop_pixels(image: UInt8[tf.Tensor, "h w 3"], crop: Window) -> UInt8[tf.Tensor, "H W 3"]:
+    """The pixels of a window [4] inside the image. In two dimensions: ten times as fast."""
+    rows, columns, _ = tf.unstack(tf.shape(image))
+    flat = tf.reshape(image, [rows, 3 * columns])  # [h, 3 w]
+    part = tf.slice(flat, *tf.split(crop * [1, 3, 1, 3], 2))
+    return tf.reshape(part, tf.concat([crop[2:], [3]], axis=0))

@@ -38,8 +38,8 @@ def darknet_image(
             number, whole = 2 * row + column, tf.constant(input_size)
             second = tf.constant([row == 1, column == 1])
             low, high = tf.where(second, draws.cut, 0), tf.where(second, whole, draws.cut)
-            corner = tf.tile(draws.offset[number], [2])
-            parts.append(crop_pixels(frames[number], tf.concat([low, high], axis=0) - corner))
+            part = tf.concat([low - draws.offset[number], high - low], axis=0)
+            parts.append(crop_pixels(frames[number], part))
         rows.append(tf.concat(parts, axis=1))
     return tf.ensure_shape(tf.concat(rows, axis=0), [*input_size, 3])
 
@@ -59,8 +59,8 @@ def _frame(
         size, start, side = tf.shape(image)[:2], window[:2], window[2:]
         low, high = tf.minimum(tf.maximum(start, 0), size), tf.minimum(start + side, size)
         high = tf.maximum(high, low)
-        place = tf.concat([low - start, high - start], axis=0)
-        part = crop_pixels(image, tf.concat([low, high], axis=0))
+        place = tf.concat([low - start, high - low], axis=0)
+        part = crop_pixels(image, tf.concat([low, high - low], axis=0))
         cropped = surround(part, side, place, _mean(image) if fill == "mean" else fill)
     sized = whole_levels(INTERPOLATIONS[interpolation](cropped, tf.constant(input_size)))
     return tf.ensure_shape(tf.cond(flip, lambda: tf.reverse(sized, [1]), lambda: sized), [*input_size, 3])
@@ -107,8 +107,8 @@ def canvas_image(
         sized = INTERPOLATIONS["opencv"](image, draws.resized[number])
         corner = draws.corner[number]
         low, high = tf.clip_by_value(corner, 0, limits), tf.clip_by_value(corner + draws.resized[number], 0, limits)
-        seen = tf.clip_by_value(tf.stack([low, high]) - corner, 0, draws.resized[number])  # empty beside the canvas
-        parts.append(crop_pixels(sized, tf.reshape(seen, [4])))
+        inside = tf.clip_by_value(low - corner, 0, draws.resized[number])  # empty beside the canvas
+        parts.append(crop_pixels(sized, tf.concat([inside, high - low], axis=0)))
         places.append(tf.concat([low, high], axis=0))
     return scattered(parts, tf.stack(places), FILL, canvas_size)
 

@@ -1,17 +1,32 @@
 """The order of training: position p of the endless stream is epoch p // n, place p % n in its permutation."""
 
 import tensorflow as tf
-from jaxtyping import Int64
+from jaxtyping import Int64, Shaped
+
+_FIRST_OF_SEED = 498247692  # the operation wants three numbers; this is the first of index_shuffle's
 
 
-def draw_row(
-    position: Int64[tf.Tensor, ""], examples: int, seed: int
-) -> tuple[Int64[tf.Tensor, ""], Int64[tf.Tensor, "2"]]:
-    """The data set's row at a position of the training stream, and that example's own seed.
+def row_at(position: Int64[tf.Tensor, "*n"], examples: int, seed: int) -> Int64[tf.Tensor, "*n"]:
+    """The data set's row at a position of the training stream, or at each of several (at most one dimension).
 
     A pure function of the run's seed and the position: an epoch has each row once, and nothing need be replayed.
     """
     epoch, place = position // examples, position % examples
-    epoch_seed = tf.stack([tf.constant(seed, tf.int64), epoch])
-    row = tf.random.experimental.index_shuffle(place, epoch_seed, tf.constant(examples - 1, tf.int64))
-    return row, tf.random.experimental.stateless_fold_in(epoch_seed, place)
+    epoch_seed = tf.stack([tf.fill(tf.shape(epoch), tf.constant(seed, tf.int64)), epoch], axis=-1)  # [*n, 2]
+    return shuffled(place, epoch_seed, examples)
+
+
+def seed_at(position: Int64[tf.Tensor, ""], examples: int, seed: int) -> Int64[tf.Tensor, "2"]:
+    """What all that is random about the example at a position is drawn by."""
+    epoch_seed = tf.stack([tf.constant(seed, tf.int64), position // examples])
+    return tf.random.experimental.stateless_fold_in(epoch_seed, position % examples)
+
+
+def shuffled(place: Shaped[tf.Tensor, "*n"], key: Shaped[tf.Tensor, "*k 2"], count: int) -> Shaped[tf.Tensor, "*n"]:
+    """Where places 0 .. count - 1 come to be in the random order of a key, or of one key for each place; integers.
+
+    tf.random.experimental.index_shuffle gives the same for one key; given several, it pads them along the wrong axis.
+    """
+    seed = tf.pad(key, [[0, 0]] * (key.shape.rank - 1) + [[1, 0]], constant_values=_FIRST_OF_SEED)  # [*k, 3]
+    last = tf.constant(count - 1, place.dtype)
+    return tf.raw_ops.RandomIndexShuffle(index=place, seed=seed, max_index=last, rounds=4)

@@ -13,6 +13,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import tensorflow as tf
 from jaxtyping import Bool, Float32, Int32, Int64, Shaped, UInt8
 
+from official.vision.resize import Window
+
 RATIOS = (1, 2, 4, 8)  # by which a JPEG decoder can shrink an image at no cost
 
 
@@ -29,8 +31,8 @@ class Cuts(NamedTuple):
     """What is decoded of each source, and where it goes. First dimension of every field: the piece."""
 
     ratio: Int32[tf.Tensor, " p"]  # the source is decoded at 1 / ratio of its size
-    crop: Int32[tf.Tensor, "p 4"]  # top, left, bottom, right in pixels of that
-    place: Int32[tf.Tensor, "p 4"]  # of the same pixels in the cell, after a flip; empty where nothing is seen
+    crop: Window  # [p, 4]: top, left, height, width in pixels of that
+    place: Window  # [p, 4]: of the same pixels in the cell, after a flip; empty where nothing is seen
     scale: Float32[tf.Tensor, "p 2"]  # (y, x): position in the input = scale * position in the source + offset, pixels
     offset: Float32[tf.Tensor, "p 2"]
 
@@ -53,9 +55,9 @@ class Pixels(Protocol):
         """Of each of the first p images one of RATIOS, at which to decode what will be shown `shrink` times smaller."""
 
     def patch(
-        self, number: Int32[tf.Tensor, ""], ratio: Int32[tf.Tensor, ""], crop: Int32[tf.Tensor, "4"]
+        self, number: Int32[tf.Tensor, ""], ratio: Int32[tf.Tensor, ""], crop: Window
     ) -> UInt8[tf.Tensor, "h w 3"]:
-        """A crop of one of the images, as `Cuts` tells it."""
+        """A crop [4] of one of the images, as `Cuts` tells it."""
 
 
 def shrink_of(pieces: Pieces) -> Float32[tf.Tensor, " p"]:
@@ -92,14 +94,15 @@ def cut(pieces: Pieces, sizes: Int32[tf.Tensor, "p 2"], ratio: Int32[tf.Tensor, 
     scale = tf.where(last > first, scale, 1.0 / step)
     offset = tf.where(last > first, first - scale * tf.cast(from_, tf.float32) * unit, -start / step)
     first, last = tf.cast(first, tf.int32), tf.cast(last, tf.int32)
-    scale, offset, place = _mirrored(pieces, scale, offset, tf.concat([first, last], axis=1))
-    return Cuts(ratio, tf.concat([from_, until], axis=1), place, scale, offset)
+    scale, offset, corner = _mirrored(pieces, scale, offset, first, last)
+    crop, place = tf.concat([from_, until - from_], axis=1), tf.concat([corner, last - first], axis=1)
+    return Cuts(ratio, crop, place, scale, offset)
 
 
 def exact_map(pieces: Pieces) -> tuple[Float32[tf.Tensor, "p 2"], Float32[tf.Tensor, "p 2"]]:
     """(scale, offset) of (y, x), as in `Cuts`, but nothing is rounded."""
     start, step = _sampling(pieces)
-    scale, offset, _ = _mirrored(pieces, 1.0 / step, -start / step, pieces.cell)
+    scale, offset, _ = _mirrored(pieces, 1.0 / step, -start / step, *tf.split(pieces.cell, 2, axis=1))
     return scale, offset
 
 
@@ -118,13 +121,13 @@ def boxes_in_input(
 
 def sides(boxes: Shaped[tf.Tensor, "*batch 4"]) -> Shaped[tf.Tensor, "*batch 2"]:
     """(height, width) of rectangles top, left, bottom, right: [..., 4] -> [..., 2]."""
-    return boxes[..., 2:] - boxes[..., :2]
+    low, high = tf.split(boxes, 2, axis=-1)
+    return high - low
 
 
 def clip_to(boxes: Float32[tf.Tensor, "p n 4"], limits: Float32[tf.Tensor, "#p 4"]) -> Float32[tf.Tensor, "p n 4"]:
     """Boxes yxyx, clipped to a rectangle top, left, bottom, right for all of a piece."""
-    limits = limits[:, tf.newaxis]
-    low, high = tf.tile(limits[..., :2], [1, 1, 2]), tf.tile(limits[..., 2:], [1, 1, 2])
+    low, high = (tf.tile(edge, [1, 1, 2]) for edge in tf.split(limits[:, tf.newaxis], 2, axis=-1))
     return tf.clip_by_value(boxes, low, high)
 
 
@@ -139,10 +142,10 @@ def _sampling(pieces: Pieces) -> tuple[Float32[tf.Tensor, "p 2"], Float32[tf.Ten
 
 def _frame_in_cell(pieces: Pieces) -> tuple[Float32[tf.Tensor, "p 2"], Float32[tf.Tensor, "p 2"]]:
     """The frame's (top, left) and (bottom, right) in pixels of the cell, before a flip."""
-    cell = tf.cast(pieces.cell, tf.float32)
-    low, high = pieces.frame[:, :2] - cell[:, :2], pieces.frame[:, 2:] - cell[:, :2]
+    corner, end = tf.split(tf.cast(pieces.cell, tf.float32), 2, axis=1)
+    low, high = (edge - corner for edge in tf.split(pieces.frame, 2, axis=1))
     mirror = pieces.flip[:, tf.newaxis] & tf.constant([False, True])
-    length = sides(cell)
+    length = end - corner
     return tf.where(mirror, length - high, low), tf.where(mirror, length - low, high)
 
 
@@ -150,15 +153,15 @@ def _mirrored(
     pieces: Pieces,
     scale: Float32[tf.Tensor, "p 2"],
     offset: Float32[tf.Tensor, "p 2"],
-    place: Int32[tf.Tensor, "p 4"],
-) -> tuple[Float32[tf.Tensor, "p 2"], Float32[tf.Tensor, "p 2"], Int32[tf.Tensor, "p 4"]]:
-    """A map into the cell before its flip -> into the input; and a place in the cell, after the flip."""
+    first: Int32[tf.Tensor, "p 2"],
+    last: Int32[tf.Tensor, "p 2"],
+) -> tuple[Float32[tf.Tensor, "p 2"], Float32[tf.Tensor, "p 2"], Int32[tf.Tensor, "p 2"]]:
+    """A map into the cell before its flip -> into the input; and what lies from `first` to `last` begins there."""
     mirror = pieces.flip[:, tf.newaxis] & tf.constant([False, True])
-    corner, length = tf.cast(pieces.cell[:, :2], tf.float32), sides(pieces.cell)
-    offset = corner + tf.where(mirror, tf.cast(length, tf.float32) - offset, offset)
-    low = tf.where(mirror, length - place[:, 2:], place[:, :2])
-    high = tf.where(mirror, length - place[:, :2], place[:, 2:])
-    return tf.where(mirror, -scale, scale), offset, tf.concat([low, high], axis=1)
+    corner, end = tf.split(pieces.cell, 2, axis=1)
+    length = end - corner
+    offset = tf.cast(corner, tf.float32) + tf.where(mirror, tf.cast(length, tf.float32) - offset, offset)
+    return tf.where(mirror, -scale, scale), offset, tf.where(mirror, length - last, first)
 
 
 def _nearest(position: Float32[tf.Tensor, "*b"]) -> Int32[tf.Tensor, "*b"]:

@@ -11,13 +11,12 @@ from dataloaders.pieces import Truths
 
 def truth_of(example: Example, max_boxes: int) -> Truths:
     """Of one image: the fields of `Truths` without their first dimension."""
-    boxes, classes = example.yxyx[:max_boxes], example.classes[:max_boxes]
     return Truths(
         example.size,
         example.example_id,
-        tf.shape(boxes)[0],
-        pad_rows(boxes, max_boxes),
-        pad_rows(classes, max_boxes),
+        tf.minimum(tf.size(example.classes), max_boxes),
+        pad_rows(example.yxyx, max_boxes),
+        pad_rows(example.classes, max_boxes),
     )
 
 
@@ -33,12 +32,12 @@ def read_all(
     """The first `count` of the rows; of the others, which are not read, everything is zero and there are no pixels."""
     most = rows.shape[0]
     if most == 1:
-        example = examples.read(rows[0])
+        example = examples.read(tf.squeeze(rows))
         truths = Truths(*(field[tf.newaxis] for field in truth_of(example, max_boxes)))
         return truths, encoded_pixels(example)
 
     def one(number: Int32[tf.Tensor, ""], arrays: list[tf.TensorArray]) -> tuple:
-        example = examples.read(rows[number])
+        example = examples.read(tf.gather(rows, number))
         found = (checked(example), is_jpeg(example.encoded), *truth_of(example, max_boxes))
         return number + 1, [array.write(number, value) for array, value in zip(arrays, found, strict=True)]
 

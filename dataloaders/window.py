@@ -11,7 +11,7 @@ from jaxtyping import Int32, Int64
 
 from dataloaders.decode import Stored, TensorList, encoded_pixels
 from dataloaders.examples import Examples
-from dataloaders.order import draw_row
+from dataloaders.order import row_at
 from dataloaders.pieces import Truths
 from dataloaders.truths import no_truths, truth_of
 
@@ -70,8 +70,7 @@ def load_window(
     side = tf.constant(input_size, tf.float32)
 
     def one(number: Int32[tf.Tensor, ""], images: tf.Tensor, arrays: list[tf.TensorArray]) -> tuple:
-        row, _ = draw_row(block * count + tf.cast(number, tf.int64), len(examples), seed)
-        example = examples.read(row)
+        example = examples.read(row_at(block * count + tf.cast(number, tf.int64), len(examples), seed))
         pixels = encoded_pixels(example)
         (ratio,) = tf.unstack(pixels.ratio(tf.reduce_min(tf.cast(example.size, tf.float32) / side)[tf.newaxis]))
         whole = tf.concat([[0, 0], -(-example.size // ratio)], axis=0)

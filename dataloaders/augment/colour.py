@@ -27,11 +27,12 @@ def draw_colour(config: Augmentation | None, seed: Int64[tf.Tensor, "2"]) -> Col
     if config is None:
         return ColourDraws(tf.constant(False), tf.constant(0.0), tf.constant(1.0), tf.constant(1.0))
     u = tf.random.stateless_uniform([6], seed)
-    flip = (u[0] < 0.5) & tf.constant(config.flip)
+    of_flip, of_hue, *of_scales = tf.unstack(u)
+    flip = (of_flip < 0.5) & tf.constant(config.flip)
     if isinstance(config.colour, HsvGains):
         return ColourDraws(flip, *draw_gains(config.colour, u[1:4]))
-    hue = (2 * u[1] - 1) * config.hue
-    scales = _draw_scale(config.saturation, u[2:4]), _draw_scale(config.exposure, u[4:6])
+    hue = (2 * of_hue - 1) * config.hue
+    scales = _draw_scale(config.saturation, *of_scales[:2]), _draw_scale(config.exposure, *of_scales[2:])
     return ColourDraws(flip, hue, *scales, _draw_effects(config.colour, seed))
 
 
@@ -92,10 +93,10 @@ _CHANGES = {
 }
 
 
-def _draw_scale(most: float, u: Float32[tf.Tensor, "2"]) -> Float32[tf.Tensor, ""]:
+def _draw_scale(most: float, amount: Float32[tf.Tensor, ""], coin: Float32[tf.Tensor, ""]) -> Float32[tf.Tensor, ""]:
     """U(1, most), or 1 / U(1, most), by a fair coin (Darknet utils.c rand_scale)."""
-    scale = 1.0 + u[0] * (most - 1.0)
-    return tf.where(u[1] < 0.5, scale, 1.0 / scale)
+    scale = 1.0 + amount * (most - 1.0)
+    return tf.where(coin < 0.5, scale, 1.0 / scale)
 
 
 def _draw_effects(colour: DarknetFloat | DarknetOpencv, seed: Int64[tf.Tensor, "2"]) -> Effects | tuple[()]:

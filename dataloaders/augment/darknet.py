@@ -45,21 +45,23 @@ def draw(
     """
     count = sizes.shape[0]
     u = tf.random.stateless_uniform([count, 10], seed)
-    edges = draw_edges(config, u[:, :6], sizes)
+    of_edges, of_flip, of_corner, of_cut = tf.split(u, [6, 1, 1, 2], axis=1)
+    edges = draw_edges(config, of_edges, sizes)
     if letterbox:
         edges = _to_aspect(edges, sizes, input_size)
-    mirrored = (u[:, 6] < 0.5) & tf.constant(config.flip and flip)
+    mirrored = (tf.squeeze(of_flip, axis=1) < 0.5) & tf.constant(config.flip and flip)  # [p]
     whole = tf.constant(input_size)
     if count == 1:
         edges = _valid(edges, sizes)
         return DarknetDraws(_window(edges, sizes), mirrored, tf.zeros([1, 2], tf.int32), whole)
-    edges = _valid(tf.where(u[:, 7:8] < 0.5, _to_corner(edges, mirrored), edges), sizes)
-    cut = _draw_cut(u[0, 8:10], input_size)
+    edges = _valid(tf.where(of_corner < 0.5, _to_corner(edges, mirrored), edges), sizes)
+    cut = _draw_cut(of_cut[0], input_size)
     seen = tf.where(mirrored[:, tf.newaxis], tf.gather(edges, [0, 3, 2, 1], axis=1), edges)
     beyond = tf.maximum(-seen, 0) * tf.tile(whole, [2]) // tf.tile(sizes, [1, 2])  # [4, 4], of the fill, input pixels
     shift = tf.minimum(beyond, tf.concat([cut, whole - cut], axis=0))
     second = tf.stack([_ROW, _COLUMN], axis=1) == 1  # [4, 2]
-    offset = tf.where(second, cut - shift[:, :2], cut + shift[:, 2:] - whole)
+    before, after = tf.split(shift, 2, axis=1)
+    offset = tf.where(second, cut - before, cut + after - whole)
     return DarknetDraws(_window(edges, sizes), mirrored, offset, cut)
 
 
@@ -102,9 +104,8 @@ def pieces_of(draws: DarknetDraws, input_size: tuple[int, int]) -> Pieces:
     top, left, bottom, right = tf.unstack(local, axis=1)
     mirrored = tf.stack([top, width - right, bottom, width - left], axis=1)
     local = tf.where(draws.flip[:, tf.newaxis], mirrored, local)
-    window = tf.cast(draws.window, tf.float32)
-    step = window[:, 2:] / whole
-    shown = tf.tile(window[:, :2], [1, 2]) + tf.tile(step, [1, 2]) * local
+    start, side = tf.split(tf.cast(draws.window, tf.float32), 2, axis=1)
+    shown = tf.tile(start, [1, 2]) + tf.tile(side / whole, [1, 2]) * local
     return Pieces(shown, cells, tf.concat([offset, offset + whole], axis=1), draws.flip)
 
 
@@ -129,7 +130,7 @@ def truths_of_mosaic(
     but less than the whole input.
     """
     whole = tf.constant(input_size, tf.float32)
-    low, high = boxes[..., :2], boxes[..., 2:]
+    low, high = tf.split(boxes, 2, axis=-1)
     if bound:
         limits = tf.cast(cell, tf.float32)[:, tf.newaxis]
         low, high = tf.maximum(_cut_off(low), limits[..., :2]), tf.minimum(_cut_off(high), limits[..., 2:])
@@ -175,13 +176,14 @@ def _to_corner(edges: Int32[tf.Tensor, "4 4"], flip: Bool[tf.Tensor, " 4"]) -> I
 
 def _valid(edges: Int32[tf.Tensor, "p 4"], sizes: Int32[tf.Tensor, "p 2"]) -> Int32[tf.Tensor, "p 4"]:
     """The whole image in place of a window that holds nothing or lies behind the image."""
-    start, side = edges[:, :2], sizes - edges[:, :2] - edges[:, 2:]
+    start, side = tf.split(_window(edges, sizes), 2, axis=1)
     valid = tf.reduce_all((side > 0) & (start < sizes), axis=1, keepdims=True)
     return tf.where(valid, edges, 0)
 
 
 def _window(edges: Int32[tf.Tensor, "p 4"], sizes: Int32[tf.Tensor, "p 2"]) -> Window:
-    return tf.concat([edges[:, :2], sizes - edges[:, :2] - edges[:, 2:]], axis=1)
+    start, end = tf.split(edges, 2, axis=1)
+    return tf.concat([start, sizes - start - end], axis=1)
 
 
 def _draw_cut(u: Float32[tf.Tensor, "2"], input_size: tuple[int, int]) -> Int32[tf.Tensor, "2"]:

@@ -16,7 +16,7 @@ from dataloaders.centernet import BLACK, Centred
 from dataloaders.composed import Composer
 from dataloaders.decode import encoded_pixels
 from dataloaders.examples import Example, decode_example
-from dataloaders.order import draw_row
+from dataloaders.order import row_at
 from dataloaders.pieces import Cuts
 from dataloaders.sources import open_source
 from dataloaders.stream import CenterNetStream, TrainStream, stream_of
@@ -125,7 +125,7 @@ def _composed(stream: TrainStream, split: TrainSplit, input_size: tuple[int, int
     blocks = composer.blocks
     number, first = blocks.at(position, stream.seed)
     kind = blocks.kinds[int(number)]
-    rows = [int(row) for row in rows_at(blocks, position, first, sum(kind), len(examples), stream.seed)]
+    rows = rows_at(blocks, position, first, sum(kind), len(examples), stream.seed).numpy().tolist()
     read = [examples.read(tf.constant(row, tf.int64)) for row in rows]
     found = {"kind": list(kind)}
     if composer.geometry is None:
@@ -170,14 +170,15 @@ def _pieces(
     for at in range(count):
         of_piece = {name: plain(field[at]) for name, field in cuts._asdict().items()}
         pieces.append({"cell": plain(cells[at]), "flip": plain(flip[at]), **of_piece})
-        shown.append(cuts.crop[at].numpy().astype(np.float32) * int(cuts.ratio[at]))
+        top, left, height, width = cuts.crop[at].numpy().astype(np.float32) * int(cuts.ratio[at])
+        shown.append(np.stack([top, left, top + height, left + width]))
     return pieces, shown
 
 
 def _centred(stream: TrainStream, split: TrainSplit, input_size: tuple[int, int], position: tf.Tensor) -> Drawn:
     """CenterNet's: one image under an affine map."""
     make = Centred(stream.stand_ins.examples("xyxy_pixels"), split, input_size, stream.task.evaluation, stream.seed)
-    row, _ = draw_row(position, len(make.examples), stream.seed)
+    row = row_at(position, len(make.examples), stream.seed)
     example = make.examples.read(row)
     affine, _ = make.draws(position, example.size)
     found = {"affine": plain(affine), "map": plain(affine_map(affine, input_size))}

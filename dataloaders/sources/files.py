@@ -162,7 +162,8 @@ class _FileExamples:
         before = np.concatenate([[0], np.cumsum(trained)]).astype(np.int64)
         self._paths, self._sizes = tf.constant(dataset.image_paths), tf.constant(dataset.image_sizes)
         self._ids = tf.constant(dataset.image_ids)
-        self._splits = tf.constant(before[dataset.splits])  # boxes of row i: splits[i] to splits[i + 1]
+        splits = before[dataset.splits]
+        self._boxes_of = tf.constant(np.stack([splits[:-1], splits[1:]], axis=1))  # [images, 2]: from, up to
         self._boxes = tf.constant(dataset.boxes_in(form)[trained])
         self._yxyx = tf.constant(dataset.boxes_in("yxyx")[trained])
         self._classes = tf.constant(dataset.classes[trained])
@@ -171,8 +172,8 @@ class _FileExamples:
         return self._paths.shape[0]
 
     def read(self, row: Int64[tf.Tensor, ""]) -> Example:
-        boxes, path = slice(self._splits[row], self._splits[row + 1]), self._paths[row]
-        return Example(
-            tf.io.read_file(path), path, self._sizes[row], self._ids[row],
-            self._boxes[boxes], self._yxyx[boxes], self._classes[boxes],
-        )  # fmt: skip
+        """Gathers, since each is one operation, where indexing by tensors is four; they are many times as fast."""
+        boxes, path = tf.range(*tf.unstack(tf.gather(self._boxes_of, row))), tf.gather(self._paths, row)
+        size, example_id = tf.gather(self._sizes, row), tf.gather(self._ids, row)
+        of_boxes = (tf.gather(column, boxes) for column in (self._boxes, self._yxyx, self._classes))
+        return Example(tf.io.read_file(path), path, size, example_id, *of_boxes)

@@ -98,8 +98,8 @@ def _samples(draw: Callable[[tf.Tensor], dict[str, tf.Tensor]], seed: int) -> di
     """COUNT draws by name, [COUNT] each: of the first places of the run's stream, by the pipeline's own seeds."""
 
     def one(position: tf.Tensor) -> dict[str, tf.Tensor]:
-        _, example = order.draw_row(position, COUNT // 2, seed)
-        return {name: tf.cast(value, tf.float64) for name, value in draw(example).items()}
+        drawn = draw(order.seed_at(position, COUNT // 2, seed))
+        return {name: tf.cast(value, tf.float64) for name, value in drawn.items()}
 
     positions = tf.range(COUNT, dtype=tf.int64)
     names = tf.function(one, autograph=False).get_concrete_function(tf.TensorSpec([], tf.int64)).structured_outputs

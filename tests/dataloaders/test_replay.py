@@ -115,15 +115,15 @@ def test_another_implementation_needs_the_parameters_alone(seven, name):
 def _put_together(pieces, input_size, fill):
     canvas = np.full((*input_size, 3), fill, np.float64)
     for source, piece in pieces:
-        (top, left, bottom, right), (cell_top, cell_left, _, _) = piece["place"], piece["cell"]
-        if bottom <= top or right <= left:
+        (top, left, height, width), (cell_top, cell_left, _, _) = piece["place"], piece["cell"]
+        if height <= 0 or width <= 0:
             continue
-        low_y, low_x, high_y, high_x = piece["crop"]
+        low_y, low_x, rows, columns = piece["crop"]
         assert piece["ratio"] == 1  # the images are smaller than the input
-        pixels = np.asarray(Image.open(source["name"]).convert("RGB"))[low_y:high_y, low_x:high_x]
-        sized = cv2.resize(pixels.astype(np.float32), (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
+        pixels = np.asarray(Image.open(source["name"]).convert("RGB"))[low_y : low_y + rows, low_x : low_x + columns]
+        sized = cv2.resize(pixels.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
         shown = sized[:, ::-1] if piece["flip"] else sized
-        canvas[cell_top + top : cell_top + bottom, cell_left + left : cell_left + right] = shown
+        canvas[cell_top + top :, cell_left + left :][:height, :width] = shown
     return canvas
 
 

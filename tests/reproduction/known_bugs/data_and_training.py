@@ -101,8 +101,8 @@ def _from_zero(patch: MonkeyPatch) -> None:
 
 def _draws(change: Callable) -> Callable[[MonkeyPatch], None]:
     def plant(patch: MonkeyPatch) -> None:
-        right = order.draw_row
-        patch.setattr(order, "draw_row", lambda position, examples, seed: right(*change(position, examples, seed)))
+        right = order.seed_at
+        patch.setattr(order, "seed_at", lambda position, examples, seed: right(*change(position, examples, seed)))
 
     return plant
 
@@ -118,7 +118,7 @@ def _never_mirrored(patch: MonkeyPatch) -> None:
 
 def _scales_one_way(patch: MonkeyPatch) -> None:
     """Saturation and exposure are never reduced."""
-    patch.setattr(colour, "_draw_scale", lambda most, u: 1.0 + u[0] * (most - 1.0))
+    patch.setattr(colour, "_draw_scale", lambda most, amount, coin: 1.0 + amount * (most - 1.0))
 
 
 def _nothing(patch: MonkeyPatch) -> None:
