@@ -9,6 +9,7 @@ images of any position follow from the seed alone.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import tensorflow as tf
 from jaxtyping import Int32, Int64
 
@@ -55,9 +56,9 @@ class Blocks:
         block, place = position // self.examples, position % self.examples
         if len(self.kinds) == 1:
             return tf.constant(0), place * sum(self.kinds[0])
-        kinds = tf.repeat(tf.range(len(self.kinds)), self.quota)  # [examples]
         key = tf.random.experimental.stateless_fold_in(_block_seed(block, seed), -1)
-        kinds = tf.gather(kinds, shuffled(tf.range(self.examples), key, self.examples))
+        kinds = np.repeat(np.arange(len(self.kinds), dtype=np.int32), self.quota)  # [examples]
+        kinds = tf.random.experimental.stateless_shuffle(kinds, key)  # all at once: many times faster than one by one
         uses = tf.gather(tf.constant([sum(kind) for kind in self.kinds], tf.int64), kinds)
         return tf.gather(kinds, place), tf.gather(tf.cumsum(uses, exclusive=True), place)
 

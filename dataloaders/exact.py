@@ -11,7 +11,7 @@ from jaxtyping import Float32, UInt8
 
 from dataloaders.augment.affine import FILL, AffineDraws, canvas_of
 from dataloaders.augment.darknet import DarknetDraws
-from dataloaders.compose import Fill, scattered, surround
+from dataloaders.compose import Fill, surround
 from dataloaders.decode import crop_pixels
 from official.vision.interpolation import INTERPOLATIONS
 from official.vision.resize import Window, whole_levels
@@ -109,8 +109,12 @@ def canvas_image(
         low, high = tf.clip_by_value(corner, 0, limits), tf.clip_by_value(corner + draws.resized[number], 0, limits)
         inside = tf.clip_by_value(low - corner, 0, draws.resized[number])  # empty beside the canvas
         parts.append(crop_pixels(sized, tf.concat([inside, high - low], axis=0)))
-        places.append(tf.concat([low, high], axis=0))
-    return scattered(parts, tf.stack(places), FILL, canvas_size)
+        places.append(tf.concat([low, high - low], axis=0))
+    # What they differ from the fill by, modulo 256, summed: they do not overlap.
+    level = tf.constant(FILL, tf.uint8)
+    return level + tf.add_n(
+        [surround(part - level, limits, place, 0) for part, place in zip(parts, places, strict=True)]
+    )
 
 
 def warped_boxes(boxes: Float32[tf.Tensor, "p n 4"], matrix: Float32[tf.Tensor, "3 3"]) -> Float32[tf.Tensor, "p n 4"]:

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from configs.data import AffineAugmentation
-from dataloaders import exact
+from dataloaders import compose, exact
 from dataloaders.augment import affine
 from dataloaders.pieces import boxes_in_input, exact_map, sides
 
@@ -172,3 +172,16 @@ def test_draws_are_uniform_and_the_share_is_a_beta():
         place = np.sort((value - low) / (high - low))
         assert np.abs(place - np.arange(3000) / 3000).max() < 1.95 / np.sqrt(3000) + 0.011  # Kolmogorov-Smirnov; pixels
     assert abs(values[5].mean() - 0.5) < 0.01 and abs(values[5].var() / (1 / 68) - 1) < 0.12  # Beta(8, 8)
+
+
+def test_nine_cells_are_put_where_they_belong():
+    rng = np.random.default_rng(3)
+    for seed in range(12):
+        sizes = tf.constant(rng.permutation(SIZES))
+        places = affine.pieces_of(affine.draw(V7, _seed(seed), sizes, INPUT), sizes, INPUT).cell
+        cells = [rng.integers(0, 256, (bottom - top, right - left, 3), np.uint8) for top, left, bottom, right in places]
+        expected = np.full((*INPUT, 3), affine.FILL, np.uint8)
+        for cell, (top, left, bottom, right) in zip(cells, places.numpy(), strict=True):
+            expected[top:bottom, left:right] = cell
+        ours = compose.put_together([tf.constant(cell) for cell in cells], places, affine.FILL, INPUT)
+        np.testing.assert_array_equal(ours, expected)
