@@ -191,7 +191,9 @@ class Split(Config):
         "fail",
         description="What happens to bad boxes and images. A malformed annotation file (XML, JSON) is always fatal.",
     )
-    threads: PositiveInt | None = Field(None, description="Parallel decoders; none: one for each core.")
+    threads: PositiveInt | None = Field(
+        None, description="Parallel decoders; none: one for each core that the process may use."
+    )
 
 
 class MultiScale(Config):

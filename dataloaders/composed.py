@@ -23,6 +23,14 @@ from official.vision.boxes import convert_boxes
 from official.vision.resize import boxes_to_input, resize_image, whole_image, whole_levels
 
 
+class Seeds(NamedTuple):
+    """Of one example."""
+
+    compositions: tuple[Int64[tf.Tensor, "2"], Int64[tf.Tensor, "2"]]  # the second is of no use where there is but one
+    share: Int64[tf.Tensor, "2"]
+    colour: Int64[tf.Tensor, "2"]
+
+
 class Layout(NamedTuple):
     """What follows from the draws of an example, padded to the most images that any kind has."""
 
@@ -79,28 +87,30 @@ class Composer:
         places = self.blocks.images_of(position, first, self.blocks.most, self.seed)
         return self._compose(position, number, *window.at(places))
 
-    def draws(self, kind: Kind, position: Int64[tf.Tensor, ""], sizes: Int32[tf.Tensor, "p 2"]) -> list[Draws]:
-        """Of each composition of the example at a position, whose kind and sizes of images are known."""
-        seeds, parts = self._seeds(position), tf.split(sizes, kind)
-        return [self.geometry.draw(seed, part, kind == (1,)) for seed, part in zip(seeds, parts, strict=False)]
+    def seeds(self, position: Int64[tf.Tensor, ""]) -> Seeds:
+        """What all that is random about the example at a position is drawn by."""
+        *compositions, share, colour = tf.unstack(
+            tf.random.experimental.stateless_split(seed_at(position, len(self.examples), self.seed), 4), num=4
+        )
+        return Seeds(tuple(compositions), share, colour)
+
+    def draws(self, kind: Kind, seeds: Seeds, sizes: Int32[tf.Tensor, "p 2"]) -> list[Draws]:
+        """Of each composition of an example of that kind, whose images are of these sizes."""
+        of_each = zip(seeds.compositions, tf.split(sizes, kind), strict=False)
+        return [self.geometry.draw(seed, part, kind == (1,)) for seed, part in of_each]
 
     def _rows(
         self, position: Int64[tf.Tensor, ""], first: Int64[tf.Tensor, ""], count: int
     ) -> Int64[tf.Tensor, " count"]:
         return rows_at(self.blocks, position, first, count, len(self.examples), self.seed)
 
-    def _seeds(self, position: Int64[tf.Tensor, ""]) -> list[Int64[tf.Tensor, "2"]]:
-        """Of two compositions, of their shares and of the colour."""
-        seed = seed_at(position, len(self.examples), self.seed)
-        return tf.unstack(tf.random.experimental.stateless_split(seed, 4), num=4)
-
     def _compose(
         self, position: Int64[tf.Tensor, ""], number: Int32[tf.Tensor, ""], truths: Truths, pixels: Pixels
     ) -> TrainBatch:
         """The example at a position, of the kind of that number, whose images are the first of those given."""
-        kinds = self.blocks.kinds
-        layout = _switch(number, [lambda kind=kind: self.laid_out(kind, position, truths, pixels) for kind in kinds])
-        cells, share = self._cells(self.blocks.uses_of(number), pixels, layout), self.share(position)
+        kinds, seeds = self.blocks.kinds, self.seeds(position)
+        layout = _switch(number, [lambda kind=kind: self.laid_out(kind, seeds, truths, pixels) for kind in kinds])
+        cells, share = self._cells(self.blocks.uses_of(number), pixels, layout), self.geometry.share(seeds.share)
         image = _switch(
             number,
             [lambda kind=kind: self._blended(self._put_together(kind, cells, layout), share) for kind in kinds],
@@ -111,17 +121,17 @@ class Composer:
         """The images of an example of that kind, before they are blended."""
         return self._put_together(kind, self._cells(tf.constant(sum(kind)), pixels, layout), layout)
 
-    def laid_out(self, kind: Kind, position: Int64[tf.Tensor, ""], truths: Truths, pixels: Pixels) -> Layout:
+    def laid_out(self, kind: Kind, seeds: Seeds, truths: Truths, pixels: Pixels) -> Layout:
         """Of an example of that kind, whose images are the first of those given."""
         count, alone = sum(kind), kind == (1,)
         sizes, yxyx = tf.split(truths.size[:count], kind), tf.split(truths.yxyx[:count], kind)
-        placed = [self._placed(*of_one, alone) for of_one in zip(self._seeds(position), sizes, strict=False)]
+        placed = [self._placed(*of_one, alone) for of_one in zip(seeds.compositions, sizes, strict=False)]
         ratios = tf.split(pixels.ratio(tf.concat([shrink for _, shrink in placed], axis=0)), kind)
         pieces = [of_one for of_one, _ in placed]
         seen = [self._seen(*of_one) for of_one in zip(pieces, sizes, yxyx, ratios, strict=True)]
         rows = [(one.cell, one.flip, *of_one) for one, of_one in zip(pieces, seen, strict=True)]
         joined = tf.nest.map_structure(lambda *parts: _padded(tf.concat(parts, 0), self.blocks.most - count), *rows)
-        return Layout(*joined, self._colour(alone, position))
+        return Layout(*joined, self.geometry.colour(seeds.colour, alone))
 
     def _placed_anew(
         self, seed: Int64[tf.Tensor, "2"], sizes: Int32[tf.Tensor, "p 2"], alone: bool
@@ -165,23 +175,16 @@ class Composer:
         read = [self.examples.read(row) for row in rows]
         fields = zip(*(truth_of(example, self.split.max_boxes) for example in read), strict=True)
         truths = Truths(*(tf.stack(field) for field in fields))
-        images, boxes, at = [], [], 0
-        for count, draws in zip(kind, self.draws(kind, position, truths.size), strict=True):
+        images, boxes, at, seeds = [], [], 0, self.seeds(position)
+        for count, draws in zip(kind, self.draws(kind, seeds, truths.size), strict=True):
             own = Truths(*(field[at : at + count] for field in truths))
             images.append(self.geometry.exact(draws, [decode_example(one) for one in read[at : at + count]]))
             boxes.append(self.geometry.exact_truths(draws, own))
             at += count
         boxes, keep = (tf.concat(parts, axis=0) for parts in zip(*boxes, strict=True))  # [p, n, 4], [p, n]
-        colour = self._colour(kind == (1,), position)
+        colour = self.geometry.colour(seeds.colour, kind == (1,))
         layout = Layout(tf.zeros([0, 4], tf.int32), tf.zeros([0], tf.bool), _no_cuts(), boxes, keep, colour)
-        return self._row(self._blended(images, self.share(position)), layout, truths)
-
-    def share(self, position: Int64[tf.Tensor, ""]) -> Float32[tf.Tensor, ""]:
-        """Of the first of two compositions, where there are two."""
-        return self.geometry.share(self._seeds(position)[2])
-
-    def _colour(self, alone: bool, position: Int64[tf.Tensor, ""]) -> ColourDraws:
-        return self.geometry.colour(self._seeds(position)[3], alone)
+        return self._row(self._blended(images, self.geometry.share(seeds.share)), layout, truths)
 
     def _blended(self, images: Sequence[UInt8[tf.Tensor, "H W 3"]], share: tf.Tensor) -> UInt8[tf.Tensor, "H W 3"]:
         return images[0] if len(images) == 1 else blend(*images, share, self.geometry.rounding)

@@ -94,7 +94,7 @@ def batched(
     padding: tf.data.Dataset | None = None,
 ) -> tf.data.Dataset:
     """Maps in parallel and batches, in order whatever the number of threads."""
-    threads = threads or os.cpu_count()
+    threads = threads or usable_cores()
     function = tf.autograph.experimental.do_not_convert(example)
     examples = numbers.map(function, num_parallel_calls=threads, deterministic=True)
     if padding is not None:
@@ -109,3 +109,8 @@ def batched(
     # Its clocks cost CPU; and its thread may miss the end of an iterator, for which it then waits up to a minute.
     options.autotune.enabled = False
     return examples.batch(batch_size, drop_remainder=True).prefetch(2).with_options(options)
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on: a container or a batch system may have given it some alone."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -82,14 +82,9 @@ def pieces_of(draws: AffineDraws, sizes: Int32[tf.Tensor, "p 2"], input_size: tu
     per_pixel = tf.cast(sizes, tf.float32) / (tf.cast(draws.resized, tf.float32) * scale)  # source pixels, [p, 2]
     moved = tf.cast(cells, tf.float32) - tf.tile(in_input[:, :2], [1, 2])
     window = moved * tf.tile(per_pixel, [1, 2])
-    return Pieces(window, cells, frames_of(draws, count, input_size), tf.zeros([count], tf.bool))
-
-
-def frames_of(draws: AffineDraws, count: int, input_size: tuple[int, int]) -> Float32[tf.Tensor, "p 4"]:
-    """The canvas in pixels of the input, for each piece."""
-    scale, shift = _scale_and_shift(draws.matrix)
     canvas = tf.constant(canvas_of(count, input_size), tf.float32)
-    return tf.tile(tf.concat([shift, canvas * scale + shift], axis=0)[tf.newaxis], [count, 1])
+    frame = tf.concat([shift, canvas * scale + shift], axis=0)
+    return Pieces(window, cells, tf.tile(frame[tf.newaxis], [count, 1]), tf.zeros([count], tf.bool))
 
 
 def candidates(

@@ -137,7 +137,8 @@ def _composed(stream: TrainStream, split: TrainSplit, input_size: tuple[int, int
         truths, pixels = window.at(blocks.images_of(position, first, sum(kind), stream.seed))
     else:
         truths, pixels = read_all(examples, tf.constant(rows, tf.int64), tf.constant(len(rows)), split.max_boxes)
-    draws = composer.draws(kind, position, truths.size)
+    seeds = composer.seeds(position)
+    draws = composer.draws(kind, seeds, truths.size)
     found["compositions"] = [plain(of_composition) for of_composition in draws]
     found["fill"] = composer.geometry.fill
     if composer.geometry.precise:
@@ -147,12 +148,12 @@ def _composed(stream: TrainStream, split: TrainSplit, input_size: tuple[int, int
         ]
         shown = [None] * len(read)
     else:
-        layout = composer.laid_out(kind, position, truths, pixels)
+        layout = composer.laid_out(kind, seeds, truths, pixels)
         images = composer.compositions(kind, layout, pixels)
         found["pieces"], shown = _pieces(layout.cells, layout.flip, layout.cuts, len(read))
     stages = [_of_source(at, len(read), one, window) for at, (one, window) in enumerate(zip(read, shown, strict=True))]
     if len(images) > 1:
-        found["share"] = plain(composer.share(position))
+        found["share"] = plain(composer.geometry.share(seeds.share))
         stages += [_without_boxes(f"composition {at + 1}", image) for at, image in enumerate(images)]
     return Drawn(rows, read, stages, found)
 

@@ -78,6 +78,14 @@ def test_the_number_of_threads_changes_no_byte(seven, protocol):
     _assert_equal(streams[0], streams[2])
 
 
+def test_without_a_number_of_threads_there_is_one_for_each_core_that_the_process_may_use(seven, monkeypatch):
+    monkeypatch.setattr(pipeline.os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
+    dataset = _open(seven)
+    for wanted, threads in ((None, 3), (2, 2)):
+        stream = _train_dataset(dataset, _split(seven, threads=wanted), INPUT, STRETCH, "cxcywh", 11, _from(0))
+        assert stream.options().threading.private_threadpool_size == threads
+
+
 def test_resuming_at_a_step_is_the_stream_from_there(seven):
     whole = _stream(seven, 9, augmentation=AUGMENTATION)
     for start in (1, 4, 7):
