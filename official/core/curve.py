@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from official.core.config import Curve
@@ -64,15 +65,16 @@ class Comparison:
     """Feeds on our losses one by one, by rising step. The original's is interpolated at our steps."""
 
     def __init__(self, curve: Curve, original: list[Point]) -> None:
-        self.curve, self._original = curve, original
+        self.curve = curve
+        self._steps, self._losses = (np.array(column) for column in zip(*original, strict=True))
         self._ours, self._theirs = math.nan, math.nan
 
     def add(self, step: int, loss: float) -> Beside | None:
         """Where ours is now; None beyond the ends of the original's curve."""
-        if not self._original[0].step <= step <= self._original[-1].step:
+        if not self._steps[0] <= step <= self._steps[-1]:
             return None
         self._ours = _smoothed(self._ours, loss, self.curve.smoothing)
-        self._theirs = _smoothed(self._theirs, _at(self._original, step), self.curve.smoothing)
+        self._theirs = _smoothed(self._theirs, float(np.interp(step, self._steps, self._losses)), self.curve.smoothing)
         near = abs(self._ours - self._theirs) <= self.curve.band * abs(self._theirs)
         return Beside(step, self._ours, self._theirs, step < self.curve.from_step or near)
 
@@ -98,12 +100,3 @@ def watch(curve: Curve) -> Callable[[int, float], None]:
 
 def _smoothed(mean: float, value: float, share: float) -> float:
     return value if math.isnan(mean) else share * mean + (1 - share) * value
-
-
-def _at(points: list[Point], step: int) -> float:
-    """Between the two neighbours, in a straight line."""
-    after = next(index for index, point in enumerate(points) if point.step >= step)
-    right, left = points[after], points[max(0, after - 1)]
-    if right.step == left.step:
-        return right.loss
-    return left.loss + (right.loss - left.loss) * (step - left.step) / (right.step - left.step)
