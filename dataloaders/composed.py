@@ -64,10 +64,13 @@ class Composer:
         self._protocol, self._box_form = protocol, box_form
         self.geometry = geometry_of(split, input_size, protocol)
         self.blocks = blocks_at(split)
-        # Traced once for each number of images, not for each kind that they are a part of: a stream starts sooner.
-        self._placed = tf.function(self._placed_anew, autograph=False)
-        self._seen = tf.function(self._seen_anew, autograph=False)
-        self._joined = tf.function(self._joined_anew, autograph=False)
+        # Never inlined: within a stream and outside (replay) TensorFlow then simplifies them alike. It makes a product of
+        # a division by a constant, which may round otherwise. And each is set up once for a number of images, not for
+        # each kind that they are a part of: a stream starts sooner.
+        self._placed, self._seen, self._joined = (
+            tf.function(part, autograph=False, experimental_attributes={"_noinline": True})
+            for part in (self._placed_anew, self._seen_anew, self._joined_anew)
+        )
 
     def __call__(self, position: Int64[tf.Tensor, ""]) -> TrainBatch:
         """Each image is read and decoded for this example alone."""

@@ -86,6 +86,18 @@ def test_without_a_number_of_threads_there_is_one_for_each_core_that_the_process
         assert stream.options().threading.private_threadpool_size == threads
 
 
+def test_the_stream_has_to_the_byte_what_its_positions_alone_make(folder):
+    """So a replay shows what the run saw: the graph of a stream may not be simplified in another way."""
+    for number, size in enumerate([(480, 640), (427, 640), (500, 375), (333, 500)]):
+        folder.image(number, *size, "jpg")
+        folder.box(number, [20, 20, 200, 150])
+    split = _split(folder, augmentation=Augmentation(jitter=0.3, mosaic=1.0), batch_size=1)
+    make = Composer(_open(folder).examples("cxcywh"), split, (416, 416), STRETCH, "cxcywh", 5)
+    stream = train_dataset(make, split, _from(0))  # at position 6 a division by 416 decides what is rounded how
+    for position, batch in enumerate(itertools.islice(stream, 8)):
+        _assert_equal([make(tf.constant(position, tf.int64))], [tf.nest.map_structure(lambda field: field[0], batch)])
+
+
 def test_resuming_at_a_step_is_the_stream_from_there(seven):
     whole = _stream(seven, 9, augmentation=AUGMENTATION)
     for start in (1, 4, 7):
