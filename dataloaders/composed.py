@@ -64,9 +64,9 @@ class Composer:
         self._protocol, self._box_form = protocol, box_form
         self.geometry = geometry_of(split, input_size, protocol)
         self.blocks = blocks_at(split)
-        # Never inlined: within a stream and outside (replay) TensorFlow then simplifies them alike. It makes a product of
-        # a division by a constant, which may round otherwise. And each is set up once for a number of images, not for
-        # each kind that they are a part of: a stream starts sooner.
+        # Never inlined: TensorFlow then simplifies them alike within a stream and outside, in a replay. It makes a
+        # product of a division by a constant, which may round otherwise. And each is set up once for a number of
+        # images, not for each kind that they are a part of: a stream starts sooner.
         self._placed, self._seen, self._joined = (
             tf.function(part, autograph=False, experimental_attributes={"_noinline": True})
             for part in (self._placed_anew, self._seen_anew, self._joined_anew)
