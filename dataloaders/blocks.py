@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Int32, Int64
 
-from dataloaders.order import row_at, shuffled
+from dataloaders.order import keys_of, row_at, shuffled
 from official.core.errors import UserError
 
 EXAMPLES = 100  # of a block of several kinds: shares are met to whole hundredths
@@ -56,7 +56,7 @@ class Blocks:
         block, place = position // self.examples, position % self.examples
         if len(self.kinds) == 1:
             return tf.constant(0), place * sum(self.kinds[0])
-        key = tf.random.experimental.stateless_fold_in(_block_seed(block, seed), -1)
+        key = tf.random.experimental.stateless_fold_in(keys_of(seed, block), -1)
         kinds = np.repeat(np.arange(len(self.kinds), dtype=np.int32), self.quota)  # [examples]
         kinds = tf.random.experimental.stateless_shuffle(kinds, key)  # all at once: many times faster than one by one
         uses = tf.gather(tf.constant([sum(kind) for kind in self.kinds], tf.int64), kinds)
@@ -71,8 +71,8 @@ class Blocks:
             return uses
         passes, places = uses // self.images, uses % self.images
         block = position // self.examples
-        key = tf.random.stateless_uniform([], _block_seed(block, seed), None, None, tf.int64)
-        return shuffled(places, tf.stack([tf.fill([count], key), passes], axis=1), self.images)
+        of_block = tf.random.stateless_uniform([], keys_of(seed, block), None, None, tf.int64)
+        return shuffled(places, keys_of(of_block, passes), self.images)
 
 
 def blocks_of(shares: Sequence[tuple[Kind, float]], reuse: int = 1, examples: int | None = None) -> Blocks:
@@ -109,7 +109,3 @@ def rows_at(
     places = blocks.images_of(position, first, count, seed)
     start = position // blocks.examples * blocks.images
     return row_at(start + places, images, seed)
-
-
-def _block_seed(block: Int64[tf.Tensor, ""], seed: int) -> Int64[tf.Tensor, "2"]:
-    return tf.stack([tf.constant(seed, tf.int64), block])

@@ -83,7 +83,7 @@ def cell_of(
 
     if isinstance(fill, str):  # then something is always seen
         return seen()
-    return tf.cond(tf.reduce_any(shown <= 0), lambda: _level(size, fill), seen)
+    return tf.cond(tf.reduce_any(shown <= 0), lambda: _spread(fill, *tf.unstack(size)), seen)
 
 
 def resize_patch(patch: UInt8[tf.Tensor, "h w 3"], size: Int32[tf.Tensor, "2"]) -> UInt8[tf.Tensor, "H W 3"]:
@@ -150,10 +150,6 @@ def pinwheel(
         [below, beside[bottom - top :]],
     )
     return tf.concat([tf.concat(row, axis=1) for row in rows], axis=0)
-
-
-def _level(size: Int32[tf.Tensor, "2"], level: int) -> UInt8[tf.Tensor, "H W 3"]:
-    return tf.fill(tf.concat([size, [3]], axis=0), tf.constant(level, tf.uint8))
 
 
 def _spread(part: int | UInt8[tf.Tensor, "*one 3"], height: Side, width: Side) -> UInt8[tf.Tensor, "h w 3"]:

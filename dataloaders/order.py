@@ -12,14 +12,18 @@ def row_at(position: Int64[tf.Tensor, "*n"], examples: int, seed: int) -> Int64[
     A pure function of the run's seed and the position: an epoch has each row once, and nothing need be replayed.
     """
     epoch, place = position // examples, position % examples
-    epoch_seed = tf.stack([tf.fill(tf.shape(epoch), tf.constant(seed, tf.int64)), epoch], axis=-1)  # [*n, 2]
-    return shuffled(place, epoch_seed, examples)
+    return shuffled(place, keys_of(seed, epoch), examples)
 
 
 def seed_at(position: Int64[tf.Tensor, ""], examples: int, seed: int) -> Int64[tf.Tensor, "2"]:
     """What all that is random about the example at a position is drawn by."""
-    epoch_seed = tf.stack([tf.constant(seed, tf.int64), position // examples])
-    return tf.random.experimental.stateless_fold_in(epoch_seed, position % examples)
+    epoch, place = position // examples, position % examples
+    return tf.random.experimental.stateless_fold_in(keys_of(seed, epoch), place)
+
+
+def keys_of(seed: int | Int64[tf.Tensor, ""], number: Int64[tf.Tensor, "*n"]) -> Int64[tf.Tensor, "*n 2"]:
+    """A key for each number: of an epoch, of a block, of a pass."""
+    return tf.stack([tf.fill(tf.shape(number), tf.cast(seed, tf.int64)), number], axis=-1)
 
 
 def shuffled(place: Shaped[tf.Tensor, "*n"], key: Shaped[tf.Tensor, "*k 2"], count: int) -> Shaped[tf.Tensor, "*n"]:
