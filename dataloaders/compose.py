@@ -9,7 +9,6 @@ from dataloaders.pieces import Cuts, Pixels, sides
 from official.vision.resize import Window
 
 Fill = int | str  # a level 0..255; "edge": the outermost pixels go on; "mean": the mean of what is seen
-Side = int | Int32[tf.Tensor, ""]  # pixels
 
 _MEAN_OF_EVERY = 8  # rows, of which the mean is taken
 
@@ -37,19 +36,34 @@ class Cells:
 
 
 def put_together(
-    cells: Sequence[UInt8[tf.Tensor, "_h _w 3"]],
-    places: Int32[tf.Tensor, "p 4"],
-    fill: Fill,
-    input_size: tuple[int, int],
+    cells: Sequence[UInt8[tf.Tensor, "_h _w 3"]], places: Int32[tf.Tensor, "p 4"], input_size: tuple[int, int]
 ) -> UInt8[tf.Tensor, "H W 3"]:
-    """The network's input of one cell, of four that meet in a point, in the order of reading, or of a `pinwheel`."""
+    """The network's input, tiled by one cell, by four in the order of reading, or by nine; see affine.py `pieces_of`.
+
+    Args:
+        places: top, left, bottom, right of each cell.
+    """
     if len(cells) == 1:
         (image,) = cells
     elif len(cells) == 4:
-        image = tf.concat([tf.concat(cells[:2], axis=1), tf.concat(cells[2:], axis=1)], axis=0)
+        image = _grid([cells[:2], cells[2:]])
     else:
-        image = pinwheel(cells, places, fill, input_size)
+        image = _pinwheel(cells, places[0])
     return tf.ensure_shape(image, [*input_size, 3])
+
+
+def _pinwheel(cells: Sequence[UInt8[tf.Tensor, "_h _w 3"]], middle: Int32[tf.Tensor, "4"]) -> UInt8[tf.Tensor, "H W 3"]:
+    """The first in the middle, two on each side, clockwise from above its top left corner."""
+    top, _, bottom, _ = tf.unstack(middle)
+    one, *around = cells
+    above, below = tf.concat(around[:2], axis=1), tf.concat(around[5:3:-1], axis=1)
+    beside, before = tf.concat(around[2:4], axis=0), tf.concat(around[:5:-1], axis=0)
+    height = bottom - top
+    return _grid([[before[:top], above], [before[top:], one, beside[:height]], [below, beside[height:]]])
+
+
+def _grid(rows: Sequence[Sequence[UInt8[tf.Tensor, "_h _w 3"]]]) -> UInt8[tf.Tensor, "H W 3"]:
+    return tf.concat([tf.concat(row, axis=1) for row in rows], axis=0)
 
 
 def blend(
@@ -99,60 +113,20 @@ def surround(
     fill: UInt8[tf.Tensor, "3"] | Fill,
 ) -> UInt8[tf.Tensor, "H W 3"]:
     """Pixels at their place [4], and the fill around them: a level, a colour, or "edge"."""
+    edge = isinstance(fill, str)
     before, shown = tf.split(place, 2)
     (above, left), (below, right) = tf.unstack(before), tf.unstack(size - before - shown)
-    return framed(pixels, fill, above, left, below, right)
-
-
-def framed(
-    pixels: UInt8[tf.Tensor, "h w 3"],
-    fill: UInt8[tf.Tensor, "3"] | Fill,
-    above: Side = 0,
-    left: Side = 0,
-    below: Side = 0,
-    right: Side = 0,
-) -> UInt8[tf.Tensor, "H W 3"]:
-    """So many rows and columns of the fill around pixels: a level, a colour, or "edge"."""
-    edge = isinstance(fill, str)
-    height = tf.shape(pixels)[0]
+    (height, _), (_, width) = tf.unstack(shown), tf.unstack(size)
     # Joined, not padded or assigned to, which takes eight times as long.
     first, last = (pixels[:, :1], pixels[:, -1:]) if edge else (fill, fill)
     wide = tf.concat([_spread(first, height, left), pixels, _spread(last, height, right)], axis=1)  # [h, W, 3]
-    width = tf.shape(wide)[1]
     first, last = (wide[:1], wide[-1:]) if edge else (fill, fill)
     return tf.concat([_spread(first, above, width), wide, _spread(last, below, width)], axis=0)
 
 
-def pinwheel(
-    cells: Sequence[UInt8[tf.Tensor, "_h _w 3"]],
-    places: Int32[tf.Tensor, "9 4"],
-    fill: int,
-    input_size: tuple[int, int],
-) -> UInt8[tf.Tensor, "H W 3"]:
-    """One cell in the middle and eight around it, two on each side, clockwise from above; between them the level.
-
-    Each pair adjoins its side, starts where the pair before it ends, and may reach beyond the middle's next corner
-    (load_mosaic9). So the pairs' strips, each from corner to border, turn around the middle like the arms of a wheel.
-    """
-    (top, left, bottom, right), (height, width) = tf.unstack(places[0]), input_size
-    h, w = (tf.unstack(side) for side in tf.unstack(sides(places), axis=1))
-    above = tf.concat([framed(cells[n], fill, above=top - h[n]) for n in (1, 2)], axis=1)
-    above = framed(above, fill, right=width - left - w[1] - w[2])  # [top, width - left, 3]
-    beside = tf.concat([framed(cells[n], fill, right=width - right - w[n]) for n in (3, 4)], axis=0)
-    beside = framed(beside, fill, below=height - top - h[3] - h[4])  # [height - top, width - right, 3]
-    below = tf.concat([framed(cells[n], fill, below=height - bottom - h[n]) for n in (6, 5)], axis=1)
-    below = framed(below, fill, left=right - w[5] - w[6])  # [height - bottom, right, 3]
-    before = tf.concat([framed(cells[n], fill, left=left - w[n]) for n in (8, 7)], axis=0)
-    before = framed(before, fill, above=bottom - h[7] - h[8])  # [bottom, left, 3]
-    rows = (
-        [before[:top], above],
-        [before[top:], cells[0], beside[: bottom - top]],
-        [below, beside[bottom - top :]],
-    )
-    return tf.concat([tf.concat(row, axis=1) for row in rows], axis=0)
-
-
-def _spread(part: int | UInt8[tf.Tensor, "*one 3"], height: Side, width: Side) -> UInt8[tf.Tensor, "h w 3"]:
+def _spread(
+    part: int | UInt8[tf.Tensor, "*one 3"], height: Int32[tf.Tensor, ""], width: Int32[tf.Tensor, ""]
+) -> UInt8[tf.Tensor, "h w 3"]:
     """A level, a colour, a row or a column, repeated."""
     shape = tf.stack([height, width, 3])
     return tf.fill(shape, tf.constant(part, tf.uint8)) if isinstance(part, int) else tf.broadcast_to(part, shape)

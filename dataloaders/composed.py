@@ -170,7 +170,7 @@ class Composer:
     def _joined_anew(
         self, cells: list[UInt8[tf.Tensor, "_h _w 3"]], places: Int32[tf.Tensor, "p 4"]
     ) -> UInt8[tf.Tensor, "H W 3"]:
-        return put_together(cells, places, self.geometry.fill, self.input_size)
+        return put_together(cells, places, self.input_size)
 
     def _exact(self, kind: Kind, position: Int64[tf.Tensor, ""], first: Int64[tf.Tensor, ""]) -> TrainBatch:
         """The example at a position by the original's own steps, of images that are decoded as a whole."""

@@ -21,6 +21,8 @@ from dataloaders.pieces import Pieces, clip_to, sides
 
 FILL = 114  # level around the images
 _ROW, _COLUMN = np.array([0, 0, 1, 1], np.int32), np.array([0, 1, 0, 1], np.int32)  # of the images of a mosaic of four
+# Of nine, as `_around` numbers them: which edges (top, left, bottom, right) of their parts of the input are its own.
+_OUTER = np.array([[edge in own for edge in "tlbr"] for own in ("", "t", "tr", "r", "rb", "b", "bl", "l", "tl")])
 
 
 class AffineDraws(NamedTuple):
@@ -64,7 +66,11 @@ def draw(
 
 
 def pieces_of(draws: AffineDraws, sizes: Int32[tf.Tensor, "p 2"], input_size: tuple[int, int]) -> Pieces:
-    """One piece, four that meet in a point, or nine that do not overlap; for maps that are a scale and a shift."""
+    """One piece, four that meet in a point, or nine around the first of them; for maps that are a scale and a shift.
+
+    Their cells tile the input. The pairs on each side of the middle one lie between its border and the input's, from
+    one of its corners to beyond the next, so the four pairs turn around it like the arms of a wheel.
+    """
     count = sizes.shape[0]
     scale, shift = _scale_and_shift(draws.matrix)
     on_canvas = tf.cast(tf.concat([draws.corner, draws.corner + draws.resized], axis=1), tf.float32)  # [p, 4]
@@ -78,7 +84,8 @@ def pieces_of(draws: AffineDraws, sizes: Int32[tf.Tensor, "p 2"], input_size: tu
         height, width = input_size
         cells = tf.stack([(0, 0, y, x), (0, x, y, width), (y, 0, height, x), (y, x, height, width)])
     else:
-        cells = tf.clip_by_value(tf.cast(tf.round(in_input), tf.int32), 0, tf.tile(tf.constant(input_size), [2]))
+        inner = tf.clip_by_value(tf.cast(tf.round(in_input), tf.int32), 0, tf.tile(tf.constant(input_size), [2]))
+        cells = tf.where(_OUTER, limits, inner)
     per_pixel = tf.cast(sizes, tf.float32) / (tf.cast(draws.resized, tf.float32) * scale)  # source pixels, [p, 2]
     moved = tf.cast(cells, tf.float32) - tf.tile(in_input[:, :2], [1, 2])
     window = moved * tf.tile(per_pixel, [1, 2])
