@@ -47,6 +47,16 @@ class Blocks:
         """Images of an example, at most."""
         return max(sum(kind) for kind in self.kinds)
 
+    @property
+    def slots(self) -> int:
+        """Compositions of an example, at most."""
+        return max(len(kind) for kind in self.kinds)
+
+    @property
+    def counts(self) -> Int32[np.ndarray, "kinds slots"]:
+        """Images of each composition of each kind; 0: it has no such composition."""
+        return np.array([kind + (0,) * (self.slots - len(kind)) for kind in self.kinds], np.int32)
+
     def uses_of(self, number: Int32[tf.Tensor, ""]) -> Int32[tf.Tensor, ""]:
         """Images of an example of the kind of that number."""
         return tf.gather([sum(kind) for kind in self.kinds], number)

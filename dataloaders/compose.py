@@ -31,7 +31,7 @@ class Cells:
                 maximum_iterations=most,
             )[1]
 
-    def read(self, number: int) -> UInt8[tf.Tensor, "h w 3"]:
+    def read(self, number: Int32[tf.Tensor, ""]) -> UInt8[tf.Tensor, "h w 3"]:
         return self._only if self._only is not None else self._array.read(number)
 
 
@@ -59,7 +59,8 @@ def _pinwheel(cells: Sequence[UInt8[tf.Tensor, "_h _w 3"]], middle: Int32[tf.Ten
     above, below = tf.concat(around[:2], axis=1), tf.concat(around[5:3:-1], axis=1)
     beside, before = tf.concat(around[2:4], axis=0), tf.concat(around[:5:-1], axis=0)
     height = bottom - top
-    return _grid([[before[:top], above], [before[top:], one, beside[:height]], [below, beside[height:]]])
+    (higher, left), (right, lower) = tf.split(before, [top, height]), tf.split(beside, [height, -1])
+    return _grid([[higher, above], [left, one, right], [below, lower]])
 
 
 def _grid(rows: Sequence[Sequence[UInt8[tf.Tensor, "_h _w 3"]]]) -> UInt8[tf.Tensor, "H W 3"]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 from jaxtyping import Bool, Float32, Int32, Int64, UInt8
 
@@ -14,7 +15,7 @@ from dataloaders.compose import Cells, blend, cell_of, put_together
 from dataloaders.examples import Examples, decode_example
 from dataloaders.geometries import AffineGeometry, DarknetGeometry, Draws, Geometry
 from dataloaders.order import row_at, seed_at
-from dataloaders.pieces import Cuts, Pieces, Pixels, Truths, boxes_in_input, cut, shrink_of
+from dataloaders.pieces import Cuts, Pieces, Pixels, Truths, boxes_in_input, cut, no_pieces, shrink_of
 from dataloaders.sources import TruthForm
 from dataloaders.truths import read_all, truth_of
 from dataloaders.window import WindowOfImages
@@ -32,7 +33,7 @@ class Seeds(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What follows from the draws of an example, padded to the most images that any kind has."""
+    """What follows from the draws of an example, padded to the most images that any kind has: they show nothing."""
 
     cells: Int32[tf.Tensor, "p 4"]
     flip: Bool[tf.Tensor, " p"]
@@ -65,8 +66,8 @@ class Composer:
         self.geometry = geometry_of(split, input_size, protocol)
         self.blocks = blocks_at(split)
         # Never inlined: TensorFlow then simplifies them alike within a stream and outside, in a replay. It makes a
-        # product of a division by a constant, which may round otherwise. And each is set up once for a number of
-        # images, not for each kind that they are a part of: a stream starts sooner.
+        # product of a division by a constant, which may round otherwise. And each is set up but once for a number of
+        # images: a stream starts sooner.
         self._placed, self._seen, self._joined = (
             tf.function(part, autograph=False, experimental_attributes={"_noinline": True})
             for part in (self._placed_anew, self._seen_anew, self._joined_anew)
@@ -97,11 +98,6 @@ class Composer:
         )
         return Seeds(tuple(compositions), share, colour)
 
-    def draws(self, kind: Kind, seeds: Seeds, sizes: Int32[tf.Tensor, "p 2"]) -> list[Draws]:
-        """Of each composition of an example of that kind, whose images are of these sizes."""
-        of_each = zip(seeds.compositions, tf.split(sizes, kind), strict=False)
-        return [self.geometry.draw(seed, part, kind == (1,)) for seed, part in of_each]
-
     def _rows(
         self, position: Int64[tf.Tensor, ""], first: Int64[tf.Tensor, ""], count: int
     ) -> Int64[tf.Tensor, " count"]:
@@ -110,34 +106,66 @@ class Composer:
     def _compose(
         self, position: Int64[tf.Tensor, ""], number: Int32[tf.Tensor, ""], truths: Truths, pixels: Pixels
     ) -> TrainBatch:
-        """The example at a position, of the kind of that number, whose images are the first of those given."""
-        kinds, seeds = self.blocks.kinds, self.seeds(position)
-        layout = _switch(number, [lambda kind=kind: self.laid_out(kind, seeds, truths, pixels) for kind in kinds])
+        """The example at a position, of the kind of that number; see `laid_out`."""
+        seeds = self.seeds(position)
+        layout = self.laid_out(number, seeds, truths, pixels)
         cells, share = self._cells(self.blocks.uses_of(number), pixels, layout), self.geometry.share(seeds.share)
-        image = _switch(
-            number,
-            [lambda kind=kind: self._blended(self._put_together(kind, cells, layout), share) for kind in kinds],
-        )
-        return self._row(image, layout, truths)
+        image = self._by_count(0, number, lambda first, count: self._composition(cells, layout, first, count))
+        for slot in range(1, self.blocks.slots):
+            image = self._by_count(
+                slot,
+                number,
+                lambda first, count, image=image: (
+                    self._blended([image, self._composition(cells, layout, first, count)], share) if count else image
+                ),
+            )
+        return self._row(image, truths, layout.boxes, layout.keep, layout.colour)
+
+    def draws(self, kind: Kind, seeds: Seeds, sizes: Int32[tf.Tensor, "p 2"]) -> list[Draws]:
+        """Of each composition of an example of that kind, whose images are of these sizes."""
+        of_each = zip(seeds.compositions, tf.split(sizes, kind), strict=False)
+        return [self.geometry.draw(seed, part, tf.constant(kind == (1,))) for seed, part in of_each]
 
     def compositions(self, kind: Kind, layout: Layout, pixels: Pixels) -> list[UInt8[tf.Tensor, "H W 3"]]:
         """The images of an example of that kind, before they are blended."""
-        return self._put_together(kind, self._cells(tf.constant(sum(kind)), pixels, layout), layout)
+        cells, firsts = self._cells(tf.constant(sum(kind)), pixels, layout), np.cumsum([0, *kind])
+        return [
+            self._composition(cells, layout, tf.constant(first, tf.int32), count)
+            for first, count in zip(firsts, kind, strict=False)
+        ]
 
-    def laid_out(self, kind: Kind, seeds: Seeds, truths: Truths, pixels: Pixels) -> Layout:
-        """Of an example of that kind, whose images are the first of those given."""
-        count, alone = sum(kind), kind == (1,)
-        sizes, yxyx = tf.split(truths.size[:count], kind), tf.split(truths.yxyx[:count], kind)
-        placed = [self._placed(*of_one, alone) for of_one in zip(seeds.compositions, sizes, strict=False)]
-        ratios = tf.split(pixels.ratio(tf.concat([shrink for _, shrink in placed], axis=0)), kind)
-        pieces = [of_one for of_one, _ in placed]
-        seen = [self._seen(*of_one) for of_one in zip(pieces, sizes, yxyx, ratios, strict=True)]
-        rows = [(one.cell, one.flip, *of_one) for one, of_one in zip(pieces, seen, strict=True)]
-        joined = tf.nest.map_structure(lambda *parts: _padded(tf.concat(parts, 0), self.blocks.most - count), *rows)
-        return Layout(*joined, self.geometry.colour(seeds.colour, alone))
+    def laid_out(self, number: Int32[tf.Tensor, ""], seeds: Seeds, truths: Truths, pixels: Pixels) -> Layout:
+        """Of an example of the kind of that number, whose images are the first of as many as any kind has."""
+        alone, nothing = self.blocks.uses_of(number) == 1, (no_pieces(), tf.zeros([0]))
+        placed = [
+            self._by_count(
+                slot,
+                number,
+                lambda first, count, seed=seed: (
+                    self._placed(seed, tf.slice(truths.size, [first, 0], [count, 2]), alone) if count else nothing
+                ),
+            )
+            for slot, seed in zip(range(self.blocks.slots), seeds.compositions, strict=False)
+        ]
+        pieces, shrink = tf.nest.map_structure(lambda *parts: _padded(parts, self.blocks.most), *placed)
+        seen = self._seen(pieces, truths.size, truths.yxyx, pixels.ratio(shrink))
+        return Layout(pieces.cell, pieces.flip, *seen, self.geometry.colour(seeds.colour, alone))
+
+    def _by_count(
+        self, slot: int, number: Int32[tf.Tensor, ""], make: Callable[[Int32[tf.Tensor, ""], int], Any]
+    ) -> Any:
+        """What `make` gives for the place of the first image of a composition (0: the first) and their number.
+
+        Once for each number of images, not for each kind: a graph of all kinds takes twice as long to start.
+        """
+        counts = self.blocks.counts
+        options = np.unique(counts[:, slot]).tolist()
+        first = tf.gather(counts[:, :slot].sum(axis=1, dtype=np.int32), number)
+        chosen = tf.gather([options.index(count) for count in counts[:, slot]], number)
+        return _switch(chosen, [lambda count=count: make(first, count) for count in options])
 
     def _placed_anew(
-        self, seed: Int64[tf.Tensor, "2"], sizes: Int32[tf.Tensor, "p 2"], alone: bool
+        self, seed: Int64[tf.Tensor, "2"], sizes: Int32[tf.Tensor, "p 2"], alone: Bool[tf.Tensor, ""]
     ) -> tuple[Pieces, Float32[tf.Tensor, " p"]]:
         pieces = self.geometry.pieces(self.geometry.draw(seed, sizes, alone), sizes)
         return pieces, shrink_of(pieces)
@@ -159,13 +187,11 @@ class Composer:
             lambda at: cell_of(at, pixels, layout.cells, layout.flip, layout.cuts, self.geometry.fill),
         )
 
-    def _put_together(self, kind: Kind, cells: Cells, layout: Layout) -> list[UInt8[tf.Tensor, "H W 3"]]:
-        images, at = [], 0
-        for count in kind:
-            parts = [cells.read(number) for number in range(at, at + count)]
-            images.append(self._joined(parts, layout.cells[at : at + count]))
-            at += count
-        return images
+    def _composition(
+        self, cells: Cells, layout: Layout, first: Int32[tf.Tensor, ""], count: int
+    ) -> UInt8[tf.Tensor, "H W 3"]:
+        parts = [cells.read(first + number) for number in range(count)]
+        return self._joined(parts, tf.slice(layout.cells, [first, 0], [count, 4]))
 
     def _joined_anew(
         self, cells: list[UInt8[tf.Tensor, "_h _w 3"]], places: Int32[tf.Tensor, "p 4"]
@@ -185,24 +211,33 @@ class Composer:
             boxes.append(self.geometry.exact_truths(draws, own))
             at += count
         boxes, keep = (tf.concat(parts, axis=0) for parts in zip(*boxes, strict=True))  # [p, n, 4], [p, n]
-        colour = self.geometry.colour(seeds.colour, kind == (1,))
-        layout = Layout(tf.zeros([0, 4], tf.int32), tf.zeros([0], tf.bool), _no_cuts(), boxes, keep, colour)
-        return self._row(self._blended(images, self.geometry.share(seeds.share)), layout, truths)
+        image, colour = (
+            self._blended(images, self.geometry.share(seeds.share)),
+            self.geometry.colour(seeds.colour, tf.constant(kind == (1,))),
+        )
+        return self._row(image, truths, boxes, keep, colour)
 
     def _blended(self, images: Sequence[UInt8[tf.Tensor, "H W 3"]], share: tf.Tensor) -> UInt8[tf.Tensor, "H W 3"]:
         return images[0] if len(images) == 1 else blend(*images, share, self.geometry.rounding)
 
-    def _row(self, image: UInt8[tf.Tensor, "H W 3"], layout: Layout, truths: Truths) -> TrainBatch:
-        """With the first boxes of all images, in their order."""
-        most, count = self.split.max_boxes, layout.keep.shape[0]
-        keep = layout.keep & (tf.range(most) < truths.count[:count, tf.newaxis])  # [p, n]
+    def _row(
+        self,
+        image: UInt8[tf.Tensor, "H W 3"],
+        truths: Truths,
+        boxes: Float32[tf.Tensor, "p n 4"],
+        keep: Bool[tf.Tensor, "p n"],
+        colour: ColourDraws,
+    ) -> TrainBatch:
+        """With the first of the boxes (yxyx in pixels of the input) of all images that are to keep, in their order."""
+        most = self.split.max_boxes
+        keep &= tf.range(most) < truths.count[:, tf.newaxis]  # [p, n]
         kept = tf.squeeze(tf.where(tf.reshape(keep, [-1])), axis=1)  # [kept], of all p * n
-        boxes = pad_rows(tf.gather(tf.reshape(layout.boxes, [-1, 4]), kept), most)
+        boxes = pad_rows(tf.gather(tf.reshape(boxes, [-1, 4]), kept), most)
         classes = pad_rows(tf.gather(tf.reshape(truths.classes, [-1]), kept), most)
         valid = tf.range(most, dtype=tf.int64) < tf.size(kept, tf.int64)
         relative = boxes / (*self.input_size, *self.input_size)
         boxes = tf.where(valid[:, tf.newaxis], convert_boxes(relative, "yxyx", self._box_form), 0.0)
-        return TrainBatch(image, boxes, classes, valid, truths.example_id[0], layout.colour)
+        return TrainBatch(image, boxes, classes, valid, truths.example_id[0], colour)
 
     def _plain(self, position: Int64[tf.Tensor, ""]) -> TrainBatch:
         """Without geometry the pixels are the evaluation's own, in whole levels.
@@ -270,10 +305,10 @@ def _switch(number: Int32[tf.Tensor, ""], branches: Sequence[Callable[[], Any]])
     return branches[0]() if len(branches) == 1 else tf.switch_case(number, branches)
 
 
-def _padded(rows: tf.Tensor, missing: int) -> tf.Tensor:
-    """Zeros (False) after the rows."""
-    return rows if missing == 0 else tf.pad(rows, [[0, missing], *([[0, 0]] * (rows.shape.rank - 1))])
-
-
-def _no_cuts() -> Cuts:
-    return Cuts(tf.zeros([0], tf.int32), *[tf.zeros([0, 4], tf.int32)] * 2, *[tf.zeros([0, 2])] * 2)
+def _padded(parts: Sequence[tf.Tensor], most: int) -> tf.Tensor:
+    """Rows of all parts, [most, ...]: zeros (False) follow them."""
+    rest = parts[0].shape[1:]
+    if len(parts) == 1 and parts[0].shape[0] == most:
+        return parts[0]
+    rows = tf.concat([*parts, tf.zeros([most, *rest], parts[0].dtype)], axis=0)
+    return tf.slice(rows, [0] * rows.shape.rank, [most, *rest])

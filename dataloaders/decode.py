@@ -30,7 +30,7 @@ class Encoded:
         self._encoded, self._jpeg = encoded, jpeg
 
     def ratio(self, shrink: Float32[tf.Tensor, " p"]) -> Int32[tf.Tensor, " p"]:
-        return tf.where(self._jpeg[: shrink.shape[0]], dct_ratio(shrink), 1)
+        return tf.where(self._jpeg, dct_ratio(shrink), 1)
 
     def patch(
         self, number: Int32[tf.Tensor, ""], ratio: Int32[tf.Tensor, ""], crop: Window
@@ -53,7 +53,7 @@ class Stored:
         self._images, self._places, self._ratio = images, tf.cast(places, tf.int32), ratio
 
     def ratio(self, shrink: Float32[tf.Tensor, " p"]) -> Int32[tf.Tensor, " p"]:
-        return self._ratio[: shrink.shape[0]]
+        return self._ratio
 
     def patch(
         self, number: Int32[tf.Tensor, ""], ratio: Int32[tf.Tensor, ""], crop: Window

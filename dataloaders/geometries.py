@@ -15,7 +15,7 @@ from dataloaders.augment.darknet import DarknetDraws
 from dataloaders.batch import ColourDraws
 from dataloaders.blocks import Kind
 from dataloaders.compose import Fill
-from dataloaders.pieces import Pieces, Truths, boxes_in_input, clip_to, exact_map
+from dataloaders.pieces import Pieces, Truths, boxes_in_input, clip_to, exact_map, sides
 from official.core import config as core
 
 Draws = DarknetDraws | AffineDraws
@@ -35,14 +35,14 @@ class Geometry(Protocol):
     def shares(self) -> list[tuple[Kind, float]]:
         """Kinds of examples, and the share of each; they sum to 1."""
 
-    def draw(self, seed: Int64[tf.Tensor, "2"], sizes: Int32[tf.Tensor, "p 2"], alone: bool) -> Draws:
+    def draw(self, seed: Int64[tf.Tensor, "2"], sizes: Int32[tf.Tensor, "p 2"], alone: Bool[tf.Tensor, ""]) -> Draws:
         """A composition. `alone`: the example is this one image and nothing else."""
 
     def pieces(self, draws: Draws, sizes: Int32[tf.Tensor, "p 2"]) -> Pieces:
         """Four in the order of reading, or any other number of them that do not overlap."""
 
     def truths(self, boxes: Float32[tf.Tensor, "p n 4"], pieces: Pieces) -> Boxes:
-        """What becomes of boxes yxyx in pixels of the input."""
+        """What becomes of boxes yxyx in pixels of the input; each by its own piece. An empty frame keeps none."""
 
     def exact(self, draws: Draws, images: Sequence[UInt8[tf.Tensor, "_ _ 3"]]) -> UInt8[tf.Tensor, "H W 3"]:
         """The network's input, by the original's own steps."""
@@ -53,7 +53,7 @@ class Geometry(Protocol):
     def share(self, seed: Int64[tf.Tensor, "2"]) -> Float32[tf.Tensor, ""]:
         """Of the first of two blended compositions."""
 
-    def colour(self, seed: Int64[tf.Tensor, "2"], alone: bool) -> ColourDraws:
+    def colour(self, seed: Int64[tf.Tensor, "2"], alone: Bool[tf.Tensor, ""]) -> ColourDraws:
         """What the accelerator applies."""
 
 
@@ -71,9 +71,11 @@ class DarknetGeometry:
         mosaic, mixup = self._config.mosaic, self._config.mixup
         return [((1,), 1 - mosaic - mixup), ((4,), mosaic), ((1, 1), mixup)]
 
-    def draw(self, seed: Int64[tf.Tensor, "2"], sizes: Int32[tf.Tensor, "p 2"], alone: bool) -> DarknetDraws:
+    def draw(
+        self, seed: Int64[tf.Tensor, "2"], sizes: Int32[tf.Tensor, "p 2"], alone: Bool[tf.Tensor, ""]
+    ) -> DarknetDraws:
         letterbox = self._protocol.resize == "letterbox"
-        return darknet.draw(self._config, seed, sizes, self._input_size, letterbox, flip=not alone)
+        return darknet.draw(self._config, seed, sizes, self._input_size, letterbox, flip=~alone)
 
     def pieces(self, draws: DarknetDraws, sizes: Int32[tf.Tensor, "p 2"]) -> Pieces:
         return darknet.pieces_of(draws, self._input_size)
@@ -81,10 +83,11 @@ class DarknetGeometry:
     def truths(self, boxes: Float32[tf.Tensor, "p n 4"], pieces: Pieces) -> Boxes:
         """boxes: yxyx in pixels of the input."""
         boxes, keep = darknet.truths_of(boxes, pieces.frame)
-        if boxes.shape[0] == 1:
+        if not self._config.mosaic:
             return boxes, keep
-        boxes, left = darknet.truths_of_mosaic(boxes, pieces.cell, self._input_size, self._config.mosaic_bound)
-        return boxes, keep & left
+        met, left = darknet.truths_of_mosaic(boxes, pieces.cell, self._input_size, self._config.mosaic_bound)
+        lone = tf.reduce_all(sides(pieces.cell) == self._input_size, axis=1)[:, tf.newaxis]  # [p, 1]
+        return tf.where(lone[..., tf.newaxis], boxes, met), keep & (lone | left)
 
     def exact(self, draws: DarknetDraws, images: Sequence[UInt8[tf.Tensor, "_ _ 3"]]) -> UInt8[tf.Tensor, "H W 3"]:
         return exact.darknet_image(images, draws, self.fill, self._protocol.interpolation, self._input_size)
@@ -96,9 +99,9 @@ class DarknetGeometry:
     def share(self, seed: Int64[tf.Tensor, "2"]) -> Float32[tf.Tensor, ""]:
         return tf.constant(0.5)
 
-    def colour(self, seed: Int64[tf.Tensor, "2"], alone: bool) -> ColourDraws:
+    def colour(self, seed: Int64[tf.Tensor, "2"], alone: Bool[tf.Tensor, ""]) -> ColourDraws:
         draws = draw_colour(self._config, seed)
-        return draws if alone else draws._replace(flip=tf.constant(False))  # images were mirrored one by one
+        return draws._replace(flip=draws.flip & alone)  # other images were mirrored one by one
 
 
 class AffineGeometry:
@@ -122,7 +125,9 @@ class AffineGeometry:
         ]
         return [((1,), 1 - config.mosaic), *alone, *pairs]
 
-    def draw(self, seed: Int64[tf.Tensor, "2"], sizes: Int32[tf.Tensor, "p 2"], alone: bool) -> AffineDraws:
+    def draw(
+        self, seed: Int64[tf.Tensor, "2"], sizes: Int32[tf.Tensor, "p 2"], alone: Bool[tf.Tensor, ""]
+    ) -> AffineDraws:
         return affine.draw(self._config, seed, sizes, self._input_size)
 
     def pieces(self, draws: AffineDraws, sizes: Int32[tf.Tensor, "p 2"]) -> Pieces:
@@ -145,5 +150,5 @@ class AffineGeometry:
     def share(self, seed: Int64[tf.Tensor, "2"]) -> Float32[tf.Tensor, ""]:
         return affine.draw_share(self._config, seed)
 
-    def colour(self, seed: Int64[tf.Tensor, "2"], alone: bool) -> ColourDraws:
+    def colour(self, seed: Int64[tf.Tensor, "2"], alone: Bool[tf.Tensor, ""]) -> ColourDraws:
         return affine.draw_colour(self._config, seed)

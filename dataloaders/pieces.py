@@ -52,12 +52,18 @@ class Pixels(Protocol):
     """The pixels of the images of an example."""
 
     def ratio(self, shrink: Float32[tf.Tensor, " p"]) -> Int32[tf.Tensor, " p"]:
-        """Of each of the first p images one of RATIOS, at which to decode what will be shown `shrink` times smaller."""
+        """Of each image one of RATIOS, at which to decode what will be shown `shrink` times smaller."""
 
     def patch(
         self, number: Int32[tf.Tensor, ""], ratio: Int32[tf.Tensor, ""], crop: Window
     ) -> UInt8[tf.Tensor, "h w 3"]:
         """A crop [4] of one of the images, as `Cuts` tells it."""
+
+
+def no_pieces() -> Pieces:
+    """Of no image."""
+    shapes = ([0, 4], tf.float32), ([0, 4], tf.int32), ([0, 4], tf.float32), ([0], tf.bool)
+    return Pieces(*(tf.zeros(shape, dtype) for shape, dtype in shapes))
 
 
 def shrink_of(pieces: Pieces) -> Float32[tf.Tensor, " p"]:

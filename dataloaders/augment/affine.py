@@ -23,6 +23,16 @@ FILL = 114  # level around the images
 _ROW, _COLUMN = np.array([0, 0, 1, 1], np.int32), np.array([0, 1, 0, 1], np.int32)  # of the images of a mosaic of four
 # Of nine, as `_around` numbers them: which edges (top, left, bottom, right) of their parts of the input are its own.
 _OUTER = np.array([[edge in own for edge in "tlbr"] for own in ("", "t", "tr", "r", "rb", "b", "bl", "l", "tl")])
+# Of the matrices of shift, shear, rotation and perspective, among: 0, 1, two shifts, two shears, cosine, sine, -sine,
+# two tilts. At once, since a graph of single entries takes long to start.
+_ENTRIES = np.array(
+    [
+        [[1, 0, 2], [0, 1, 3], [0, 0, 1]],
+        [[1, 4, 0], [5, 1, 0], [0, 0, 1]],
+        [[6, 7, 0], [8, 6, 0], [0, 0, 1]],
+        [[1, 0, 0], [0, 1, 0], [9, 10, 1]],
+    ]
+)
 
 
 class AffineDraws(NamedTuple):
@@ -171,23 +181,16 @@ def _matrix(
     input_size: tuple[int, int],
 ) -> Float32[tf.Tensor, "3 3"]:
     """Canvas to input, in pixels: centre, perspective, rotation and scale, shear, shift (random_perspective)."""
-    (height, width), (canvas_height, canvas_width) = input_size, canvas_of(count, input_size)
-    to_centre = _square([[1, 0, -canvas_width / 2], [0, 1, -canvas_height / 2], [0, 0, 1]])
-    shift = 0.5 + config.translate * (2.0 * u[:2] - 1.0)
-    angle = math.radians(config.degrees) * (2.0 * u[2] - 1.0)
+    (canvas_height, canvas_width), side = canvas_of(count, input_size), np.float32(input_size[::-1])
+    to_centre = np.array([[1, 0, -canvas_width / 2], [0, 1, -canvas_height / 2], [0, 0, 1]], np.float32)
+    shift = (0.5 + config.translate * (2.0 * u[:2] - 1.0)) * side
+    angle = math.radians(config.degrees) * (2.0 * u[2:3] - 1.0)
     shear = tf.tan(math.radians(config.shear) * (2.0 * u[3:5] - 1.0))
     tilt = config.perspective * (2.0 * u[5:7] - 1.0)
-    perspective = _square([[1, 0, 0], [0, 1, 0], [tilt[0], tilt[1], 1]])
     cosine, sine = scale * tf.cos(angle), scale * tf.sin(angle)
-    rotation = _square([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])
-    sheared = _square([[1, shear[0], 0], [shear[1], 1, 0], [0, 0, 1]])
-    moved = _square([[1, 0, shift[0] * width], [0, 1, shift[1] * height], [0, 0, 1]])
+    values = tf.concat([[0.0, 1.0], shift, shear, cosine, sine, -sine, tilt], axis=0)
+    moved, sheared, rotation, perspective = tf.unstack(tf.gather(values, _ENTRIES))  # [3, 3] each
     return moved @ sheared @ rotation @ perspective @ to_centre
-
-
-def _square(rows: list[list[int | float | tf.Tensor]]) -> Float32[tf.Tensor, "3 3"]:
-    values = [tf.cast(value, tf.float32) if tf.is_tensor(value) else float(value) for row in rows for value in row]
-    return tf.reshape(tf.stack(values), [3, 3])
 
 
 def _scale_and_shift(

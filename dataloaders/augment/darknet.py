@@ -34,7 +34,7 @@ def draw(
     sizes: Int32[tf.Tensor, "p 2"],
     input_size: tuple[int, int],
     letterbox: bool,
-    flip: bool,
+    flip: Bool[tf.Tensor, ""],
 ) -> DarknetDraws:
     """Draws one image (p = 1) or a mosaic (p = 4).
 
@@ -49,7 +49,7 @@ def draw(
     edges = draw_edges(config, of_edges, sizes)
     if letterbox:
         edges = _to_aspect(edges, sizes, input_size)
-    mirrored = (tf.squeeze(of_flip, axis=1) < 0.5) & tf.constant(config.flip and flip)  # [p]
+    mirrored = (tf.squeeze(of_flip, axis=1) < 0.5) & tf.constant(config.flip) & flip  # [p]
     whole = tf.constant(input_size)
     if count == 1:
         edges = _valid(edges, sizes)

@@ -125,7 +125,8 @@ def _composed(stream: TrainStream, split: TrainSplit, input_size: tuple[int, int
     blocks = composer.blocks
     number, first = blocks.at(position, stream.seed)
     kind = blocks.kinds[int(number)]
-    rows = rows_at(blocks, position, first, sum(kind), len(examples), stream.seed).numpy().tolist()
+    all_rows = rows_at(blocks, position, first, blocks.most, len(examples), stream.seed)
+    rows = all_rows[: sum(kind)].numpy().tolist()
     read = [examples.read(tf.constant(row, tf.int64)) for row in rows]
     found = {"kind": list(kind)}
     if composer.geometry is None:
@@ -134,11 +135,11 @@ def _composed(stream: TrainStream, split: TrainSplit, input_size: tuple[int, int
     if blocks.reuse > 1:
         block = position // blocks.examples
         window = load_window(block, blocks.images, examples, stream.seed, split.max_boxes, input_size)
-        truths, pixels = window.at(blocks.images_of(position, first, sum(kind), stream.seed))
+        truths, pixels = window.at(blocks.images_of(position, first, blocks.most, stream.seed))
     else:
-        truths, pixels = read_all(examples, tf.constant(rows, tf.int64), tf.constant(len(rows)), split.max_boxes)
+        truths, pixels = read_all(examples, all_rows, blocks.uses_of(number), split.max_boxes)
     seeds = composer.seeds(position)
-    draws = composer.draws(kind, seeds, truths.size)
+    draws = composer.draws(kind, seeds, truths.size[: len(rows)])
     found["compositions"] = [plain(of_composition) for of_composition in draws]
     found["fill"] = composer.geometry.fill
     if composer.geometry.precise:
@@ -148,7 +149,7 @@ def _composed(stream: TrainStream, split: TrainSplit, input_size: tuple[int, int
         ]
         shown = [None] * len(read)
     else:
-        layout = composer.laid_out(kind, seeds, truths, pixels)
+        layout = composer.laid_out(number, seeds, truths, pixels)
         images = composer.compositions(kind, layout, pixels)
         found["pieces"], shown = _pieces(layout.cells, layout.flip, layout.cuts, len(read))
     stages = [_of_source(at, len(read), one, window) for at, (one, window) in enumerate(zip(read, shown, strict=True))]

@@ -70,7 +70,7 @@ def _darknet(config: Augmentation, seed: tf.Tensor) -> dict[str, tf.Tensor]:
     """What the pipeline draws for a lone image of SIZE, in its own parts."""
     split = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
     drawn = colour.draw_colour(config, split[0])
-    geometry = darknet.draw(config, split[1], tf.constant([SIZE]), INPUT, letterbox=False, flip=False)
+    geometry = darknet.draw(config, split[1], tf.constant([SIZE]), INPUT, letterbox=False, flip=tf.constant(False))
     top, left, height, width = tf.unstack(tf.cast(geometry.window[0], tf.float64))
     bottom, right = SIZE[0] - height - top, SIZE[1] - width - left
     colours = {name: getattr(drawn, name) for name in ("flip", "hue", "saturation", "exposure")}

@@ -23,7 +23,7 @@ def _draw_many(config, count, sizes=SIZES, letterbox=False, flip=True):
     """Stacked draws of as many seeds, as NumPy."""
 
     def draw(seed):
-        return darknet.draw(config, seed, tf.constant(sizes), INPUT, letterbox, flip)
+        return darknet.draw(config, seed, tf.constant(sizes), INPUT, letterbox, tf.constant(flip))
 
     spec = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), draw(tf.constant([0, 0], tf.int64)))
     draws = tf.function(lambda: tf.map_fn(draw, _seeds(count), fn_output_signature=spec), autograph=False)()
@@ -143,7 +143,7 @@ def _images(sizes, seed=0):
 
 def _draws(number, sizes, jitter=0.3, flip=True):
     config = Augmentation(jitter=jitter)
-    return darknet.draw(config, tf.constant([number, 5], tf.int64), tf.constant(sizes), INPUT, False, flip)
+    return darknet.draw(config, tf.constant([number, 5], tf.int64), tf.constant(sizes), INPUT, False, tf.constant(flip))
 
 
 @pytest.mark.parametrize("seed", range(4))
