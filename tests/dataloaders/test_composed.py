@@ -9,7 +9,8 @@ import tensorflow as tf
 from PIL import Image
 
 from configs.data import AffineAugmentation, Augmentation, TrainSplit, Window
-from dataloaders.composed import Composer
+from dataloaders.composed import Composer, geometry_of
+from dataloaders.pieces import Pieces, boxes_in_input, cut, no_pieces
 from dataloaders.sources import open_source
 from dataloaders.train import train_batches
 from official.core.config import Protocol
@@ -77,6 +78,16 @@ def test_a_window_uses_each_image_reuse_times_and_reads_it_once(seven):
         for position in range(6)
     ]
     assert Counter(np.concatenate(places).tolist()) == dict.fromkeys(range(8), 3)
+
+
+@pytest.mark.parametrize("name", ["mosaic", "mixup", "yolov7"])
+def test_of_an_image_that_an_example_has_no_place_for_no_box_is_kept(seven, name):
+    geometry = geometry_of(_split(seven, ALL[name]), INPUT, STRETCH)
+    absent = Pieces(*(tf.zeros([1, *field.shape[1:]], field.dtype) for field in no_pieces()))
+    size = tf.constant([[50, 70]])
+    cuts = cut(absent, size, tf.constant([1]), rim=isinstance(geometry.fill, str))
+    boxes = boxes_in_input(tf.constant([[[0.0, 0, 1, 1], [0.2, 0.1, 0.9, 0.7]]]), size, cuts.scale, cuts.offset)
+    assert not geometry.truths(boxes, absent)[1].numpy().any()
 
 
 def _smooth(folder, count=9):
