@@ -8,8 +8,7 @@ import pytest
 
 from official.core.checkpoint import CheckpointError, find_checkpoint
 from official.core.evaluation import Evaluation, new_checkpoints
-from tests.official.core.test_trainer import make_run, trained
-from tests.official.core.toy_task import ToyTask
+from tests.official.core.toy_task import ToyTask, make_run, trained
 
 
 def test_metrics_and_detections_are_written_beside_each_other(tmp_path):

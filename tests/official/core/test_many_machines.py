@@ -16,7 +16,7 @@ import tensorflow as tf
 from official.core.checkpoint import CheckpointFolder
 from official.core.summaries import read_history
 from official.core.trainer import PreemptedError
-from tests.official.core.test_trainer import assert_close, make_run, trained, weights
+from tests.official.core.toy_task import assert_close, make_run, trained, weights
 
 EVERY_STEP = {"summary_every": {"steps": 1}, "moving_average": {"decay": 0.9}}
 Workers = list[subprocess.Popen]

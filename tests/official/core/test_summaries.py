@@ -4,8 +4,7 @@ import tensorflow as tf
 
 from official.core.evaluation import Evaluation
 from official.core.summaries import Summaries, read_history
-from tests.official.core.test_trainer import make_run, trained
-from tests.official.core.toy_task import ToyTask
+from tests.official.core.toy_task import ToyTask, make_run, trained
 
 EVERY = {"summary_every": {"steps": 1}, "steps_per_loop": 1}
 

@@ -1,49 +1,13 @@
-"""The trainer around the step: replicas, micro-batches, resuming, NaN, freezing, fine-tuning."""
-
-import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
+"""The trainer around the step: replicas, micro-batches, sizes, NaN, freezing."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.core.checkpoint import CheckpointError
-from official.core.config import Runtime
 from official.core.config_io import ConfigError
-from official.core.distribution import Placement
 from official.core.task import Shard
-from official.core.trainer import NotFiniteError, PreemptedError, Run
-from tests.official.core.toy_task import HEIGHT, WIDTH, ToyTask, toy_trainer
-
-ONE = tf.distribute.get_strategy
-
-
-def make_run(directory: Path, task: ToyTask | None = None, strategy=None, seed: int = 0, **trainer) -> Run:
-    placement = Placement(strategy or ONE(), "cpu", "test")
-    return Run(task or ToyTask(), toy_trainer(**trainer), Runtime(seed=seed), placement, str(directory))
-
-
-def trained(directory: Path, **arguments) -> Run:
-    run = make_run(directory, **arguments)
-    run.resume_or_initialise()
-    run.train()
-    return run
-
-
-def weights(run: Run) -> dict[str, np.ndarray]:
-    return {variable.path: np.array(variable) for variable in run.model.trainable_variables}
-
-
-def assert_close(first: dict[str, np.ndarray], second: dict[str, np.ndarray], tolerance: float) -> None:
-    assert first.keys() == second.keys()
-    for name in first:
-        np.testing.assert_allclose(first[name], second[name], rtol=0, atol=tolerance, err_msg=name)
+from official.core.trainer import NotFiniteError, Run
+from tests.official.core.toy_task import HEIGHT, SIZES, WIDTH, ToyTask, assert_close, make_run, trained, weights
 
 
 def test_two_replicas_with_local_norm_are_one_device_with_two_micro_batches(tmp_path, two_replicas):
@@ -104,9 +68,6 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path):
     second.train()
     for here, there in zip(tf.nest.flatten(second.variables), tf.nest.flatten(whole.variables), strict=True):
         np.testing.assert_array_equal(here.numpy(), there.numpy())
-
-
-SIZES = ((6, 10), (8, 12), (10, 6))
 
 
 def sizes_of_loops(run: Run) -> list[tuple[tuple[int, int], int]]:
@@ -195,56 +156,6 @@ def test_a_rule_without_a_layer_is_an_error(tmp_path):
         make_run(tmp_path, layers=[{"name": "head_*"}, {"name": "neck"}])
 
 
-KILLED = """
-import sys, numpy as np, tensorflow as tf
-sys.path.insert(0, sys.argv[1])
-from pathlib import Path
-from tests.official.core.test_trainer import SIZES, ToyTask, trained
-tf.config.experimental.enable_op_determinism()
-task = ToyTask(sizes=SIZES)
-every_three = {"checkpoint": {"every": {"steps": 3}}, "steps_per_loop": 3}
-run = trained(Path(sys.argv[2]), task=task, duration={"steps": 900}, **every_three)
-np.savez(sys.argv[2] + "/final.npz", *[value.numpy() for value in tf.nest.flatten(run.variables)])
-"""
-
-
-def newest(directory: Path) -> str:
-    return max((path.name for path in directory.glob("checkpoints/step-*")), default="")
-
-
-@pytest.mark.slow
-def test_kill_9_at_any_moment_and_restart_gives_the_same_weights(tmp_path):
-    root = str(Path(__file__).parents[3])
-    start = lambda name: subprocess.Popen(  # noqa: E731
-        [sys.executable, "-c", KILLED, root, str(tmp_path / name)], stderr=subprocess.DEVNULL
-    )
-    assert start("whole").wait() == 0
-    for extra in (0.0, 0.37):  # two kills, at different moments after progress was made
-        process, before = start("killed"), newest(tmp_path / "killed")
-        while newest(tmp_path / "killed") <= before:
-            assert process.poll() is None, "the run ended before it could be killed"
-            time.sleep(0.01)
-        time.sleep(extra)
-        os.kill(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-    assert start("killed").wait() == 0
-    whole, killed = (np.load(tmp_path / name / "final.npz") for name in ("whole", "killed"))
-    for name in whole.files:
-        np.testing.assert_array_equal(whole[name], killed[name])
-
-
-def test_the_newest_checkpoints_and_the_best_are_kept(tmp_path):
-    run = make_run(
-        tmp_path, checkpoint={"every": {"steps": 1}, "keep": 2, "best_metric": "AP50"}, evaluate_every={"steps": 1}
-    )
-    run.resume_or_initialise()
-    scores = iter([0.1, 0.9, 0.2, 0.3, 0.4, 0.5])
-    run.train(lambda path: {"AP50": next(scores)})
-    names = sorted(path.name for path in (tmp_path / "checkpoints").glob("step-*"))
-    assert names == ["step-00000002", "step-00000005", "step-00000006"]
-    assert run.checkpoints.best().endswith("step-00000002")
-
-
 @pytest.mark.slow
 def test_sync_norm_with_micro_batches_on_two_replicas_is_one_device_with_the_same_parts(tmp_path, two_replicas):
     """Part i of both replicas is normalised together: one device sees those halves as its parts."""
@@ -262,42 +173,6 @@ def test_sync_norm_with_micro_batches_on_two_replicas_is_one_device_with_the_sam
 
     whole = trained(tmp_path / "whole", task=Interleaved(batch_size=8), micro_batches=2)
     assert_close(weights(replicas), weights(whole), 1e-5)
-
-
-def test_a_notice_of_preemption_saves_and_ends_with_its_own_exit_code(tmp_path):
-    run = make_run(tmp_path / "stopped")
-    run.resume_or_initialise()
-
-    def notice_at_step_3(*arguments):
-        result = loop(*arguments)
-        if run.step == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return result
-
-    loop, run._loop = run._loop, notice_at_step_3
-    with pytest.raises(PreemptedError, match=r"asked to end at step 2; saved as .*step-00000002") as stopped:
-        run.train()
-    assert stopped.value.exit_code == 75
-    again = make_run(tmp_path / "stopped")
-    assert again.resume_or_initialise().endswith("step 2")
-    again.train()
-    assert_close(weights(again), weights(trained(tmp_path / "whole")), 0)
-
-
-def test_a_checkpoint_that_was_saved_but_not_scored_is_scored_at_the_restart(tmp_path):
-    options = {"evaluate_every": {"steps": 2}, "checkpoint": {"every": {"steps": 2}, "best_metric": "AP"}}
-    first = make_run(tmp_path, **options)
-    first.resume_or_initialise()
-
-    def killed(path: str) -> dict:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        first.train(killed)
-    again, scored = make_run(tmp_path, **options), []
-    again.resume_or_initialise()
-    again.train(lambda path: scored.append(path[-1]) or {"AP": 0.5})
-    assert scored == ["2", "4", "6"]
 
 
 def test_nan_stops_naming_step_examples_and_quantity_and_keeps_the_last_good_checkpoint(tmp_path):
@@ -346,164 +221,6 @@ def test_a_freeze_pattern_without_a_layer_is_an_error(tmp_path):
         make_run(tmp_path, freeze=["neck_*"])
 
 
-class OtherClasses(ToyTask):
-    """The same body with a head of another size."""
-
-    def build_model(self):
-        model = super().build_model()
-        import keras
-
-        out = keras.layers.Conv2D(3, 1, name="head_conv")(model.layers[-3].output)
-        return keras.Model(model.inputs, [keras.layers.GlobalAveragePooling2D(name="mean")(out)])
-
-
-def test_fine_tuning_lists_what_was_not_loaded_and_averages_from_there(tmp_path):
-    first = trained(tmp_path / "first")
-    second = make_run(
-        tmp_path / "second",
-        OtherClasses(),
-        moving_average={"decay": 0.9},
-        initialise={"checkpoint": str(tmp_path / "first")},
-    )
-    report = second.resume_or_initialise()
-    assert "head_conv/kernel: here [1, 1, 4, 3], there [1, 1, 4, 1]" in report
-    np.testing.assert_array_equal(weights(second)["body_conv/kernel"], weights(first)["body_conv/kernel"])
-    np.testing.assert_array_equal(second.variables.average[0].numpy(), weights(first)["body_conv/kernel"])
-
-
-def foreign(directory: Path, seen: int | None) -> str:
-    """A file that the toy task reads: of weights that have seen so many examples."""
-    directory.mkdir(exist_ok=True)
-    (directory / "foreign.json").write_text(json.dumps({"kernel": 0.25} | ({} if seen is None else {"seen": seen})))
-    return str(directory / "foreign.json")
-
-
-def test_a_foreign_file_is_read_by_the_task_and_its_examples_count_only_if_asked(tmp_path):
-    path = foreign(tmp_path, seen=18)  # 4 steps of 4, and two examples more
-    average = {"decay": 0.9}
-    for start_step, expected in ((0, 0), (2, 2), ("from_file", 4)):
-        initialise = {"checkpoint": path, "start_step": start_step}
-        run = make_run(tmp_path / str(start_step), initialise=initialise, moving_average=average)
-        assert f"loaded head_conv from {path}" in run.resume_or_initialise()
-        assert run.step == expected
-        assert (weights(run)["head_conv/kernel"] == 0.25).all()
-        names = [variable.path for variable in run.model.trainable_variables]
-        assert (run.variables.average[names.index("head_conv/kernel")].numpy() == 0.25).all()
-    assert next(run._inputs()).example_id.numpy()[0] == 16  # the data go on from there too
-
-
-@pytest.mark.slow
-def test_another_run_may_be_continued_at_its_step_and_is_resumed_from_then_on(tmp_path):
-    first = trained(tmp_path / "first")
-    options = {"initialise": {"checkpoint": str(tmp_path / "first"), "start_step": "from_file"}}
-    second = make_run(tmp_path / "second", duration={"steps": 9}, **options)
-    report = second.resume_or_initialise()
-    assert "goes on after the 6 steps of 4 examples it has seen" in report and second.step == 6
-    assert_close(weights(second), weights(first), 0)
-    second.train()
-    assert make_run(tmp_path / "second", duration={"steps": 9}, **options).resume_or_initialise().endswith("at step 9")
-
-
-@pytest.mark.parametrize(("seen", "step"), [(24, 6), (4 * 10**12, 10**12)])
-def test_weights_trained_past_the_duration_are_an_error_that_names_the_way_out(tmp_path, seen, step):
-    path = foreign(tmp_path, seen)
-    run = make_run(tmp_path / "run", initialise={"checkpoint": path, "start_step": "from_file"})
-    with pytest.raises(
-        ConfigError,
-        match=rf"foreign.json: its weights count as trained for {step} steps .*start_step is from_file.* at step 6: "
-        r"nothing would be trained. Set trainer.initialise.start_step=0 .*--clear.* or a longer trainer.duration",
-    ):
-        run.resume_or_initialise()
-
-
-def test_a_file_that_does_not_say_how_long_it_was_trained_is_an_error_only_if_asked(tmp_path):
-    path = foreign(tmp_path, None)
-    make_run(tmp_path / "a", initialise={"checkpoint": path}).resume_or_initialise()
-    run = make_run(tmp_path / "b", initialise={"checkpoint": path, "start_step": "from_file"})
-    with pytest.raises(
-        CheckpointError, match=r"does not say how long .* set trainer.initialise.start_step to a number"
-    ):
-        run.resume_or_initialise()
-
-
-@pytest.mark.parametrize(("name", "message"), [("nowhere", "no such file or folder"), ("empty", "no complete")])
-def test_nothing_to_start_from_is_an_error(tmp_path, name, message):
-    (tmp_path / "empty").mkdir()
-    run = make_run(tmp_path / "run", initialise={"checkpoint": str(tmp_path / name)})
-    with pytest.raises(CheckpointError, match=rf"{name}: .*{message}"):
-        run.resume_or_initialise()
-
-
 def test_freezing_everything_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="leave nothing to train"):
         make_run(tmp_path, freeze=["*"])
-
-
-@pytest.mark.slow
-def test_what_killed_writes_leave_behind_is_removed_and_a_lost_best_forgotten(tmp_path):
-    run = trained(tmp_path, duration={"steps": 2})
-    left = tmp_path / "checkpoints" / "step-00000001"
-    left.mkdir()
-    (left / "state.index").touch()
-    run.checkpoints.record_score(run.checkpoints.latest(), "AP", 0.9)
-    longer = make_run(tmp_path, duration={"steps": 4})
-    longer.resume_or_initialise()
-    longer.train()
-    assert not left.exists()
-    shutil.rmtree(tmp_path / "checkpoints" / "step-00000002")
-    assert longer.checkpoints.best() is None
-    longer.checkpoints.record_score(longer.checkpoints.latest(), "AP", 0.1)
-    assert longer.checkpoints.best().endswith("4")
-
-
-@pytest.mark.parametrize("text", ["{}", "[1]", "not json"])
-def test_a_foreign_manifest_is_a_clear_error(tmp_path, text):
-    run = trained(tmp_path)
-    (Path(run.checkpoints.latest()) / "manifest.json").write_text(text)
-    with pytest.raises(CheckpointError, match=r"manifest\.json"):
-        make_run(tmp_path).resume_or_initialise()
-
-
-def test_another_optimiser_is_said_so(tmp_path):
-    trained(tmp_path)
-    with pytest.raises(CheckpointError, match="made by another optimiser"):
-        make_run(tmp_path, optimizer={"type": "adamw"}).resume_or_initialise()
-
-
-def test_a_foreign_checkpoint_is_an_error_that_lists_the_differences(tmp_path):
-    trained(tmp_path)
-    with pytest.raises(CheckpointError, match=r"made by another model .*other shape: head_conv/"):
-        make_run(tmp_path, OtherClasses()).resume_or_initialise()
-
-
-def test_another_seed_or_batch_size_is_an_error(tmp_path):
-    trained(tmp_path)
-    with pytest.raises(CheckpointError, match="seed was 0, now it is 1"):
-        make_run(tmp_path, seed=1).resume_or_initialise()
-    with pytest.raises(CheckpointError, match="batch_size was 4, now it is 8"):
-        make_run(tmp_path, ToyTask(batch_size=8)).resume_or_initialise()
-
-
-@pytest.mark.parametrize("damage", ["truncate", "flip", "remove"])
-def test_a_damaged_checkpoint_is_a_clear_error(tmp_path, damage):
-    run = trained(tmp_path)
-    data = Path(run.checkpoints.latest()) / "state.data-00000-of-00001"
-    content = data.read_bytes()
-    if damage == "truncate":
-        data.write_bytes(content[: len(content) // 2])
-    elif damage == "flip":
-        middle = len(content) // 2
-        data.write_bytes(content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :])
-    else:
-        data.unlink()
-    with pytest.raises(CheckpointError, match=r"step-00000006: damaged or incomplete data .*delete this folder"):
-        make_run(tmp_path).resume_or_initialise()
-
-
-def test_an_unfinished_checkpoint_is_passed_over(tmp_path):
-    run = trained(tmp_path)
-    (Path(run.checkpoints.latest()) / "manifest.json").unlink()
-    again = make_run(tmp_path)
-    assert again.resume_or_initialise().endswith("step 4")
-    again.train()
-    assert_close(weights(run), weights(again), 0)

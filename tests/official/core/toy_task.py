@@ -1,6 +1,7 @@
-"""A one-convolution task with batch-norm: everything the trainer needs and nothing else."""
+"""A one-convolution task with batch-norm: everything the trainer needs and nothing else; and runs of it."""
 
 import json
+from pathlib import Path
 from typing import NamedTuple
 
 import keras
@@ -8,10 +9,13 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from official.core.config import Trainer
+from official.core.config import Runtime, Trainer
+from official.core.distribution import Placement
 from official.core.task import Loaded, Moment, Shard
+from official.core.trainer import Run
 
 HEIGHT, WIDTH = 6, 10
+SIZES = ((6, 10), (8, 12), (10, 6))
 
 
 class ToyBatch(NamedTuple):
@@ -141,6 +145,15 @@ class MeanError:
             json.dump(self.errors, file)
 
 
+class OtherClasses(ToyTask):
+    """The same body with a head of another size."""
+
+    def build_model(self):
+        model = super().build_model()
+        out = keras.layers.Conv2D(3, 1, name="head_conv")(model.layers[-3].output)
+        return keras.Model(model.inputs, [keras.layers.GlobalAveragePooling2D(name="mean")(out)])
+
+
 def toy_trainer(**overrides) -> Trainer:
     """A short run; keyword arguments replace top-level keys."""
     values = {
@@ -151,3 +164,25 @@ def toy_trainer(**overrides) -> Trainer:
         "checkpoint": {"every": {"steps": 2}},
     }
     return Trainer.model_validate(values | overrides)
+
+
+def make_run(directory: Path, task: ToyTask | None = None, strategy=None, seed: int = 0, **trainer) -> Run:
+    placement = Placement(strategy or tf.distribute.get_strategy(), "cpu", "test")
+    return Run(task or ToyTask(), toy_trainer(**trainer), Runtime(seed=seed), placement, str(directory))
+
+
+def trained(directory: Path, **arguments) -> Run:
+    run = make_run(directory, **arguments)
+    run.resume_or_initialise()
+    run.train()
+    return run
+
+
+def weights(run: Run) -> dict[str, np.ndarray]:
+    return {variable.path: np.array(variable) for variable in run.model.trainable_variables}
+
+
+def assert_close(first: dict[str, np.ndarray], second: dict[str, np.ndarray], tolerance: float) -> None:
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_allclose(first[name], second[name], rtol=0, atol=tolerance, err_msg=name)

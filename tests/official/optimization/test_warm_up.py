@@ -12,8 +12,7 @@ from official.core.layer_rules import weight_rules
 from official.optimization.optimizers import apply_gradients
 from official.optimization.schedules import build_schedule
 from official.optimization.warm_up import build_warm_up
-from tests.official.core.test_trainer import make_run, trained, weights
-from tests.official.core.toy_task import ToyTask, toy_trainer
+from tests.official.core.toy_task import ToyTask, make_run, toy_trainer, trained, weights
 
 KINDS = ("kernel", "gamma", "beta", "bias")
 EPOCHS, STEPS = 3, 7  # of an epoch
