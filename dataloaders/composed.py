@@ -1,5 +1,6 @@
 """From a position of the training stream to an example composed of one or more images: YOLO's way."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -110,15 +111,10 @@ class Composer:
         seeds = self.seeds(position)
         layout = self.laid_out(number, seeds, truths, pixels)
         cells, share = self._cells(self.blocks.uses_of(number), pixels, layout), self.geometry.share(seeds.share)
-        image = self._by_count(0, number, lambda first, count: self._composition(cells, layout, first, count))
-        for slot in range(1, self.blocks.slots):
-            image = self._by_count(
-                slot,
-                number,
-                lambda first, count, image=image: (
-                    self._blended([image, self._composition(cells, layout, first, count)], share) if count else image
-                ),
-            )
+        composition = functools.partial(self._composition, cells, layout)
+        image = self._by_count(0, number, composition)
+        if self.blocks.slots == 2:
+            image = self._by_count(1, number, lambda *of: self._blended([image, composition(*of)], share), image)
         return self._row(image, truths, layout.boxes, layout.keep, layout.colour)
 
     def draws(self, kind: Kind, seeds: Seeds, sizes: Int32[tf.Tensor, "p 2"]) -> list[Draws]:
@@ -136,33 +132,40 @@ class Composer:
 
     def laid_out(self, number: Int32[tf.Tensor, ""], seeds: Seeds, truths: Truths, pixels: Pixels) -> Layout:
         """Of an example of the kind of that number, whose images are the first of as many as any kind has."""
-        alone, nothing = self.blocks.uses_of(number) == 1, (no_pieces(), tf.zeros([0]))
-        placed = [
-            self._by_count(
-                slot,
-                number,
-                lambda first, count, seed=seed: (
-                    self._placed(seed, tf.slice(truths.size, [first, 0], [count, 2]), alone) if count else nothing
-                ),
-            )
-            for slot, seed in zip(range(self.blocks.slots), seeds.compositions, strict=False)
-        ]
-        pieces, shrink = tf.nest.map_structure(lambda *parts: _padded(parts, self.blocks.most), *placed)
+        alone = self.blocks.uses_of(number) == 1
+
+        def placed(slot: int) -> tuple[Pieces, tf.Tensor]:
+            def made(first: Int32[tf.Tensor, ""], count: int) -> tuple[Pieces, tf.Tensor]:
+                return self._placed(seeds.compositions[slot], tf.slice(truths.size, [first, 0], [count, 2]), alone)
+
+            return self._by_count(slot, number, made, (no_pieces(), tf.zeros([0])))
+
+        of_slots = [placed(slot) for slot in range(self.blocks.slots)]
+        pieces, shrink = tf.nest.map_structure(lambda *parts: _padded(parts, self.blocks.most), *of_slots)
         seen = self._seen(pieces, truths.size, truths.yxyx, pixels.ratio(shrink))
         return Layout(pieces.cell, pieces.flip, *seen, self.geometry.colour(seeds.colour, alone))
 
     def _by_count(
-        self, slot: int, number: Int32[tf.Tensor, ""], make: Callable[[Int32[tf.Tensor, ""], int], Any]
+        self,
+        slot: int,
+        number: Int32[tf.Tensor, ""],
+        make: Callable[[Int32[tf.Tensor, ""], int], Any],
+        without: Any = None,
     ) -> Any:
-        """What `make` gives for the place of the first image of a composition (0: the first) and their number.
+        """What `make` gives for a composition, from the place of its first image and their number.
 
         Once for each number of images, not for each kind: a graph of all kinds takes twice as long to start.
+
+        Args:
+            slot: 0: the first composition of the example; 1: the second.
+            number: of the example's kind.
+            without: given where the kind has no such composition.
         """
         counts = self.blocks.counts
         options = np.unique(counts[:, slot]).tolist()
         first = tf.gather(counts[:, :slot].sum(axis=1, dtype=np.int32), number)
         chosen = tf.gather([options.index(count) for count in counts[:, slot]], number)
-        return _switch(chosen, [lambda count=count: make(first, count) for count in options])
+        return _switch(chosen, [lambda count=count: make(first, count) if count else without for count in options])
 
     def _placed_anew(
         self, seed: Int64[tf.Tensor, "2"], sizes: Int32[tf.Tensor, "p 2"], alone: Bool[tf.Tensor, ""]
