@@ -66,11 +66,11 @@ def write_shards(
     if tf.io.gfile.exists(started):
         _check_same(started, read_json(started, "a conversion's mark", STARTED_FORMAT)["request"], request)
     split = open_split()
-    conversion = hashlib.sha256(f"{json.dumps(request, sort_keys=True)} {split.fingerprint()}".encode()).hexdigest()
-    _start(started, request, conversion, directory)
     count = shards or max(1, round(len(split) / IMAGES_PER_SHARD))
     if count > len(split):
         raise DataError(f"{manifest}: {count} shards for {len(split)} images; expected no more shards than images")
+    conversion = hashlib.sha256(f"{json.dumps(request, sort_keys=True)} {split.fingerprint()}".encode()).hexdigest()
+    _start(started, request, conversion, directory)
     bounds = [len(split) * number // count for number in range(count + 1)]
     parts = [range(*ends) for ends in itertools.pairwise(bounds)]
     _write_missing(split, dict(zip(shard_paths(manifest, count), parts, strict=True)), conversion, workers or _WORKERS)

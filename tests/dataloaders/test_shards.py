@@ -235,6 +235,7 @@ def test_an_image_that_vanishes_and_too_many_shards(seven, tmp_path):
     assert not (tmp_path / "out" / "train.json").exists()
     with pytest.raises(DataError, match=r"8 shards for 7 images"):
         _convert(files, tmp_path / "other", 8)
+    assert not (tmp_path / "other").exists()  # nothing stands in the way of another number
 
 
 @pytest.fixture
@@ -331,6 +332,15 @@ def test_a_record_that_fails_in_mid_run_stops_the_stream_and_is_named(manifest, 
         shards.check(3)
     with pytest.raises(DataError, match=r"train-00001-of-00003.tfrecord, record [01] .*Convert again"):
         shards.ground_truth()
+
+
+def test_a_name_is_read_whatever_lies_before_it(manifest):
+    shards, path = _reopen(manifest[1]), _shard(manifest, 2)
+    data = bytearray(path.read_bytes())
+    data[300] ^= 1  # in the first of its records
+    path.write_bytes(data)
+    assert shards.example_name(14) == f"{path}, record 0"
+    assert shards.example_name(15).endswith(f"image_15.jpg ({path}, record 1)")
 
 
 def test_the_check_of_the_steps_reads_their_rows_in_the_streams_order(seven):
