@@ -7,7 +7,7 @@ import tensorflow as tf
 from jaxtyping import Bool, Float64, Integer
 
 from configs.data import Split, TrainSplit
-from dataloaders.annotations import Annotations
+from dataloaders.annotations import Annotations, clip_boxes
 from dataloaders.checks import Examined, examine
 from dataloaders.doctor.images import ImageFacts, decode_all
 from dataloaders.sources import read_source
@@ -69,7 +69,10 @@ def read_split(name: str, config: Split, classes: tuple[str, ...]) -> SplitData:
 def sides_in_input(
     data: SplitData, boxes: Bool[np.ndarray, " boxes"], input_size: tuple[int, int], protocol: Protocol
 ) -> Float64[np.ndarray, "chosen 2"]:
-    """(width, height) of the chosen boxes, which are on images of known size, in pixels of the network's input."""
+    """(width, height) of the chosen boxes, clipped to their images, in pixels of the network's input.
+
+    Boxes are on images of known size.
+    """
     sizes = data.examined.found.image_sizes[data.examined.image_of_box[boxes]]  # [chosen, 2], (height, width)
     scale = placement(tf.constant(sizes), input_size, protocol).size.numpy() / sizes
-    return data.examined.found.boxes[boxes, 2:] * scale[:, ::-1]
+    return clip_boxes(data.examined.found.boxes[boxes], sizes)[:, 2:] * scale[:, ::-1]

@@ -121,6 +121,14 @@ def test_boxes_that_training_does_not_see_are_left_out(patient):
     assert patient.diagnose().anchors.boxes == 24
 
 
+def test_boxes_that_reach_out_of_their_image_are_measured_as_training_clips_them(patient):
+    patient.train.box(100, [40, 8, 1e9, 1e9])
+    diagnosis = patient.diagnose("task.data.train.on_bad=skip", "task.evaluation.resize=stretch")
+    protocol = patient.experiment("task.evaluation.resize=stretch").task.evaluation
+    sides = trained_sides(diagnosis.splits[0], (64, 96), protocol)
+    np.testing.assert_allclose(sides[sides[:, 0].argmax()], [40 * 96 / 80, 40 * 64 / 48])
+
+
 def test_another_number_of_anchors(patient):
     experiment = patient.experiment()
     assert len(experiment.task.model.head.anchors) == len(HEAD["anchors"])
