@@ -95,8 +95,18 @@ class Augmentation(Config):
     )
     colour: Colour = Field(DarknetFloat(), description="Whose arithmetic; what else a build does to the pixels.")
 
+    @property
+    def composes(self) -> bool:
+        """Whether examples are anything but whole images."""
+        return self.jitter > 0 or self.resize != 1 or self.mosaic > 0 or self.mixup > 0
+
     @model_validator(mode="after")
     def _checks(self) -> "Augmentation":
+        if self.window and not self.composes:
+            raise ValueError(
+                "window: every example is one whole image, so none would be used more than once; leave it out, or set "
+                "jitter, resize, mosaic or mixup"
+            )
         if self.mosaic > 0 and self.mixup > 0:
             raise ValueError("mosaic and mixup: Darknet knows one of them at a time; expected one of them to be 0")
         if isinstance(self.colour, HsvGains) and (self.hue, self.saturation, self.exposure) != (0, 1, 1):

@@ -16,7 +16,7 @@ from jaxtyping import Int32, Int64
 from dataloaders.order import keys_of, row_at, shuffled
 from official.core.errors import UserError
 
-EXAMPLES = 100  # of a block of several kinds: shares are met to whole hundredths
+EXAMPLES = (100, 1_000, 10_000)  # of a block of several kinds: the first in which each kind occurs
 
 Kind = tuple[int, ...]  # images of each composition: (1,) one image, (4,) a mosaic, (1, 1) two images blended
 
@@ -36,11 +36,17 @@ class Blocks:
     @property
     def images(self) -> int:
         """Different ones in a block."""
-        return self._uses // self.reuse
+        return self.uses // self.reuse
 
     @property
-    def _uses(self) -> int:
+    def uses(self) -> int:
+        """Of images, in a block."""
         return sum(sum(kind) * count for kind, count in zip(self.kinds, self.quota, strict=True))
+
+    @property
+    def is_even(self) -> bool:
+        """Every kind occurs, and every image is used equally often."""
+        return all(self.quota) and self.uses % self.reuse == 0
 
     @property
     def most(self) -> int:
@@ -92,24 +98,47 @@ def blocks_of(shares: Sequence[tuple[Kind, float]], reuse: int = 1, examples: in
         examples: of a block; none: as few as do.
 
     Raises:
-        UserError: the images of a block cannot all be used equally often.
+        UserError: a kind would never occur, or the images of a block cannot all be used equally often.
     """
     shares = [(kind, share) for kind, share in shares if share > 0]
     if examples is None:
-        examples = 1 if len(shares) == 1 else EXAMPLES
+        return _smallest(shares)
+    blocks = _rounded(shares, reuse, examples)
+    if blocks.is_even:
+        return blocks
+    tried = (_rounded(shares, reuse, number) for number in range(examples + 1, EXAMPLES[-1] + 1))
+    other = next((str(larger.examples) for larger in tried if larger.is_even), "another number, and another reuse")
+    problem = (
+        f"are made of {blocks.uses} images, which are not a multiple of reuse: {reuse}"
+        if all(blocks.quota)
+        else f"hold none of {_rarest(shares)}"
+    )
+    raise UserError(f"window: {examples} examples {problem}; expected such a number of examples as {other}")
+
+
+def _smallest(shares: Sequence[tuple[Kind, float]]) -> Blocks:
+    """Blocks that hold every kind, without a window."""
+    tried = (_rounded(shares, 1, number) for number in (EXAMPLES if len(shares) > 1 else (1,)))
+    blocks = next((blocks for blocks in tried if blocks.is_even), None)
+    if blocks is None:
+        raise UserError(f"augmentation: of {_rarest(shares)} there are too few; expected 0, or 1 in {EXAMPLES[-1]:,}")
+    return blocks
+
+
+def _rounded(shares: Sequence[tuple[Kind, float]], reuse: int, examples: int) -> Blocks:
     exact = [share * examples for _, share in shares]
     quota = [int(number + 1e-9) for number in exact]
     by_remainder = sorted(range(len(exact)), key=lambda place: quota[place] - exact[place])
     for place in by_remainder[: examples - sum(quota)]:
         quota[place] += 1
-    blocks = Blocks(tuple(kind for kind, _ in shares), tuple(quota), reuse)
-    uses = sum(sum(kind) * count for kind, count in zip(blocks.kinds, quota, strict=True))
-    if uses % reuse:
-        raise UserError(
-            f"window: {examples} examples are made of {uses} images, which are not a multiple of reuse: {reuse}; "
-            f"expected another number of examples or reuse, such as examples: {examples * reuse}"
-        )
-    return blocks
+    return Blocks(tuple(kind for kind, _ in shares), tuple(quota), reuse)
+
+
+def _rarest(shares: Sequence[tuple[Kind, float]]) -> str:
+    """In words, with its share."""
+    kind, share = min(shares, key=lambda one: one[1])
+    images = " and ".join("one image" if count == 1 else f"a mosaic of {count}" for count in kind)
+    return f"the examples of {images}{', blended' if len(kind) > 1 else ''} (a share of {share:.3g})"
 
 
 def rows_at(

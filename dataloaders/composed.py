@@ -272,8 +272,7 @@ def geometry_of(split: TrainSplit, input_size: tuple[int, int], protocol: Protoc
         return None
     if isinstance(config, AffineAugmentation):
         return AffineGeometry(config, input_size)
-    moved = config.jitter > 0 or config.resize != 1 or config.mosaic > 0 or config.mixup > 0
-    return DarknetGeometry(config, input_size, protocol) if moved else None
+    return DarknetGeometry(config, input_size, protocol) if config.composes else None
 
 
 def blocks_at(split: TrainSplit) -> Blocks:

@@ -67,5 +67,31 @@ def test_far_positions_and_resuming():
 
 
 def test_a_window_whose_images_cannot_be_used_equally_often_is_refused():
-    with pytest.raises(UserError, match=r"10 examples are made of 40 images, .* not a multiple of reuse: 3; .* 30"):
+    with pytest.raises(UserError, match=r"10 examples are made of 40 images, .* not a multiple of reuse: 3; .* as 12"):
         blocks_of([((4,), 1.0)], 3, 10)
+
+
+@pytest.mark.parametrize("shares", [V7, [((9,), 0.7), ((4,), 0.3)], [((4,), 0.9), ((1,), 0.1)]])
+@pytest.mark.parametrize("examples, reuse", [(8, 4), (6, 5), (3, 7)])
+def test_a_window_that_is_refused_is_told_what_would_do(shares, examples, reuse):
+    with pytest.raises(UserError, match=r"window: .* expected such a number of examples as \d+") as refused:
+        blocks_of(shares, reuse, examples)
+    blocks = blocks_of(shares, reuse, int(str(refused.value).rpartition(" ")[2]))
+    assert all(blocks.quota) and blocks.images * reuse == blocks.uses
+
+
+def test_every_kind_with_a_share_occurs():
+    rare = blocks_of([((1,), 0.996), ((4,), 0.004)])
+    assert rare.quota == (996, 4)
+    with pytest.raises(UserError, match=r"4 examples hold none of the examples of a mosaic of 4 \(a share of 0.1\)"):
+        blocks_of([((1,), 0.9), ((4,), 0.1)], 4, 4)
+    with pytest.raises(UserError, match=r"one image and one image, blended \(a share of 1e-05\) .* 1 in 10,000"):
+        blocks_of([((1,), 1 - 1e-5), ((1, 1), 1e-5)])
+
+
+@pytest.mark.parametrize("examples, reuse", [(32, 4), (8, 4), (12, 3)])
+def test_a_batch_of_a_window_has_at_least_so_many_different_images(examples, reuse):
+    blocks, batch = blocks_of([((4,), 1.0)], reuse, examples), 8
+    mosaics = [rows for _, rows in _rows(blocks, 500, 0, 6 * batch)]
+    batches = [mosaics[start : start + batch] for start in range(0, len(mosaics), batch)]
+    assert all(len({row for rows in one for row in rows}) >= 4 * batch / reuse for one in batches)

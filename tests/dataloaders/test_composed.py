@@ -4,6 +4,7 @@ import itertools
 from collections import Counter
 
 import numpy as np
+import pydantic
 import pytest
 import tensorflow as tf
 from PIL import Image
@@ -78,6 +79,11 @@ def test_a_window_uses_each_image_reuse_times_and_reads_it_once(seven):
         for position in range(6)
     ]
     assert Counter(np.concatenate(places).tolist()) == dict.fromkeys(range(8), 3)
+
+
+def test_a_window_of_whole_images_is_refused():
+    with pytest.raises(pydantic.ValidationError, match="window: every example is one whole image"):
+        Augmentation(hue=0.1, window=Window(examples=8, reuse=2))
 
 
 @pytest.mark.parametrize("name", ["mosaic", "mixup", "yolov7"])
