@@ -39,7 +39,7 @@ class Geometry(Protocol):
         """A composition. `alone`: the example is this one image and nothing else."""
 
     def pieces(self, draws: Draws, sizes: Int32[tf.Tensor, "p 2"]) -> Pieces:
-        """Four in the order of reading, or any other number of them that do not overlap."""
+        """One, four in the order of reading, or nine around the first; see `put_together`."""
 
     def truths(self, boxes: Float32[tf.Tensor, "p n 4"], pieces: Pieces) -> Boxes:
         """What becomes of boxes yxyx in pixels of the input; each by its own piece. An empty frame keeps none."""

@@ -3,8 +3,8 @@
 Source: utils/datasets.py of WongKinYiu/ScaledYOLOv4 and WongKinYiu/yolov7: load_image, load_mosaic, load_mosaic9,
 random_perspective, box_candidates. The originals resize each image to the input's size (its longer side), lay the
 images out on a canvas twice as large, and map that into the input. Where the map is a scale and a shift, as in every
-published recipe, each image's rectangle of the input is known beforehand, and its pixels go there at once; see warp.py
-for all other maps.
+published recipe, each image's rectangle of the input is known beforehand, and its pixels go there at once; exact.py
+has all other maps.
 """
 
 import math
