@@ -13,8 +13,8 @@ from dataloaders.examples import DetectionDataset, Example, Examples, TruthForm
 class StandIns:
     """The rows of a split that turned out to be unreadable.
 
-    Which row stands in for which follows from the unreadable ones alone, not from the order in which they are found:
-    a run that resumes finds them again, and shows the same.
+    Which row stands in for which follows from the unreadable ones alone, not from the order in which they are found.
+    When one is found depends on what was seen of it before, so a run that resumes goes on with those it had (`found`).
     """
 
     def __init__(self, data: DetectionDataset) -> None:

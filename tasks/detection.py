@@ -86,6 +86,12 @@ class DetectionTask:
     def replace_unreadable(self, first_step: int, last_step: int) -> list[str]:
         return self.stream.stand_ins.find(self.stream.rows(first_step, last_step))
 
+    def unreadable(self) -> dict[str, str]:
+        return {str(row): message for row, message in self.stream.stand_ins.found.items()}
+
+    def leave_out(self, unreadable: dict[str, str]) -> None:
+        self.stream.stand_ins.found.update({int(row): message for row, message in unreadable.items()})
+
     def check_eval_inputs(self) -> None:
         for row in range(len(self.validation_data)):
             self.validation_data.check(row)

@@ -72,11 +72,15 @@ def rebuild(experiment: Experiment, step: int, index: int) -> Replay:
             "(of the global batch, whatever the number of hosts)"
         )
     stream = stream_of(task, seed, duration, data)
-    replaced = stream.stand_ins.find(stream.rows(step, step + 1))
     input_size = stream.sizes.at(step)
     ((split, *_),) = stream.phases.parts(step, step + 1)
     # A host of its own for each example: this one reads what all together would.
-    batch = next(iter(stream.batches(step, input_size, (index, split.batch_size))))
+    shard, replaced = (index, split.batch_size), []
+    try:
+        batch = next(iter(stream.batches(step, input_size, shard)))
+    except tf.errors.OpError:
+        replaced = stream.stand_ins.find(stream.rows(step, step + 1))
+        batch = next(iter(stream.batches(step, input_size, shard)))
     position = tf.constant(step * split.batch_size + index, tf.int64)
     family = _centred if isinstance(stream, CenterNetStream) else _composed
     drawn = family(stream, split, input_size, position)
@@ -193,8 +197,11 @@ def _centred(stream: TrainStream, split: TrainSplit, input_size: tuple[int, int]
 
 
 def _of_source(at: int, count: int, example: Example, shown: np.ndarray | None = None) -> Stage:
-    pixels = decode_example(example).numpy()
     title = f"image {int(example.example_id)}" + (f" ({at + 1} of {count})" if count > 1 else "")
+    try:
+        pixels = decode_example(example).numpy()
+    except tf.errors.OpError:  # of its seen part all could be decoded
+        title, pixels = f"{title}, damaged", np.zeros([*example.size.numpy(), 3], np.uint8)
     return Stage(title, pixels, example.yxyx.numpy(), example.classes.numpy(), shown)
 
 

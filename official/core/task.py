@@ -102,6 +102,12 @@ class Task(Objective, Protocol):
         Returns a message for each file that is found to be unreadable. Raises a UserError where too many are.
         """
 
+    def unreadable(self) -> dict[str, str]:
+        """What `replace_unreadable` has found by now (JSON values): a run that resumes goes on with it."""
+
+    def leave_out(self, unreadable: dict[str, str]) -> None:
+        """Replaces in later `train_inputs` what `unreadable` told of the run before this one."""
+
     def check_eval_inputs(self) -> None:
         """Reads the validation split one by one; raises a UserError that names a file that cannot be read."""
 

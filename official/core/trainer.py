@@ -112,6 +112,7 @@ class Run:
                         f"{latest}: {name} {what}; this would not be the same run. Set it back, or start a new "
                         "--model_dir (trainer.initialise takes the weights along)."
                     )
+            self.task.leave_out(manifest.get("unreadable", {}))
             return f"resumed from {latest} at step {self.step}"
         start = Start(f"fresh weights from seed {self.runtime.seed}", 0)
         if self.config.initialise is not None:
@@ -188,7 +189,7 @@ class Run:
         """The checkpoint's path; the chief writes it."""
         if not self.placement.is_chief:
             return self.checkpoints.path(step)
-        return self.checkpoints.save(step, self._groups(), self._facts())
+        return self.checkpoints.save(step, self._groups(), {**self._facts(), "unreadable": self.task.unreadable()})
 
     def _first_batch(self) -> Batch:
         try:
@@ -203,7 +204,9 @@ class Run:
         Raises:
             tf.errors.OpError: that which is being handled, where all files can be read.
         """
-        messages = self.task.replace_unreadable(begin, end + READ_AHEAD)
+        # First of the step itself: so what is found does not depend on where the loop began.
+        at_step = self.task.replace_unreadable(self.step, self.step + 1)
+        messages = at_step or self.task.replace_unreadable(begin, end + READ_AHEAD)
         if not messages:
             raise
         if self.placement.cluster is not None and end > begin:  # the workers' operations do not match any more

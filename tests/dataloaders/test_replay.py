@@ -64,10 +64,14 @@ def _experiment(folder, augmentation, *more):
     return load_config(str(EXPERIMENTS / f"{name}.yaml"), Experiment, _overrides(folder, augmentation, *more))
 
 
-def _batch_of_run(experiment, step):
+def _stream(experiment):
     train = experiment.task.data.train
     data = open_source(train.source, experiment.task.data.classes, train.on_bad, train.max_boxes)
-    stream = stream_of(experiment.task, experiment.runtime.seed, experiment.trainer.duration, data)
+    return stream_of(experiment.task, experiment.runtime.seed, experiment.trainer.duration, data)
+
+
+def _batch_of_run(experiment, step):
+    stream = _stream(experiment)
     return next(iter(stream.batches(step, stream.sizes.at(step)).take(1)))
 
 
@@ -152,6 +156,31 @@ def test_an_unreadable_image_is_replaced_as_in_the_run(seven):
     (message,) = replay.parameters["unreadable"]
     assert path.name in message
     assert replay.parameters["sources"][0]["image_id"] == (before[2] - 10 + 1) % 7 + 10
+
+
+def test_a_damaged_image_is_shown_until_something_that_is_seen_of_it_cannot_be_decoded(folder):
+    for image_id in range(10, 14):
+        path = folder.image(image_id, 160, 240)
+        folder.box(image_id, [20, 20, 80, 60])
+    content = bytearray(path.read_bytes())
+    place = int(len(content) * 0.9)
+    content[place : place + 4] = b"\xff\xc4\x00\x01"  # no scan goes on behind a table
+    path.write_bytes(content)
+    experiment = _experiment(folder, "{jitter: 0.4}")
+    ways = []
+    for step in range(6):
+        index = _stream(experiment).rows(step, step + 1).index(3)
+        shown = rebuild(experiment, step, index)
+        try:
+            batch = _batch_of_run(experiment, step)
+        except tf.errors.OpError:
+            assert path.name in shown.parameters["unreadable"][0]
+            assert shown.parameters["sources"][0]["image_id"] == 10
+        else:
+            assert _differ(batch, index, shown.batch) == []
+            assert shown.parameters["unreadable"] == [] and shown.stages[0].title == "image 13, damaged"
+        ways.append(len(shown.parameters["unreadable"]))
+    assert set(ways) == {0, 1}
 
 
 @pytest.mark.parametrize(

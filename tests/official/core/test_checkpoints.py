@@ -85,6 +85,14 @@ def test_a_notice_of_preemption_saves_and_ends_with_its_own_exit_code(tmp_path):
     assert_close(weights(again), weights(trained(tmp_path / "whole")), 0)
 
 
+def test_what_was_found_unreadable_is_left_out_by_the_run_that_resumes(tmp_path):
+    first, second = ToyTask(), ToyTask()
+    first.leave_out({"3": "image 7 is damaged"})
+    trained(tmp_path, task=first)
+    make_run(tmp_path, second).resume_or_initialise()
+    assert second.unreadable() == {"3": "image 7 is damaged"}
+
+
 def test_a_checkpoint_that_was_saved_but_not_scored_is_scored_at_the_restart(tmp_path):
     options = {"evaluate_every": {"steps": 2}, "checkpoint": {"every": {"steps": 2}, "best_metric": "AP"}}
     first = make_run(tmp_path, **options)

@@ -36,6 +36,7 @@ class ToyTask:
         self.batch_size = batch_size
         self.poison, self.norm, self.sync = poison, norm, sync
         self.input_sizes = sizes
+        self.left_out: dict[str, str] = {}
 
     def build_model(self) -> keras.Model:
         image = keras.Input([HEIGHT, WIDTH, 3] if len(self.input_sizes) == 1 else [None, None, 3])
@@ -67,6 +68,12 @@ class ToyTask:
 
     def replace_unreadable(self, first_step: int, last_step: int) -> list[str]:
         return []
+
+    def unreadable(self) -> dict[str, str]:
+        return self.left_out
+
+    def leave_out(self, unreadable: dict[str, str]) -> None:
+        self.left_out = unreadable
 
     def check_eval_inputs(self) -> None:
         pass
