@@ -60,7 +60,7 @@ def look_inside(path: str) -> ImageFacts:
         contents = read_bytes(path, "the image")
         pixels = decode_image(tf.constant(contents)).numpy()  # [h, w, 3]
     except (FileNotFoundError, DataError, tf.errors.OpError) as error:
-        return ImageFacts(first_line(error).rpartition("}} ")[2])  # what TensorFlow says before that is its own matter
+        return ImageFacts(first_line(error))
     traits, orientation = _stored(contents)
     if _is_cut(contents, pixels):
         traits = (*traits, "cut_short")

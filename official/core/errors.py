@@ -1,8 +1,13 @@
 """Errors made for the user: one message that says what is wrong, where, what was expected and what to do."""
 
 import functools
+import re
 import sys
 from collections.abc import Callable
+
+_OF_THE_GRAPH = re.compile(
+    r"\{\{function_node [^}]*\}\} ?|Error in user-defined function passed to .* with iterator: \S+: |\s*\[Op:\w+\].*"
+)
 
 
 class UserError(ValueError):
@@ -12,8 +17,11 @@ class UserError(ValueError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, at most 300 characters; its type where there is no message."""
-    lines = str(getattr(error, "message", None) or error).strip().splitlines()
+    """The first line of an error's message, at most 300 characters; its type where there is no message.
+
+    Without what TensorFlow says around it of its own graph.
+    """
+    lines = _OF_THE_GRAPH.sub("", str(getattr(error, "message", None) or error)).strip().splitlines()
     return lines[0][:300] if lines else type(error).__name__
 
 
