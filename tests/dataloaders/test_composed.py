@@ -14,6 +14,7 @@ from dataloaders.composed import Composer, geometry_of
 from dataloaders.pieces import Pieces, boxes_in_input, cut, no_pieces
 from dataloaders.sources import open_source
 from dataloaders.train import train_batches
+from dataloaders.window import load_window
 from official.core.config import Protocol
 
 INPUT = (64, 96)
@@ -79,6 +80,27 @@ def test_a_window_uses_each_image_reuse_times_and_reads_it_once(seven):
         for position in range(6)
     ]
     assert Counter(np.concatenate(places).tolist()) == dict.fromkeys(range(8), 3)
+
+    counting = _Counting(dataset.examples("cxcywh"))
+    composer = Composer(counting, split, INPUT, STRETCH, "cxcywh", 11)
+    window = load_window(tf.constant(0, tf.int64), blocks.images, counting, 11, split.max_boxes, INPUT)
+    for position in range(6):
+        composer.of_window(tf.constant(position, tf.int64), window)
+    assert len(counting.reads) == 8
+
+
+class _Counting:
+    """Examples that note what is read of them."""
+
+    def __init__(self, examples):
+        self.examples, self.reads = examples, []
+
+    def __len__(self):
+        return len(self.examples)
+
+    def read(self, row):
+        noted = tf.numpy_function(lambda row: self.reads.append(int(row)) or row, [row], tf.int64)
+        return self.examples.read(tf.ensure_shape(noted, []))
 
 
 def test_a_window_of_whole_images_is_refused():
@@ -164,6 +186,16 @@ def test_odd_images_become_examples(folder, augmentation):
         assert batch.image.shape == (4, *INPUT, 3)
         boxes = batch.boxes[batch.valid]
         assert np.isfinite(batch.boxes).all() and (boxes[:, 2:] > 0).all() and not batch.boxes[~batch.valid].any()
+
+
+@pytest.mark.parametrize("augmentation", [JITTER, AffineAugmentation(scale=(0.5, 1.5))], ids=["jitter", "affine"])
+def test_a_huge_image_becomes_an_example(folder, augmentation):
+    path = folder.image(1)
+    folder.images[-1] |= {"height": 5000, "width": 7000}
+    Image.fromarray(np.tile(np.arange(7000) // 28, (5000, 1)).astype(np.uint8)).save(path)
+    folder.box(1, [100, 200, 6800, 4700])
+    (batch,) = _stream(folder, augmentation, 1, batch_size=1)
+    assert batch.valid.any() and batch.image.std() > 30
 
 
 def test_an_image_is_seen_at_the_pixels_that_its_header_counts(folder):
