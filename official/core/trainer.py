@@ -1,5 +1,6 @@
 """The trainer: holds the variables around the pure step, feeds it, saves, evaluates, reports, and stops at a NaN."""
 
+import json
 import logging
 import signal
 import threading
@@ -9,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from official.core.checkpoint import CheckpointError, CheckpointFolder
+from official.core.checkpoint import CheckpointError, CheckpointFolder, write_json
 from official.core.cluster import ClusterError, mean_over_workers
 from official.core.config import Duration, Runtime, Trainer
 from official.core.config_io import ConfigError
@@ -34,6 +35,12 @@ Observe = Callable[[int, float], None]
 
 class NotFiniteError(UserError):
     """A loss, gradient or network output became NaN or infinite."""
+
+
+class UnreadableError(UserError):
+    """One of several machines could not read an image; started again, they leave it out."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
 class PreemptedError(UserError):
@@ -113,7 +120,9 @@ class Run:
                         "--model_dir (trainer.initialise takes the weights along)."
                     )
             self.task.leave_out(manifest.get("unreadable", {}))
+            self.task.leave_out(self._left_out())
             return f"resumed from {latest} at step {self.step}"
+        self.task.leave_out(self._left_out())
         start = Start(f"fresh weights from seed {self.runtime.seed}", 0)
         if self.config.initialise is not None:
             start = initialise(self.model, self.config.initialise, self.task)
@@ -210,13 +219,25 @@ class Run:
         if not messages:
             raise
         if self.placement.cluster is not None and end > begin:  # the workers' operations do not match any more
-            raise ClusterError(
-                f"{'; '.join(messages)}. Several machines cannot go on past it: repair the file or take it out of the "
-                "data, and start the same command again"
+            write_json(self._left_out_file, self.task.unreadable())
+            raise UnreadableError(
+                f"{'; '.join(messages)}. Several machines cannot go on past it at once: start the same command again "
+                f"on all, which goes on from the last checkpoint without it ({self._left_out_file})"
             ) from None
         for message in messages:
             _LOG.warning(message)
         self._iterators.clear()
+
+    @property
+    def _left_out_file(self) -> str:
+        """What one of several machines could not read, for all of them when they start again."""
+        return f"{self.directory}/unreadable.json"
+
+    def _left_out(self) -> dict[str, str]:
+        if not tf.io.gfile.exists(self._left_out_file):
+            return {}
+        with tf.io.gfile.GFile(self._left_out_file) as file:
+            return json.load(file)
 
     def _is_due(self, interval: int) -> bool:
         return self.step > 0 and (self.step % interval == 0 or self.step == self.total_steps)

@@ -22,18 +22,21 @@ EVERY_STEP = {"summary_every": {"steps": 1}, "moving_average": {"decay": 0.9}}
 Workers = list[subprocess.Popen]
 
 
-def start(directory: Path, trainer: dict, pause: float = 0) -> Workers:
+def start(directory: Path, trainer: dict, pause: float = 0, broken: int = -1) -> Workers:
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
     for each in sockets:
         each.close()
-    return [start_one(addresses, index, directory, trainer, pause) for index in range(2)]
+    return [start_one(addresses, index, directory, trainer, pause, broken) for index in range(2)]
 
 
-def start_one(addresses: list[str], index: int, directory: Path, trainer: dict, pause: float = 0) -> subprocess.Popen:
+def start_one(
+    addresses: list[str], index: int, directory: Path, trainer: dict, pause: float = 0, broken: int = -1
+) -> subprocess.Popen:
     config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
     environment = os.environ | {"TF_CONFIG": json.dumps(config), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-m", "tests.official.core.worker", str(directory), json.dumps(trainer), str(pause)]
+    options = [str(directory), json.dumps(trainer), str(pause), str(broken)]
+    command = [sys.executable, "-m", "tests.official.core.worker", *options]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
 
@@ -98,6 +101,16 @@ def test_a_worker_that_is_killed_ends_the_run_which_goes_on_from_the_last_checkp
         assert f"resumed from {before}" in printed
     one = trained(tmp_path / "one", micro_batches=2, **trainer)
     assert_close(newest_weights(tmp_path / "two", trainer), weights(one), 1e-4)  # rounding, over 400 steps
+
+
+@pytest.mark.slow
+def test_what_one_worker_cannot_read_is_left_out_by_both_when_they_start_again(tmp_path):
+    trainer = {"steps_per_loop": 1, "checkpoint": {"every": {"steps": 1}}}
+    first = [ends(worker) for worker in start(tmp_path, trainer, broken=3)]
+    assert all(code == 75 and "Traceback" not in messages for code, _, messages in first), first
+    assert any("picture 7 is damaged. Several machines cannot go on past it at once" in each[2] for each in first)
+    again = [ends(worker) for worker in start(tmp_path, trainer, broken=3)]
+    assert all(code == 0 and "at step 3" in printed for code, printed, _ in again), again
 
 
 @pytest.mark.slow

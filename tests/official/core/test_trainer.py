@@ -187,6 +187,11 @@ def test_nan_stops_naming_step_examples_and_quantity_and_keeps_the_last_good_che
     assert all(np.isfinite(value).all() for value in weights(again).values())
 
 
+def test_what_cannot_be_read_is_left_out_and_the_run_goes_on(tmp_path):
+    run = trained(tmp_path, task=ToyTask(broken=3))
+    assert run.step == run.total_steps and run.task.unreadable() == {"3": "picture 7 is damaged"}
+
+
 def test_nan_on_one_replica_stops_all(tmp_path, two_replicas):
     with pytest.raises(NotFiniteError, match="step 3"):
         trained(tmp_path, task=ToyTask(poison=2), strategy=two_replicas)

@@ -25,15 +25,22 @@ class ToyBatch(NamedTuple):
 
 
 class ToyTask:
-    """Regression of the mean colour; `poison` (a step, 0-based) makes the targets of that batch NaN.
+    """Regression of the mean colour; `poison` (a step, 0-based) makes the targets of that batch NaN; that of step
+    `broken` cannot be read until it is found to be so.
 
     With several input sizes, training stays at each for two steps, in a fixed order that repeats some.
     """
 
     def __init__(
-        self, batch_size: int = 4, poison: int = -1, norm: bool = True, sync: bool = False, sizes=((HEIGHT, WIDTH),)
+        self,
+        batch_size: int = 4,
+        poison: int = -1,
+        norm: bool = True,
+        sync: bool = False,
+        sizes=((HEIGHT, WIDTH),),
+        broken: int = -1,
     ) -> None:
-        self.batch_size = batch_size
+        self.batch_size, self.broken = batch_size, broken
         self.poison, self.norm, self.sync = poison, norm, sync
         self.input_sizes = sizes
         self.left_out: dict[str, str] = {}
@@ -67,13 +74,16 @@ class ToyTask:
         return {}
 
     def replace_unreadable(self, first_step: int, last_step: int) -> list[str]:
-        return []
+        if self.left_out or not first_step <= self.broken < last_step:
+            return []
+        self.left_out = {str(self.broken): "picture 7 is damaged"}
+        return list(self.left_out.values())
 
     def unreadable(self) -> dict[str, str]:
         return self.left_out
 
     def leave_out(self, unreadable: dict[str, str]) -> None:
-        self.left_out = unreadable
+        self.left_out |= unreadable
 
     def check_eval_inputs(self) -> None:
         pass
@@ -95,7 +105,10 @@ class ToyTask:
         wanted = self.input_sizes.index(input_size)
         steps = tf.data.Dataset.range(start_step, 10**9).filter(lambda step: self._size_index(step) == wanted)
 
+        broken = -1 if self.left_out else self.broken
+
         def make(step: tf.Tensor) -> ToyBatch:
+            tf.debugging.Assert(step != broken, ["cannot be read"])
             image = tf.random.stateless_uniform([self.batch_size, *input_size, 3], [1, 2] + tf.stack([step, step]))
             target = tf.reduce_mean(image, [1, 2, 3])[:, tf.newaxis] * 3  # [batch, 1]
             target = tf.where(step == self.poison, np.nan, target)

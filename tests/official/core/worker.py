@@ -1,4 +1,7 @@
-"""One worker of a toy run, for the tests: python -m tests.official.core.worker DIRECTORY TRAINER_JSON [SECONDS]"""
+"""One worker of a toy run, for the tests.
+
+python -m tests.official.core.worker DIRECTORY TRAINER_JSON [SECONDS [BROKEN]]
+"""
 
 import json
 import sys
@@ -17,14 +20,14 @@ from tests.official.core.toy_task import ToyTask, toy_trainer
 
 @one_line_errors
 def main() -> None:
-    directory, trainer, *pause = sys.argv[1:]
+    directory, trainer, pause, broken = (*sys.argv[1:], "0", "-1")[:4]
     placement = place(Runtime(device="cpu", wait_for_workers=60))
     tf.config.experimental.enable_op_determinism()
     with saying_that_a_worker_is_lost(placement.cluster, "Start it again"):
-        run = Run(ToyTask(), toy_trainer(**json.loads(trainer)), Runtime(), placement, directory)
+        run = Run(ToyTask(broken=int(broken)), toy_trainer(**json.loads(trainer)), Runtime(), placement, directory)
         evaluation = Evaluation(ToyTask(), directory, placement.own_strategy) if placement.is_chief else None
         print(f"{placement}; {run.resume_or_initialise()}", flush=True)
-        run.train(evaluation, lambda *_: time.sleep(float(pause[0]) if pause else 0))
+        run.train(evaluation, lambda *_: time.sleep(float(pause)))
         run.wait_for_workers()
 
 
