@@ -15,7 +15,7 @@ from official.core.cluster import ClusterError, mean_over_workers
 from official.core.config import Duration, Runtime, Trainer
 from official.core.config_io import ConfigError
 from official.core.distribution import Placement, assign
-from official.core.errors import UserError
+from official.core.errors import UserError, first_line
 from official.core.initialise import Start, initialise, variables_by_path
 from official.core.layer_rules import freeze, weight_rules
 from official.core.progress import progress
@@ -237,7 +237,12 @@ class Run:
         if not tf.io.gfile.exists(self._left_out_file):
             return {}
         with tf.io.gfile.GFile(self._left_out_file) as file:
-            return json.load(file)
+            try:
+                return json.load(file)
+            except ValueError as error:
+                raise CheckpointError(
+                    f"{self._left_out_file}: not valid JSON ({first_line(error)}); delete it to read all images again"
+                ) from None
 
     def _is_due(self, interval: int) -> bool:
         return self.step > 0 and (self.step % interval == 0 or self.step == self.total_steps)

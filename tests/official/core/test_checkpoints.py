@@ -93,6 +93,12 @@ def test_what_was_found_unreadable_is_left_out_by_the_run_that_resumes(tmp_path)
     assert second.unreadable() == {"3": "image 7 is damaged"}
 
 
+def test_a_damaged_list_of_what_is_left_out_is_an_error(tmp_path):
+    (tmp_path / "unreadable.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"unreadable.json: not valid JSON .* delete it"):
+        make_run(tmp_path).resume_or_initialise()
+
+
 def test_a_checkpoint_that_was_saved_but_not_scored_is_scored_at_the_restart(tmp_path):
     options = {"evaluate_every": {"steps": 2}, "checkpoint": {"every": {"steps": 2}, "best_metric": "AP"}}
     first = make_run(tmp_path, **options)
