@@ -107,13 +107,13 @@ def blocks_of(shares: Sequence[tuple[Kind, float]], reuse: int = 1, examples: in
     if blocks.is_even:
         return blocks
     tried = (_rounded(shares, reuse, number) for number in range(examples + 1, EXAMPLES[-1] + 1))
-    other = next((str(larger.examples) for larger in tried if larger.is_even), "another number, and another reuse")
+    other = next((f"examples: {larger.examples}" for larger in tried if larger.is_even), "another reuse")
     problem = (
         f"are made of {blocks.uses} images, which are not a multiple of reuse: {reuse}"
         if all(blocks.quota)
         else f"hold none of {_rarest(shares)}"
     )
-    raise UserError(f"window: {examples} examples {problem}; expected such a number of examples as {other}")
+    raise UserError(f"window: {examples} examples {problem}; expected {other}, for example")
 
 
 def _smallest(shares: Sequence[tuple[Kind, float]]) -> Blocks:

@@ -67,16 +67,18 @@ def test_far_positions_and_resuming():
 
 
 def test_a_window_whose_images_cannot_be_used_equally_often_is_refused():
-    with pytest.raises(UserError, match=r"10 examples are made of 40 images, .* not a multiple of reuse: 3; .* as 12"):
+    with pytest.raises(
+        UserError, match=r"10 examples are made of 40 images, .* not a multiple of reuse: 3; expected examples: 12"
+    ):
         blocks_of([((4,), 1.0)], 3, 10)
 
 
 @pytest.mark.parametrize("shares", [V7, [((9,), 0.7), ((4,), 0.3)], [((4,), 0.9), ((1,), 0.1)]])
 @pytest.mark.parametrize("examples, reuse", [(8, 4), (6, 5), (3, 7)])
 def test_a_window_that_is_refused_is_told_what_would_do(shares, examples, reuse):
-    with pytest.raises(UserError, match=r"window: .* expected such a number of examples as \d+") as refused:
+    with pytest.raises(UserError, match=r"window: .* expected examples: \d+") as refused:
         blocks_of(shares, reuse, examples)
-    blocks = blocks_of(shares, reuse, int(str(refused.value).rpartition(" ")[2]))
+    blocks = blocks_of(shares, reuse, int(str(refused.value).rpartition(": ")[2].partition(",")[0]))
     assert all(blocks.quota) and blocks.images * reuse == blocks.uses
 
 
