@@ -106,22 +106,33 @@ def blocks_of(shares: Sequence[tuple[Kind, float]], reuse: int = 1, examples: in
     blocks = _rounded(shares, reuse, examples)
     if blocks.is_even:
         return blocks
-    tried = (_rounded(shares, reuse, number) for number in range(examples + 1, EXAMPLES[-1] + 1))
-    other = next((f"examples: {larger.examples}" for larger in tried if larger.is_even), "another reuse")
     problem = (
         f"are made of {blocks.uses} images, which are not a multiple of reuse: {reuse}"
         if all(blocks.quota)
-        else f"hold none of {_rarest(shares)}"
+        else f"hold none of {_absent(shares, blocks)}"
     )
-    raise UserError(f"window: {examples} examples {problem}; expected {other}, for example")
+    raise UserError(f"window: {examples} examples {problem}; expected {_accepted(shares, blocks)}, for example")
+
+
+def _accepted(shares: Sequence[tuple[Kind, float]], refused: Blocks) -> str:
+    """In words: the next larger number of examples that does; where none is found, what else to change."""
+    numbers = range(refused.examples + 1, refused.examples + EXAMPLES[-1] + 1)
+    larger = next((number for number in numbers if _rounded(shares, refused.reuse, number).is_even), None)
+    if larger is not None:
+        return f"examples: {larger}"
+    if not any(all(_rounded(shares, 1, number).quota) for number in numbers):  # whatever the reuse
+        return f"a share of 0, or of 1 in {EXAMPLES[-1]:,}"
+    divisors = (number for number in range(refused.reuse - 1, 1, -1) if refused.uses % number == 0)
+    return next((f"reuse: {number}" for number in divisors if all(refused.quota)), "a smaller reuse")
 
 
 def _smallest(shares: Sequence[tuple[Kind, float]]) -> Blocks:
     """Blocks that hold every kind, without a window."""
-    tried = (_rounded(shares, 1, number) for number in (EXAMPLES if len(shares) > 1 else (1,)))
+    tried = [_rounded(shares, 1, number) for number in (EXAMPLES if len(shares) > 1 else (1,))]
     blocks = next((blocks for blocks in tried if blocks.is_even), None)
     if blocks is None:
-        raise UserError(f"augmentation: of {_rarest(shares)} there are too few; expected 0, or 1 in {EXAMPLES[-1]:,}")
+        rare = _absent(shares, tried[-1])
+        raise UserError(f"augmentation: of {rare} there are too few; expected 0, or 1 in {EXAMPLES[-1]:,}")
     return blocks
 
 
@@ -134,9 +145,10 @@ def _rounded(shares: Sequence[tuple[Kind, float]], reuse: int, examples: int) ->
     return Blocks(tuple(kind for kind, _ in shares), tuple(quota), reuse)
 
 
-def _rarest(shares: Sequence[tuple[Kind, float]]) -> str:
-    """In words, with its share."""
-    kind, share = min(shares, key=lambda one: one[1])
+def _absent(shares: Sequence[tuple[Kind, float]], blocks: Blocks) -> str:
+    """The rarest kind of which the blocks hold none, in words, with its share."""
+    absent = [one for one, count in zip(shares, blocks.quota, strict=True) if not count]
+    kind, share = min(absent, key=lambda one: one[1])
     images = " and ".join("one image" if count == 1 else f"a mosaic of {count}" for count in kind)
     return f"the examples of {images}{', blended' if len(kind) > 1 else ''} (a share of {share:.3g})"
 

@@ -82,6 +82,27 @@ def test_a_window_that_is_refused_is_told_what_would_do(shares, examples, reuse)
     assert all(blocks.quota) and blocks.images * reuse == blocks.uses
 
 
+@pytest.mark.parametrize(
+    "shares, reuse, examples, message",
+    [
+        ([((1,), 1.0)], 2, 20_001, r"not a multiple of reuse: 2; expected examples: 20002,"),
+        ([((4,), 1.0)], 20_011, 8, r"not a multiple of reuse: 20011; expected reuse: 32,"),
+        ([((1,), 1.0)], 20_011, 1, r"expected a smaller reuse,"),
+        ([((1,), 1 - 1e-5), ((4,), 1e-5)], 4, 100, r"none of .* a mosaic of 4 .*; expected a share of 0, or of 1 in"),
+        ([((1,), 0.5), ((4,), 0.5)], 2, 1, r"1 examples hold none of the examples of a mosaic of 4 "),
+    ],
+    ids=["large", "reuse", "smaller", "share", "equal"],
+)
+def test_what_a_refused_window_is_told_is_true(shares, reuse, examples, message):
+    """Also where no number of examples does, and where kinds are equally rare."""
+    with pytest.raises(UserError, match=message):
+        blocks_of(shares, reuse, examples)
+
+
+def test_the_other_reuse_that_a_refused_window_is_told_is_accepted():
+    assert blocks_of([((4,), 1.0)], 32, 8).images == 1
+
+
 def test_every_kind_with_a_share_occurs():
     rare = blocks_of([((1,), 0.996), ((4,), 0.004)])
     assert rare.quota == (996, 4)
