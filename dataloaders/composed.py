@@ -214,10 +214,8 @@ class Composer:
             boxes.append(self.geometry.exact_truths(draws, own))
             at += count
         boxes, keep = (tf.concat(parts, axis=0) for parts in zip(*boxes, strict=True))  # [p, n, 4], [p, n]
-        image, colour = (
-            self._blended(images, self.geometry.share(seeds.share)),
-            self.geometry.colour(seeds.colour, tf.constant(kind == (1,))),
-        )
+        image = self._blended(images, self.geometry.share(seeds.share))
+        colour = self.geometry.colour(seeds.colour, tf.constant(kind == (1,)))
         return self._row(image, truths, boxes, keep, colour)
 
     def _blended(self, images: Sequence[UInt8[tf.Tensor, "H W 3"]], share: tf.Tensor) -> UInt8[tf.Tensor, "H W 3"]:

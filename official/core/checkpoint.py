@@ -99,16 +99,8 @@ class CheckpointFolder:
             tf.io.gfile.rmtree(path)
 
     def _record(self) -> dict[str, Any]:
-        path = f"{self.directory}/{SCORES}"
-        if not tf.io.gfile.exists(path):
-            return {"best": None, "last_scored": None}
-        with tf.io.gfile.GFile(path) as file:
-            try:
-                return json.load(file)
-            except ValueError as error:
-                raise CheckpointError(
-                    f"{path}: not valid JSON ({first_line(error)}); delete it to score anew"
-                ) from None
+        nothing = {"best": None, "last_scored": None}
+        return read_json_if_there(f"{self.directory}/{SCORES}", nothing, "delete it to score anew")
 
     def path(self, step: int) -> str:
         """Where the checkpoint of that step is or will be."""
@@ -240,6 +232,21 @@ def _check_same(path: str, group: str, there: Mapping[str, Any], here: Variables
             "Use the configuration it was made with, another --model_dir, or trainer.initialise to start from those of "
             "its weights that agree."
         )
+
+
+def read_json_if_there(path: str, otherwise: dict[str, Any], remedy: str) -> dict[str, Any]:
+    """A file of `write_json`, or what stands for it where there is none.
+
+    Raises:
+        CheckpointError: it is not JSON; the message ends with the remedy.
+    """
+    if not tf.io.gfile.exists(path):
+        return otherwise
+    with tf.io.gfile.GFile(path) as file:
+        try:
+            return json.load(file)
+        except ValueError as error:
+            raise CheckpointError(f"{path}: not valid JSON ({first_line(error)}); {remedy}") from None
 
 
 def write_json(path: str, content: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from official.core.errors import UserError, first_line
+from official.core.errors import TryAgainError, UserError, first_line
 
 EXPECTED = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
 
@@ -23,10 +23,8 @@ class ClusterError(UserError):
     """The workers' addresses cannot be used, or a worker is not there."""
 
 
-class WorkerLostError(UserError):
+class WorkerLostError(TryAgainError):
     """A worker ended or is cut off while the others were computing with it."""
-
-    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
 class Cluster(NamedTuple):

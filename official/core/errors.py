@@ -16,6 +16,12 @@ class UserError(ValueError):
     exit_code = 1
 
 
+class TryAgainError(UserError):
+    """The run ended before its time, and nothing is to be mended: the same command goes on."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, at most 300 characters; its type where there is no message.
 

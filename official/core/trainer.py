@@ -1,6 +1,5 @@
 """The trainer: holds the variables around the pure step, feeds it, saves, evaluates, reports, and stops at a NaN."""
 
-import json
 import logging
 import signal
 import threading
@@ -10,12 +9,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from official.core.checkpoint import CheckpointError, CheckpointFolder, write_json
+from official.core.checkpoint import CheckpointError, CheckpointFolder, read_json_if_there, write_json
 from official.core.cluster import ClusterError, mean_over_workers
 from official.core.config import Duration, Runtime, Trainer
 from official.core.config_io import ConfigError
 from official.core.distribution import Placement, assign
-from official.core.errors import UserError, first_line
+from official.core.errors import TryAgainError, UserError
 from official.core.initialise import Start, initialise, variables_by_path
 from official.core.layer_rules import freeze, weight_rules
 from official.core.progress import progress
@@ -37,16 +36,12 @@ class NotFiniteError(UserError):
     """A loss, gradient or network output became NaN or infinite."""
 
 
-class UnreadableError(UserError):
+class UnreadableError(TryAgainError):
     """One of several machines could not read an image; started again, they leave it out."""
 
-    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again
 
-
-class PreemptedError(UserError):
+class PreemptedError(TryAgainError):
     """The machine is wanted back; the run was saved."""
-
-    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
 @contextmanager
@@ -108,6 +103,7 @@ class Run:
         return report
 
     def _resume_or_initialise(self) -> str:
+        self.task.leave_out(self._left_out())
         latest = self.checkpoints.latest()
         if latest is not None:
             manifest = self.checkpoints.restore(latest, self._groups())
@@ -120,9 +116,7 @@ class Run:
                         "--model_dir (trainer.initialise takes the weights along)."
                     )
             self.task.leave_out(manifest.get("unreadable", {}))
-            self.task.leave_out(self._left_out())
             return f"resumed from {latest} at step {self.step}"
-        self.task.leave_out(self._left_out())
         start = Start(f"fresh weights from seed {self.runtime.seed}", 0)
         if self.config.initialise is not None:
             start = initialise(self.model, self.config.initialise, self.task)
@@ -234,15 +228,7 @@ class Run:
         return f"{self.directory}/unreadable.json"
 
     def _left_out(self) -> dict[str, str]:
-        if not tf.io.gfile.exists(self._left_out_file):
-            return {}
-        with tf.io.gfile.GFile(self._left_out_file) as file:
-            try:
-                return json.load(file)
-            except ValueError as error:
-                raise CheckpointError(
-                    f"{self._left_out_file}: not valid JSON ({first_line(error)}); delete it to read all images again"
-                ) from None
+        return read_json_if_there(self._left_out_file, {}, "delete it to read all images again")
 
     def _is_due(self, interval: int) -> bool:
         return self.step > 0 and (self.step % interval == 0 or self.step == self.total_steps)
