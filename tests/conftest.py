@@ -66,14 +66,16 @@ def _finder(folder: str) -> Callable[[str], Path]:
 def as_recorded(golden_centernet) -> Callable[[str, str], list]:
     """`as_recorded("centernet_loss", "loss_coco80")` -> the rows of that file's cases, of which none fails.
 
-    The cases, quantities and bounds are those of `python -m reproduction.golden`.
+    The cases, quantities and bounds are those of `reproduce.py --traces`.
     """
     from reproduction.golden.case import Case  # what it imports is not needed for other tests
-    from reproduction.golden.kinds import CENTERNET
+    from reproduction.golden.centernet_checks import CHECKS
+    from reproduction.subject import Subject
 
-    def check(kind: str, name: str) -> list:
-        path = golden_centernet(f"{name}.npz")
-        rows = [row for part in CENTERNET[kind].parts(Case(path)) for row in CENTERNET[kind].check(Case(path, part))]
+    def check(name: str, file: str) -> list:
+        path = golden_centernet(f"{file}.npz")
+        one = next(check for check in CHECKS if check.name == name)
+        rows = [row for part in one.parts(Case(path)) for row in one.run(Case(path, part), Subject())]
         assert [f"{row.case} {row.quantity}: {row.note}" for row in rows if row.outcome == "fail"] == []
         assert any(row.outcome == "pass" for row in rows)
         return rows

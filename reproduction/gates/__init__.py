@@ -1,70 +1,53 @@
 """The gates of a proof, in order: each is one question about an experiment, with its own verdict.
 
-`run` asks them of a `Subject`, in this process, one after the other; each stands alone. Gates made of golden kinds
-compare what an original recorded; the others compare recipes, distributions, scores and curves. A gate with one failing
-row fails. One that lacks inputs says which, and how to get them, and does not pass.
+`run` asks them of a `Subject`, in this process, one after the other. A gate is made of checks, rows of one table: those
+of the experiment's original (reproduction/originals.py), and those that every experiment is asked. A gate with one
+failing row fails. One that lacks inputs says which, and how to get them, and does not pass.
 """
 
-import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
-from official.core.errors import UserError, first_line
+from official.core.errors import UserError
 from official.core.progress import track
-from reproduction.gates import augmentation, curves, layers, overfit, recipe, score
-from reproduction.gates.recorded import by_kinds
-from reproduction.gates.result import Exhibit, GateResult, NoInputsError
-from reproduction.gates.subject import Subject
+from reproduction import originals
+from reproduction.gates import augmentation, curves, overfit, recipe
 from reproduction.golden.case import Row
+from reproduction.golden.check import Check, run_check
 from reproduction.judge import judge_again
+from reproduction.result import Exhibit, GateResult, NoInputsError
+from reproduction.subject import Subject
 
-_LOG = logging.getLogger(__name__)
 KEPT_MAPS = 3  # pictures of failing rows that a result keeps
 
-
-@dataclass(frozen=True)
-class Gate:
-    """One question. `check` gives rows and exhibits, or raises NoInputsError, before or after some of them."""
-
-    name: str
-    check: Callable[[Subject], Iterator[Row | Exhibit]]
-
-
-def _of_family(darknet: Callable, centernet: Callable) -> Callable[[Subject], Iterator[Row | Exhibit]]:
-    return lambda subject: (centernet if subject.is_centernet else darknet)(subject)
-
-
-GATES: Mapping[int, Gate] = {
-    1: Gate("recipe", recipe.check),
-    2: Gate("layers", layers.check),
-    3: Gate(
-        "decoding and NMS",
-        _of_family(by_kinds(["decode"], first=["iou", "nms", "boxes"]), by_kinds(["centernet_decode"])),
-    ),
-    4: Gate("score of the original's weights", score.check),
-    5: Gate(
-        "label assignment",
-        _of_family(
-            by_kinds(["assignment"]),
-            by_kinds(["centernet_gaussian", "centernet_targets"], ["centernet_train_targets"]),
-        ),
-    ),
-    6: Gate("loss and gradients", _of_family(by_kinds(["loss"], ["gradients"]), by_kinds(["centernet_loss"]))),
-    7: Gate(
-        "optimiser and schedule",
-        _of_family(by_kinds(["updates"], first=["learning_rate"]), by_kinds(["centernet_updates"])),
-    ),
-    8: Gate("augmentation", augmentation.check),
-    9: Gate(
-        "training, step by step",
-        _of_family(by_kinds(["optimiser"], ["layers_train"]), by_kinds(["centernet_adam"])),
-    ),
-    10: Gate("eight images learnt by heart", overfit.check),
-    11: Gate("short run beside the original's curve", curves.short_run),
-    12: Gate("full run beside the published number", curves.full_run),
+GATES: Mapping[int, str] = {
+    1: "recipe",
+    2: "layers",
+    3: "decoding and NMS",
+    4: "score of the original's weights",
+    5: "label assignment",
+    6: "loss and gradients",
+    7: "optimiser and schedule",
+    8: "augmentation",
+    9: "training, step by step",
+    10: "overfitting eight images",
+    11: "short run beside the original's curve",
+    12: "full run beside the published number",
 }
 BEFORE_TRAINING = tuple(range(1, 10))
+
+OF_EVERY_EXPERIMENT = (
+    Check("recipe", "every hyper-parameter, beside the original's and the paper's", 1, recipe.check),
+    Check("draws", "random draws of the augmentation, as distributions", 8, augmentation.check),
+    Check("overfit", "the loss of eight images falls", 10, overfit.check),
+    Check("short_run", "a run's loss, beside the original's curve", 11, curves.short_run),
+    Check("full_run", "a run's score, beside the published one", 12, curves.full_run),
+)
+
+
+def checks_of(subject: Subject) -> tuple[Check, ...]:
+    """All checks that the subject is asked, in order."""
+    return originals.checks_of(subject) + (OF_EVERY_EXPERIMENT if subject.experiment else ())
 
 
 def numbers_in(text: str) -> list[int]:
@@ -92,34 +75,53 @@ def run(subject: Subject, numbers: Sequence[int] = BEFORE_TRAINING) -> tuple[Gat
 
 
 def pass_through(number: int, subject: Subject) -> GateResult:
-    """Asks one gate. What it raises is its verdict: a lack of inputs, or a failure."""
-    gate, start = GATES[number], time.perf_counter()
+    """Asks one gate. What a check raises is its verdict: a lack of inputs, or a failure."""
+    start = time.perf_counter()
     rows: list[Row] = []
     exhibits: list[Exhibit] = []
-    note, lacks = "", False
-    try:
-        for item in gate.check(subject):
-            if isinstance(item, Row):
-                rows.append(judge_again(item, subject.claims.tolerances))
-            else:
-                exhibits.append(item)
-    except NoInputsError as error:
-        note, lacks = str(error), True
-    except (UserError, OSError) as error:
-        rows.append(Row(case="all", quantity="all", outcome="fail", note=str(error)))
-    except Exception as error:  # one gate that breaks must not hide the others
-        _LOG.debug("gate %d", number, exc_info=True)
-        rows.append(
-            Row(case="all", quantity="all", outcome="fail", note=f"{type(error).__name__}: {first_line(error)}")
-        )
+    lacks: list[str] = []
+    ran: dict[str, tuple[str, ...]] = {}
+    checks = [check for check in checks_of(subject) if check.gate == number]
+    for check in checks:
+        of_check: list[Row] = []
+        subject.own.called.clear()
+        try:
+            for item in run_check(check, subject):
+                if isinstance(item, Row):
+                    of_check.append(judge_again(item, subject.claims.tolerances))
+                else:
+                    exhibits.append(item)
+        except NoInputsError as error:
+            lacks.append(str(error))
+        if subject.own.called and any(row.outcome == "pass" for row in of_check):
+            ran[check.name] = tuple(sorted(subject.own.called))
+        rows += of_check
+    lacks += _missing(checks, rows, subject)
     failed = any(row.outcome == "fail" for row in rows)
-    checked = failed or any(row.outcome == "pass" for row in rows)
-    outcome = "fail" if failed else "no_inputs" if lacks or not checked else "pass"
-    note = note or ("" if checked else "nothing was compared: all of it is skipped, for the reasons given")
+    compared = failed or any(row.outcome == "pass" for row in rows)
+    outcome = "fail" if failed else "no_inputs" if lacks or not compared else "pass"
+    note = "; ".join(lacks) or ("" if compared else "nothing was compared: all of it is skipped, for the reasons given")
     return GateResult(
-        number=number, name=gate.name, outcome=outcome, rows=_with_few_maps(rows), note=note,
+        number=number, name=GATES[number], outcome=outcome, rows=_with_few_maps(rows), note=note, ran=ran,
         seconds=time.perf_counter() - start, exhibits=tuple(exhibits),
     )  # fmt: skip
+
+
+def _missing(checks: Sequence[Check], rows: Sequence[Row], subject: Subject) -> list[str]:
+    """What to say where no recording that the gate needs was compared.
+
+    An experiment that claims no original is compared with the stated formulas alone.
+    """
+    needed = [check for check in checks if check.needed]
+    claims_none = subject.experiment is not None and subject.experiment.reproduces is None
+    if not needed or claims_none or (subject.experiment is None and rows):
+        return []
+    names = {check.name for check in needed}
+    of_needed = [row for row in rows if row.check in names]
+    if any(row.outcome != "skip" for row in of_needed):
+        return []
+    reasons = dict.fromkeys(row.note for row in of_needed)
+    return list(reasons) or [subject.missing(" or ".join(check.files for check in needed))]
 
 
 def _with_few_maps(rows: list[Row]) -> tuple[Row, ...]:

@@ -16,12 +16,11 @@ from configs.data import Augmentation, CenterNetAugmentation
 from dataloaders import order
 from dataloaders.augment import centernet as centernet_augment
 from dataloaders.augment import colour, darknet
-from reproduction.gates import originals
-from reproduction.gates.recorded import rows_of_kind
-from reproduction.gates.result import Exhibit, Lines, NoInputsError
-from reproduction.gates.subject import Subject
-from reproduction.golden.case import Row
+from reproduction.golden import draws
+from reproduction.golden.case import Case, Row
 from reproduction.hints import CAUSES, Hint
+from reproduction.result import Exhibit, Lines
+from reproduction.subject import Subject
 
 COUNT = 4096  # draws of ours, of two epochs
 REFERENCE = 65536  # draws of the original's formula
@@ -31,18 +30,8 @@ CHANCE = 1e-4  # of a false alarm, for each number
 SHOWN = 40  # quantiles of a chart
 
 
-def check(subject: Subject) -> Iterator[Row | Exhibit]:
-    """Recorded operations, then distributions."""
-    kinds = ["centernet_augment", "centernet_train_inputs"] if subject.is_centernet else ["images"]
-    applied = [row for kind in kinds for row in rows_of_kind(kind, subject)]
-    yield from applied
-    if subject.experiment is not None:
-        yield from _distributions(subject)
-    if not any(row.outcome != "skip" for row in applied):
-        raise NoInputsError(subject.missing("misc/image_ops.npz or augment_units*.npz"))
-
-
-def _distributions(subject: Subject) -> Iterator[Row | Exhibit]:
+def check(case: Case, subject: Subject) -> Iterator[Row | Exhibit]:
+    """Each drawn number, beside as many draws of the original's formula."""
     config, seed = subject.experiment.task.data.train.augmentation, subject.experiment.runtime.seed
     if config is None:
         yield Row(case="draws", quantity="all", outcome="skip", note="the experiment does not augment")
@@ -89,8 +78,8 @@ def _centernet(config: CenterNetAugmentation, seed: tf.Tensor) -> dict[str, tf.T
 
 
 _DRAWN: Mapping[type, tuple[Callable, Callable]] = {
-    Augmentation: (_darknet, originals.darknet),
-    CenterNetAugmentation: (_centernet, originals.centernet),
+    Augmentation: (_darknet, draws.darknet),
+    CenterNetAugmentation: (_centernet, draws.centernet),
 }
 
 

@@ -9,14 +9,14 @@ import tensorflow as tf
 
 from official.core.config import Expected
 from official.core.curve import Comparison, Point, read_curve
-from reproduction.gates.result import Exhibit, Lines, NoInputsError, Table
-from reproduction.gates.subject import Subject
-from reproduction.golden.case import Row
+from reproduction.golden.case import Case, Row
+from reproduction.result import Exhibit, Lines, NoInputsError, Table
+from reproduction.subject import Subject
 
 LEAST_POINTS = 5  # of a run, inside the original's curve
 
 
-def short_run(subject: Subject) -> Iterator[Row | Exhibit]:
+def short_run(case: Case, subject: Subject) -> Iterator[Row | Exhibit]:
     """The run's loss, as its summaries have it, stays in the band around the original's."""
     curve = subject.need_experiment().reproduces and subject.claims.curve
     if not curve:
@@ -61,7 +61,7 @@ def losses_of(run: Path) -> list[Point]:
     return [Point(step, found[step]) for step in sorted(found)]
 
 
-def full_run(subject: Subject) -> Iterator[Row | Exhibit]:
+def full_run(case: Case, subject: Subject) -> Iterator[Row | Exhibit]:
     """The score that the run's last evaluation recorded, beside the published one; and the protocols."""
     experiment = subject.need_experiment()
     if not subject.claims.expected:

@@ -11,10 +11,10 @@ from official.core.config_io import check_config, override
 from official.core.errors import UserError, first_line
 from official.core.progress import progress
 from official.core.task import Shard
-from reproduction.gates.result import Exhibit, Lines, NoInputsError
-from reproduction.gates.subject import Subject
-from reproduction.golden.case import Row
+from reproduction.golden.case import Case, Row
 from reproduction.golden.training import train_step
+from reproduction.result import Exhibit, Lines, NoInputsError
+from reproduction.subject import Subject
 from tasks.jobs import build_task
 
 IMAGES = 8
@@ -25,7 +25,7 @@ RATE = 1e-3
 AVERAGED = 5  # steps at either end
 
 
-def check(subject: Subject) -> Iterator[Row | Exhibit]:
+def check(case: Case, subject: Subject) -> Iterator[Row | Exhibit]:
     """The loss of one batch, seen again and again, falls to a small part of what it was."""
     experiment = _of_one_batch(subject.need_experiment())
     task = build_task(experiment)

@@ -11,10 +11,10 @@ from typing import Any
 from configs.experiment import Experiment
 from official.core.config_io import check_config
 from reproduction.gates.recipe_centernet import centernet_recipe
-from reproduction.gates.result import Exhibit, NoInputsError, Table
-from reproduction.gates.subject import Subject
-from reproduction.golden.case import Row
+from reproduction.golden.case import Case, Row
 from reproduction.hints import CAUSES, Hint
+from reproduction.result import Exhibit, NoInputsError, Table
+from reproduction.subject import Subject
 from tasks.recipe import Sources, recipe
 
 Flat = Mapping[str, Any]
@@ -45,7 +45,7 @@ _OURS_ALONE = (
 _LAYERS = tuple(f"task.model.{part}" for part in ("cfg", "backbone", "decoder", "activation", "width"))  # gate 2's
 
 
-def check(subject: Subject) -> Iterator[Row | Exhibit]:
+def check(case: Case, subject: Subject) -> Iterator[Row | Exhibit]:
     """A row for each parameter; of those that agree with the original, one row for each section."""
     experiment = subject.need_experiment()
     ours = _flat(experiment.model_dump(mode="json"))

@@ -1,7 +1,6 @@
 """What every kind of check is made of: cases that it finds in files, and rows that say how each quantity came out."""
 
 import functools
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -30,6 +29,7 @@ class Row(Stored):
     error: float | None = Field(None, description="In the tolerance's own measure.")
     bound: float | None = None
     note: str = ""
+    check: str = Field("", description="The check that compared it.")
     kind: str = Field("", description="Of the quantity, as hints call it: layer, gradient, ...; empty: not said.")
     precision: str = Field("", description="The coarser of the two arrays' floating types; empty for whole numbers.")
     tolerance: Tolerance | None = None
@@ -129,30 +129,3 @@ def _precision(*arrays: Numbers) -> str:
     # Of another library's types (bfloat16) NumPy knows the name alone.
     floating = [one for one in types if one.kind == "f" or one.name == "bfloat16"]
     return min(floating, key=lambda one: one.itemsize).name if floating else ""
-
-
-def whole_file(case: Case) -> list[str]:
-    """The parts of a file that is one case."""
-    return [""]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of comparison.
-
-    what: a line for the summary.
-    files: pattern below the root.
-    check: gives a row for each quantity of a case. An error that it raises is a failure of the case.
-    parts: the cases in a file; a file that is one case has a single one, without a name.
-    needs_assets: skipped without weights and images.
-    beside: patterns of files that are read with those, and are no case.
-    about: what its arrays are, for hints: a kind of `Clue`.
-    """
-
-    what: str
-    files: str
-    check: Callable[[Case], Iterator[Row]]
-    parts: Callable[[Case], list[str]] = whole_file
-    needs_assets: bool = False
-    beside: tuple[str, ...] = ()
-    about: str = ""

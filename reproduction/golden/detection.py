@@ -5,8 +5,6 @@ The weights are looked for below `--assets`: those of a trace by their SHA-256, 
 
 import functools
 import hashlib
-import json
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +22,6 @@ from modeling.heads.yolo import DecodedLevel, decode_level
 from official.core.config import Protocol
 from official.core.errors import UserError
 from official.vision.boxes import yxyx_to_cxcywh
-from official.vision.coco import evaluate_coco
 from official.vision.nms import per_class_nms
 from official.vision.resize import boxes_to_original, normalise, resize_image
 from reproduction.compare import Absolute, AbsoluteAndRelative, OfAbsmax, SameSet, Tolerance
@@ -35,8 +32,6 @@ from reproduction.golden.vision import NMS_KINDS, PIXELS, nms_protocol
 from reproduction.hints import Clue
 from reproduction.hints.images import Sides, placement_alternatives
 from reproduction.trace import TraceError, read_trace, relayout
-from tasks.darknet import evaluation_experiment
-from tasks.jobs import evaluate_to_file
 
 HEAD = Absolute(bound=1e-4)
 BOXES = SameSet(bound=1e-4)
@@ -60,7 +55,10 @@ COCO_PROTOCOL = {
 
 
 def inference(case: Case) -> Iterator[Row]:
-    """An image through the network, stretched and letterboxed; or a recorded input (`X`) and all its layers."""
+    """An image through the network, stretched and letterboxed; or a recorded input (`X`) and all its layers.
+
+    What follows the heads, boxes and NMS, is `decoding`'s.
+    """
     rebuilt = Rebuilt.fresh(case)
     load_weights(rebuilt.graph.model, str(_weights(case)), rebuilt.records)
     if "X" in case.trace:
@@ -102,7 +100,6 @@ def _one_image(rebuilt: Rebuilt, mode: str) -> Iterator[Row]:
             clue = Clue("head" if is_head else "layer", "NCHW")
             yield from _whole_or_sample(case, name, array, HEAD if is_head else LAYER, clue)
     yield from _statistics(case, f"{mode}/layer_stats", done.layers)
-    yield from _boxes(case, mode, done, tf.constant([image.shape[:2]]), protocol)
 
 
 def _image(case: Case) -> np.ndarray:
@@ -229,26 +226,6 @@ def _before_nms(
     recorded = case.trace.array(name, ("boxes", "numbers"), np.floating)
     clue = Clue("boxes", "cxcywh", placement_alternatives(recorded, *geometry))
     return case.compare(name, rows[:, :5] if recorded.shape[1] == 5 else rows, BOXES, recorded, clue)
-
-
-def coco(case: Case) -> Iterator[Row]:
-    """The COCO AP of our detections beside that of the recorded ones, which NAME.weights made as NAME_opencv.json."""
-    name = case.path.stem.removesuffix("_opencv")
-    if not any(case.assets.rglob(ANNOTATIONS)):
-        yield case.skip("all", f"needs photographs: there is no {ANNOTATIONS} below {case.assets}")
-        return
-    weights = only(case.assets, f"{name}.weights")
-    annotations = only(case.assets, ANNOTATIONS)
-    ground_truth = json.loads(annotations.read_text())
-    expected = evaluate_coco(ground_truth, json.loads(case.path.read_text()))
-    overrides = [f"task.evaluation.{key}={value}" for key, value in COCO_PROTOCOL.items()]
-    with tempfile.TemporaryDirectory() as folder:
-        data = {"coco_json": str(annotations), "images": str(annotations.parent / "images")}
-        experiment = evaluation_experiment(
-            str(weights.with_suffix(".cfg")), **data, data_path=None, names=None, overrides=overrides
-        )
-        ours = evaluate_to_file(experiment, str(weights), f"{folder}/metrics.json")
-    yield case.compare("AP", ours["AP"], AP, expected["AP"], Clue("score"))
 
 
 def only(assets: Path, pattern: str) -> Path:

@@ -10,6 +10,8 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Float
 
+from configs.yolo_heads import Head
+from configs.yolo_losses import Loss
 from losses import HEADS, LOSSES
 from losses.darknet import HeadLoss, darknet_loss
 from losses.detection import CellTruth, cell_loss
@@ -27,13 +29,25 @@ from reproduction.hints.assignment import Alternatives, Assignment, assignment_a
 from reproduction.hints.box_loss import BoxLoss, box_loss_alternatives
 from reproduction.hints.decoding import YoloHead
 from reproduction.hints.residual import Array
+from reproduction.subject import Subject
 from reproduction.trace import relayout
 
 DELTA = AbsoluteAndRelative(absolute=2e-6, relative=2e-6)
 COST = Relative(bound=2e-6)
 
 
-def deltas(case: Case) -> Iterator[Row]:
+def same_kind(subject: Subject, case: Case) -> bool:
+    """Whether the head is of the experiment's kind, and so are its box loss and its coordinates."""
+    task = subject.experiment.task
+    return _kind(task.model.head, task.loss) == _kind(*head_and_loss(case.network))
+
+
+def _kind(head: Head, loss: Loss) -> tuple:
+    new_coords = any(getattr(level, "new_coords", False) for level in getattr(head, "levels", ()))
+    return head.type, getattr(loss, "iou_loss", ""), new_coords
+
+
+def deltas(case: Case, subject: Subject) -> Iterator[Row]:
     """Of each head the delta and the cost; and the network's cost."""
     inputs, tape, value, heads = _recorded_forward(case)
     batch = inputs[0].shape[0]
@@ -81,7 +95,7 @@ def _with_improbable_classes(layer: Layer, array: Array) -> Array:
     return entries.reshape(array.shape)
 
 
-def assignment(case: Case) -> Iterator[Row]:
+def assignment(case: Case, subject: Subject) -> Iterator[Row]:
     """Of each head how many slots of an image and anchor have an object, its class, and which are asked for a box."""
     *_, heads = _recorded_forward(case)
     for layer, head in zip(case.heads, heads, strict=True):

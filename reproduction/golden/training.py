@@ -28,6 +28,7 @@ from reproduction.golden.network import STATISTICS, UPDATES, Arrays, Rebuilt, co
 from reproduction.golden.network_walk import recorded_parameters, statistics_clue
 from reproduction.hints import Clue
 from reproduction.hints.training import SgdStep, step_alternatives
+from reproduction.subject import Subject
 from reproduction.trace import relayout
 from tasks.recipe import Sources, recipe, schedule
 
@@ -37,7 +38,7 @@ LOSS = Relative(bound=1e-5)
 MOMENTUM = 1e-4  # of its absmax; the sum of the gradients of all steps, each at weights that are ours
 
 
-def gradients(case: Case) -> Iterator[Row]:
+def gradients(case: Case, subject: Subject) -> Iterator[Row]:
     """Image to loss and back: every parameter's gradient, the image's, and the moving statistics afterwards."""
     rebuilt = Rebuilt.of(case)
     image = rebuilt.image()

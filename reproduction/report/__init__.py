@@ -13,13 +13,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reproduction.gates.result import GateResult
-from reproduction.gates.result import Table as TableExhibit
-from reproduction.gates.subject import Subject
+from reproduction.gates import checks_of
+from reproduction.parts import unproven
 from reproduction.report.html import WORDS, page
 from reproduction.report.markdown import markdown, model_card
 from reproduction.report.model import Report
 from reproduction.report.provenance import environment, provenance
+from reproduction.result import GateResult, case_counts
+from reproduction.result import Table as TableExhibit
+from reproduction.subject import Subject
 
 _COLOURS = {"pass": "green", "fail": "bold red", "no_inputs": "yellow"}
 
@@ -27,9 +29,13 @@ _COLOURS = {"pass": "green", "fail": "bold red", "no_inputs": "yellow"}
 def report_of(subject: Subject, title: str, results: Sequence[GateResult]) -> Report:
     """The results with all that is known of where they come from."""
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    left = None
+    if subject.experiment is not None:
+        proven = {part for gate in results if gate.outcome != "fail" for parts in gate.ran.values() for part in parts}
+        left = {name: f"{part.what}: {part.unproven}" for name, part in unproven(subject.experiment, proven).items()}
     return Report(
         title=title, made=made, gates=tuple(results), environment=environment(), provenance=provenance(subject),
-        card=_card(subject, results),
+        card=_card(subject, results), unproven=left,
     )  # fmt: skip
 
 
@@ -63,7 +69,22 @@ def show(report: Report) -> None:
         console.print(Text(f"first divergence: gate {gate.number}, {row.case} {row.quantity}: {row.note}", "bold red"))
         for hint in row.hints[:2]:
             console.print(Text(f"  likely {hint.cause}: {hint.text} ({hint.evidence})"))
+    for name, why in (report.unproven or {}).items():
+        console.print(Text(f"not proven: {name}, {why}", "dim"))
     console.print(Text(report.verdict, "bold"))
+
+
+def show_checks(report: Report, subject: Subject) -> None:
+    """A table of the checks on the terminal: cases, and how near the nearest quantity came to its bound."""
+    console = Console() if sys.stdout.isatty() else Console(width=150)
+    table = Table("check", "what", "checked", "skipped", "failed", "largest share of a bound", title="Checks")
+    for check in checks_of(subject):
+        rows = [row for gate in report.gates for row in gate.rows if row.check == check.name]
+        nearest = max((row.share_of_bound for row in rows if row.bound), default=None)
+        counts = [str(count) for count in case_counts(rows).values()]
+        what = Text(check.what if rows else f"no case found: there is no file {check.files}")
+        table.add_row(check.name, what, *counts, "" if nearest is None else f"{nearest:.3g}")
+    console.print(table)
 
 
 def _card(subject: Subject, results: Sequence[GateResult]) -> dict[str, Any]:

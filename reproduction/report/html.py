@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from reproduction.gates.result import Boxes, Exhibit, GateResult, Lines, Table
 from reproduction.golden.case import Row
 from reproduction.hints import Hint
 from reproduction.report.model import Report
 from reproduction.report.style import STYLE
 from reproduction.report.svg import boxes_picture, error_chart, lines_chart, map_pictures
+from reproduction.result import Boxes, Exhibit, GateResult, Lines, Table
 
 SHOWN = 40  # rows of a gate: all failures up to this, then of each case the one nearest to its bound
 WORDS = {"pass": "passed", "fail": "failed", "no_inputs": "lacks inputs", "skip": "skipped"}
@@ -17,7 +17,7 @@ _SIGNS = {"pass": "✓", "fail": "✗", "no_inputs": "–", "skip": "–"}  # no
 
 def page(report: Report) -> str:
     """The whole page. Everything that came from files is escaped."""
-    parts = [_summary(report), _divergence(report), *(_gate(gate) for gate in report.gates)]
+    parts = [_summary(report), _divergence(report), _unproven(report), *(_gate(gate) for gate in report.gates)]
     parts += [_facts("Environment", report.environment), _facts("Provenance", report.provenance)]
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
@@ -53,6 +53,12 @@ def _divergence(report: Report) -> str:
     inside = f"<p>Gate {gate.number}, {escape(gate.name)}: <b>{escape(row.case)}</b>, <b>{escape(row.quantity)}</b>. "
     inside += f"{escape(_figures(row))} {escape(row.note)}</p>{_hints(row.hints)}{_maps(row)}"
     return f"<section class='first'><h2>First divergence</h2>{inside}</section>"
+
+
+def _unproven(report: Report) -> str:
+    """The parts that no check ran, if there are any."""
+    rows = [(escape(name), escape(why)) for name, why in (report.unproven or {}).items()]
+    return f"<section><h2>Not proven</h2>{_table(('part', 'why'), rows)}</section>" if rows else ""
 
 
 def _gate(gate: GateResult) -> str:

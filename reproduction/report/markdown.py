@@ -18,6 +18,7 @@ def markdown(report: Report) -> str:
         for g in report.gates
     )
     lines += _table(("", "gate", "verdict", "passed", "failed", "skipped", "seconds"), rows)
+    lines += _unproven(report)
     if report.divergence:
         gate, row = report.divergence
         lines += [
@@ -46,6 +47,7 @@ def model_card(report: Report) -> str:
     lines = [f"# {_line(report.title)}", "", "## Description", "", *_sentences(card.get("description", ()))]
     lines += ["", "## Proof", "", _line(report.verdict), ""]
     lines += _table(("gate", "verdict"), ((f"{g.number} {g.name}", WORDS[g.outcome]) for g in report.gates))
+    lines += _unproven(report)
     lines += ["", "## Results", ""]
     results = [tuple(map(str, row)) for row in card.get("results", ())]
     lines += _table(("metric", "value", "images", "source"), results) if results else ["None measured yet."]
@@ -58,6 +60,12 @@ def model_card(report: Report) -> str:
     lines += _table(("key", "why"), differences.items()) if differences else ["None are named for this experiment."]
     lines += ["", "What every experiment computes otherwise on purpose: docs/differences.md.", ""]
     return "\n".join(lines)
+
+
+def _unproven(report: Report) -> list[str]:
+    """The parts that no check ran, if there are any."""
+    rows = (report.unproven or {}).items()
+    return ["", "## Not proven", "", *_table(("part", "why"), rows)] if rows else []
 
 
 def _sentences(texts: Iterable[str]) -> list[str]:

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pydantic
+from pydantic import Field
 
 from official.core.errors import UserError
 from reproduction.compare import Stored
-from reproduction.gates.result import GateResult, first_divergence
 from reproduction.golden.case import Row
+from reproduction.result import GateResult, first_divergence
 
-PASSED, FAILED, LACKED = 0, 1, 3  # exit codes
+PASSED, FAILED, LACKED, UNPROVEN = 0, 1, 3, 4  # exit codes
 
 
 class ReportError(UserError):
@@ -27,23 +28,35 @@ class Report(Stored):
     environment: Mapping[str, str]
     provenance: Mapping[str, str]
     card: Mapping[str, Any] = {}
+    unproven: Mapping[str, str] | None = Field(
+        None, description="Parts of the experiment that no check ran, and why; none for traces without an experiment."
+    )
     version: int = 1
 
     @property
     def exit_code(self) -> int:
-        """0: all gates that were asked passed. 1: one failed. 3: none failed, but one lacked inputs."""
+        """0: proven. 1: a gate failed. 3: none failed, one lacked inputs. 4: all passed, but a part was run by none."""
         outcomes = {gate.outcome for gate in self.gates}
-        return FAILED if "fail" in outcomes else LACKED if "no_inputs" in outcomes or not outcomes else PASSED
+        if "fail" in outcomes:
+            return FAILED
+        if "no_inputs" in outcomes or not outcomes:
+            return LACKED
+        return UNPROVEN if self.unproven else PASSED
 
     @property
     def verdict(self) -> str:
-        """One sentence."""
+        """One sentence; it says "proven" only where no part is left that no check ran."""
         counts = [gate.outcome for gate in self.gates]
         passed, failed, lacked = (counts.count(outcome) for outcome in ("pass", "fail", "no_inputs"))
         of_all = f"{passed} of {len(counts)} gates passed"
         if failed:
             return f"Not the original: {failed} failed; {of_all}."
-        return f"Not proven: {lacked} lacked inputs; {of_all}." if lacked else f"Proven as far as asked: {of_all}."
+        left = f" Not proven: {', '.join(self.unproven)}." if self.unproven else ""
+        if lacked or not counts:
+            return f"Not proven: {lacked} lacked inputs; {of_all}.{left}"
+        if left:
+            return f"{of_all}.{left}"
+        return f"As recorded: {of_all}." if self.unproven is None else f"Proven: {of_all}."
 
     @property
     def divergence(self) -> tuple[GateResult, Row] | None:

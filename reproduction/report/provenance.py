@@ -12,8 +12,7 @@ import tensorflow as tf
 
 from official.core.config_io import dump_config
 from official.core.errors import UserError
-from reproduction.gates.relevant import sha256
-from reproduction.gates.subject import Subject
+from reproduction.subject import Subject, sha256
 from reproduction.trace import read_trace
 
 _PACKAGES = ("keras", "numpy", "pycocotools")

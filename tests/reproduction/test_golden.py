@@ -9,9 +9,10 @@ import pytest
 
 from reproduction.compare import Metrics, OfAbsmax, judge
 from reproduction.golden import __main__ as command
-from reproduction.golden.case import Kind, Row
-from reproduction.golden.kinds import DARKNET, KINDS
-from reproduction.golden.run import run
+from reproduction.golden.case import Row
+from reproduction.golden.check import Check, of_trace
+from reproduction.golden.darknet_checks import CHECKS
+from tests.reproduction.asked import counted, rows_of
 
 # A small file of each kind that needs no assets, and an array in it that is compared.
 FILES = {
@@ -52,8 +53,8 @@ def change(path, edit) -> None:
 
 def compared(root, kind: str) -> tuple[tuple[int, ...], list[Row]]:
     """((checked, skipped, failed), the rows that failed)."""
-    result = run({kind: KINDS[kind]}, root, None)[kind]
-    return tuple(result.counts().values()), [row for row in result.rows if row.outcome == "fail"]
+    rows = rows_of(kind, root)
+    return counted(rows), [row for row in rows if row.outcome == "fail"]
 
 
 def counts(root, kind: str) -> tuple[int, ...]:
@@ -223,7 +224,7 @@ class TestSkipped:
         (tmp_path / "layers").mkdir()
         path = tmp_path / "layers/renamed.npz"
         shutil.copy(golden("layers/act_relu6.npz"), path)
-        (row,) = run({"layers_eval": KINDS["layers_eval"]}, tmp_path, None)["layers_eval"].rows
+        (row,) = rows_of("layers_eval", tmp_path)
         assert row.outcome == "skip" and "relu6 is 0" in row.note
 
         def computed(arrays):  # as a GPU build would record it; only wrong
@@ -254,17 +255,16 @@ class TestSkipped:
         (tmp_path / "coco_val").mkdir()
         (tmp_path / "coco_val/x_opencv.json").write_text("[]")
         (tmp_path / "assets").mkdir()
-        case = run({"coco_val": KINDS["coco_val"]}, tmp_path, tmp_path / "assets")["coco_val"]
-        assert list(case.counts().values()) == [0, 1, 0]
-        assert "no instances_*.json below" in case.rows[0].note
+        (row,) = rows_of("coco_val", tmp_path, tmp_path / "assets")
+        assert row.outcome == "skip" and "no instances_*.json below" in row.note
 
 
 class TestRun:
-    def check(self, tmp_path, kind: Kind):
+    def check(self, tmp_path, check: Check) -> list[Row]:
         (tmp_path / "a").mkdir()
         for number in range(3):
             np.savez(tmp_path / f"a/{number}.npz", x=number)
-        return run({"kind": kind}, tmp_path, None)["kind"]
+        return rows_of(check, tmp_path)
 
     def test_whatever_a_check_raises_is_a_failure_of_its_case(self, tmp_path):
         def check(case):
@@ -273,21 +273,21 @@ class TestRun:
                 int(case.path.stem)
             ]
 
-        result = self.check(tmp_path, Kind("", "a/*.npz", check))
-        assert [row.outcome for row in result.rows] == ["pass", "fail"] * 3
-        assert [row.note for row in result.rows[1::2]] == ["KeyError: 'x'", "RuntimeError: the product broke", "gone"]
-        assert result.counts() == {"checked": 3, "skipped": 0, "failed": 3}
+        rows = self.check(tmp_path, Check("mine", "", 2, of_trace(check), "a/*.npz"))
+        assert [row.outcome for row in rows] == ["pass", "fail"] * 3
+        assert [row.note for row in rows[1::2]] == ["KeyError: 'x'", "RuntimeError: the product broke", "gone"]
+        assert counted(rows) == (3, 0, 3) and {row.check for row in rows} == {"mine"}
 
     def test_a_case_without_a_comparison_fails(self, tmp_path):
-        result = self.check(tmp_path, Kind("", "a/*.npz", lambda case: iter(())))
-        assert {row.note for row in result.rows} == {"nothing was compared"} and result.counts()["failed"] == 3
+        rows = self.check(tmp_path, Check("", "", 2, of_trace(lambda case: iter(())), "a/*.npz"))
+        assert {row.note for row in rows} == {"nothing was compared"} and counted(rows) == (3, 0, 3)
 
     def test_files_without_a_case_are_no_case(self, tmp_path):
-        result = self.check(tmp_path, Kind("", "a/*.npz", lambda case: iter(()), parts=lambda case: []))
-        assert not result.rows and result.note == "no case found: none in the files a/*.npz"
+        check = Check("", "", 2, of_trace(lambda case: iter(())), "a/*.npz", parts=lambda case: [])
+        assert not self.check(tmp_path, check)
 
 
-class TestCommand:
+class TestFormerCommand:
     def run(self, monkeypatch, *arguments: str) -> int:
         monkeypatch.setattr(sys, "argv", ["golden", *arguments])
         with pytest.raises(SystemExit) as ended:
@@ -298,21 +298,17 @@ class TestCommand:
         root = folder("nms", "iou")
         file = tmp_path / "out.json"
         assert self.run(monkeypatch, "--root", str(root), "--json", str(file)) == 0
-        shown = capsys.readouterr().out
-        assert "nms/case1" in shown and "no case found: there is no file loss/*.npz" in shown
-        kinds = json.loads(file.read_text())["kinds"]
-        assert list(kinds) == list(KINDS)
-        assert [kinds["nms"][key] for key in ("checked", "skipped", "failed")] == [2, 0, 0]
-        assert kinds["loss"]["checked"] == 0 and kinds["loss"]["note"].startswith("no case found")
-        row = kinds["iou"]["rows"][0]
+        shown = capsys.readouterr()
+        assert "reproduce.py --traces DIR" in shown.err and "no case found: there is no file loss/*.npz" in shown.out
+        (gate,) = json.loads(file.read_text())["gates"]
+        assert {row["check"] for row in gate["rows"]} == {"iou", "nms"}
+        row = next(row for row in gate["rows"] if row["check"] == "iou")
         assert row["outcome"] == "pass" and row["bound"] == 1e-5
         metrics = Metrics.model_validate(row["metrics"])
         assert judge(metrics, OfAbsmax(bound=1)).passed
 
         change(root / "misc/iou.npz", lambda arrays: plant_nan(arrays, "iou_giou_diou_ciou"))
-        assert self.run(monkeypatch, "--root", str(root), "--json", str(file), "--kinds", "iou,nms") == 1
-        kinds = json.loads(file.read_text())["kinds"]
-        assert list(kinds) == ["iou", "nms"] and kinds["iou"]["failed"] == 1
+        assert self.run(monkeypatch, "--root", str(root)) == 1
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -320,9 +316,6 @@ class TestCommand:
             (["--root", "{}/nowhere"], "nowhere: no such folder"),
             (["--root", "{}"], "nothing below"),
             (["--root", "{}", "--assets", "{}/nowhere"], "nowhere: no such folder"),
-            (["--root", "{}", "--kinds", "iou,lots"], "no kind 'lots'; there are layers_eval"),
-            (["--root", "{}", "--kinds", ","], "no kind ''"),
-            (["--root", "{}", "--json", "{}/nowhere/x.json"], "nowhere/x.json"),
         ],
     )
     def test_what_cannot_be_done_is_one_line(self, monkeypatch, tmp_path, capsys, arguments, message):
@@ -333,10 +326,9 @@ class TestCommand:
 
 @pytest.mark.slow
 def test_everything_recorded_passes(shared):
-    results = run(DARKNET, shared / "golden", shared / "assets")
-    failed = [row for result in results.values() for row in result.rows if row.outcome == "fail"]
-    assert not failed
-    checked = {name: result.counts()["checked"] for name, result in results.items()}
+    results = {check.name: rows_of(check, shared / "golden", shared / "assets") for check in CHECKS}
+    assert not [row for rows in results.values() for row in rows if row.outcome == "fail"]
+    checked = {name: counted(rows)[0] for name, rows in results.items() if name != "own_network"}
     assert checked == {
         "layers_eval": 101,
         "layers_train": 100,
@@ -370,11 +362,11 @@ def test_damaged_inference_fails(shared, tmp_path):
         del arrays["letterbox/L130_output"]
 
     change(path, edit)
-    result = run({"infer": KINDS["infer"]}, tmp_path, shared / "assets/darknet")["infer"]
-    assert {row.quantity for row in result.rows if row.outcome == "fail"} >= {
+    rows = [row for name in ("infer", "decode") for row in rows_of(name, tmp_path, shared / "assets/darknet")]
+    assert {row.quantity for row in rows if row.outcome == "fail"} >= {
         *("resize/L129_output", "resize/thresh0.005/default"),
         *("letterbox/thresh0.25/raw", "letterbox/X", "letterbox/L130_output"),
     }
     change(path, lambda arrays: arrays.update({"meta/weights_sha256": np.array("0" * 64)}))
-    (row,) = run({"infer": KINDS["infer"]}, tmp_path, shared / "assets/darknet")["infer"].rows
+    (row,) = rows_of("infer", tmp_path, shared / "assets/darknet")
     assert row.outcome == "fail" and "no *.weights file below" in row.note

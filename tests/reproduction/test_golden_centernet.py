@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 
 import keras
 import numpy as np
@@ -12,11 +11,12 @@ import tensorflow as tf
 from configs.centernet import CenterNetModel
 from modeling.centernet import build_centernet
 from modeling.torch_names import to_torch, torch_name
-from reproduction.golden import __main__ as command
 from reproduction.golden.case import Row
+from reproduction.golden.centernet_checks import CHECKS
 from reproduction.golden.centernet_model import precision
-from reproduction.golden.kinds import CENTERNET, KINDS
-from reproduction.golden.run import run, unknown_files
+from reproduction.golden.check import unknown_files
+from reproduction.originals import EVERY_CHECK
+from tests.reproduction.asked import counted, rows_of
 
 # A small file of each kind, what is taken of it, and an array in it that is compared.
 FILES = {
@@ -60,8 +60,8 @@ def change(path, edit) -> None:
 
 def compared(root, kind: str) -> tuple[int, list[Row]]:
     """(cases checked, the rows that failed)."""
-    result = run({kind: KINDS[kind]}, root, None)[kind]
-    return result.counts()["checked"], [row for row in result.rows if row.outcome == "fail"]
+    rows = rows_of(kind, root)
+    return counted(rows)[0], [row for row in rows if row.outcome == "fail"]
 
 
 @pytest.mark.parametrize("kind", FILES)
@@ -119,22 +119,15 @@ def test_a_file_that_is_nothing_decoded(tmp_path):
     assert "holds nothing that is decoded" in row.note
 
 
-def test_the_layouts_do_not_meet_and_unknown_files_are_said(golden, golden_centernet, tmp_path, monkeypatch, capsys):
+def test_the_layouts_do_not_meet_and_unknown_files_are_named(golden, golden_centernet, tmp_path):
     (tmp_path / "misc").mkdir()
     shutil.copy(golden("misc/iou.npz"), tmp_path / "misc/iou.npz")
     for name in ("misc/more.npz", "other_units.npz", "some_state_dict.npz"):
         np.savez(tmp_path / name, x=1)
     shutil.copy(golden_centernet("decode_nms_plateau.npz"), tmp_path / "decode_nms_plateau.npz")
-    assert unknown_files(KINDS, tmp_path) == ["misc/more.npz", "other_units.npz"]
-    monkeypatch.setattr(sys, "argv", ["golden", "--root", str(tmp_path), "--json", str(tmp_path / "out.json")])
-    with pytest.raises(SystemExit) as ended:
-        command.main()
-    assert ended.value.code == 0
-    assert "Of no kind, and not compared: misc/more.npz, other_units.npz" in capsys.readouterr().out
-    written = json.loads((tmp_path / "out.json").read_text())
-    assert written["unknown"] == ["misc/more.npz", "other_units.npz"]
-    checked = {name: kind["checked"] for name, kind in written["kinds"].items() if kind["checked"]}
-    assert checked == {"iou": 1, "centernet_decode": 1}
+    assert unknown_files(EVERY_CHECK, tmp_path) == ["misc/more.npz", "other_units.npz"]
+    checked = {check.name: counted(rows_of(check, tmp_path))[0] for check in EVERY_CHECK if check.files}
+    assert {name: count for name, count in checked.items() if count} == {"iou": 1, "centernet_decode": 1}
 
 
 CONFIG = {
@@ -171,9 +164,9 @@ def own(tmp_path_factory):
 
 def test_a_network_of_other_sizes(own, tmp_path):
     shutil.copytree(own, tmp_path, dirs_exist_ok=True)
-    result = run({"centernet_network": CENTERNET["centernet_network"]}, tmp_path, None)["centernet_network"]
-    assert result.counts() == {"checked": 1, "skipped": 0, "failed": 0}
-    assert {row.quantity for row in result.rows if row.outcome == "skip"} == {"f32/after_train_forward"}
+    rows = rows_of("centernet_network", tmp_path)
+    assert counted(rows) == (1, 0, 0)
+    assert {row.quantity for row in rows if row.outcome == "skip"} == {"f32/after_train_forward"}
 
     def edit(arrays):
         arrays["eval/stage/kps.0.low2"][1, 3, 2, 1] += 2e-4 * np.abs(arrays["eval/stage/kps.0.low2"]).max()
@@ -245,7 +238,7 @@ def test_changed_steps_of_adam_fail(golden_centernet, tmp_path):
 
 @pytest.mark.slow
 def test_everything_recorded_passes(shared):
-    results = run(CENTERNET, shared / "golden_centernet", None)
-    assert [row for result in results.values() for row in result.rows if row.outcome == "fail"] == []
-    checked = {name: result.counts()["checked"] for name, result in results.items()}
+    results = {check.name: rows_of(check, shared / "golden_centernet") for check in CHECKS}
+    assert [row for rows in results.values() for row in rows if row.outcome == "fail"] == []
+    checked = {name: counted(rows)[0] for name, rows in results.items()}
     assert list(checked.values()) == [6, 12, 14, 14, 15, 8, 6, 1, 4, 4]

@@ -16,10 +16,9 @@ from modeling.darknet.loading import values_of
 from modeling.darknet.weights import network_records
 from official.core.task import Moment
 from reproduction.golden.case import Case
-from reproduction.golden.kinds import KINDS
 from reproduction.golden.network import Rebuilt
-from reproduction.golden.run import run
 from reproduction.trace import Layout, Source, write_trace
+from tests.reproduction.asked import counted, rows_of
 
 BATCH, HEIGHT, WIDTH, CLASSES = 3, 32, 96, 2
 CFG = f"""[net]
@@ -109,10 +108,6 @@ def recorded() -> dict[str, np.ndarray]:
     return {name: np.asarray(array) for name, array in arrays.items()}
 
 
-def result(root, kind: str):
-    return run({kind: KINDS[kind]}, root, None)[kind]
-
-
 @pytest.mark.parametrize(
     ("kind", "folder", "quantities"),
     [
@@ -125,15 +120,15 @@ def test_other_sizes_and_names(tmp_path, recorded, kind, folder, quantities):
     (tmp_path / folder).mkdir()
     path = tmp_path / folder / "of my own, ünnamed.npz"
     write_trace(path, recorded, Source(program="ours"), {"X": Layout(layout="NCHW")})
-    found = result(tmp_path, kind)
-    assert [row.note for row in found.rows if row.outcome != "pass"] == []
-    assert len(found.rows) == quantities and found.counts() == {"checked": 1, "skipped": 0, "failed": 0}
+    rows = rows_of(kind, tmp_path)
+    assert [row.note for row in rows if row.outcome != "pass"] == []
+    assert len(rows) == quantities and counted(rows) == (1, 0, 0)
 
     name = {"layers_eval": "eval/L000_output", "loss": "train/L002_loss_delta", "gradients": "grad/L000_scale_updates"}
     changed = dict(recorded)
     changed[name[kind]] = recorded[name[kind]] + np.float32(1e-3)
     write_trace(path, changed)
-    failed = [row.quantity for row in result(tmp_path, kind).rows if row.outcome == "fail"]
+    failed = [row.quantity for row in rows_of(kind, tmp_path) if row.outcome == "fail"]
     assert failed[0] == name[kind] and all(
         quantity.startswith(("alone/", f"{name[kind]} of objectness")) for quantity in failed[1:]
     )
@@ -143,16 +138,16 @@ def test_a_manifest_protects_what_no_check_asks_for(tmp_path, recorded):
     (tmp_path / "loss").mkdir()
     write_trace(tmp_path / "loss/case.npz", recorded)
     write_trace(tmp_path / "loss/less.npz", {name: array for name, array in recorded.items() if name != "X"})
-    assert result(tmp_path, "loss").counts()["failed"] == 0
+    assert counted(rows_of("loss", tmp_path))[2] == 0
     (tmp_path / "loss/less.json").write_text((tmp_path / "loss/case.json").read_text())
-    (row,) = [row for row in result(tmp_path, "loss").rows if row.outcome == "fail"]
+    (row,) = [row for row in rows_of("loss", tmp_path) if row.outcome == "fail"]
     assert row.case == "less" and "array 'X' is in the manifest alone" in row.note
 
 
 def test_a_cfg_without_a_head_has_no_loss(tmp_path, recorded):
     (tmp_path / "loss").mkdir()
     write_trace(tmp_path / "loss/case.npz", recorded | {"meta/cfg": CFG[: CFG.index("[yolo]")]})
-    (row,) = result(tmp_path, "loss").rows
+    (row,) = rows_of("loss", tmp_path)
     assert row.outcome == "fail" and row.note.endswith("its cfg has no section that detects")
 
 

@@ -12,11 +12,11 @@ from configs.experiment import Experiment
 from official.core.config_io import ConfigError, load_config
 from reproduction import judge as command
 from reproduction.compare import OfAbsmax
-from reproduction.gates.result import GateResult
 from reproduction.golden.case import Case, Row
 from reproduction.hints import Clue
 from reproduction.judge import JudgeError, judge_again, read_rows, read_tolerances
 from reproduction.report.model import Report
+from reproduction.result import GateResult
 from reproduction.trace import write_trace
 
 TIGHT = OfAbsmax(bound=1e-6)

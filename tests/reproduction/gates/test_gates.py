@@ -11,10 +11,11 @@ from configs.experiment import Experiment
 from official.core.config_io import load_config
 from official.core.errors import UserError
 from reproduction import gates
-from reproduction.gates import BEFORE_TRAINING, GATES, Gate, numbers_in, pass_through, run
-from reproduction.gates.result import NoInputsError, Table, first_divergence
-from reproduction.gates.subject import Subject, SubjectError, subject_of
-from reproduction.golden.case import Row
+from reproduction.gates import BEFORE_TRAINING, GATES, numbers_in, pass_through, run
+from reproduction.golden.case import Case, Row
+from reproduction.golden.check import Check
+from reproduction.result import NoInputsError, Table, first_divergence
+from reproduction.subject import Subject, SubjectError, subject_of
 from tests.conftest import SUBSETS
 
 CONFIGS = SUBSETS.parent / "configs" / "experiments"
@@ -24,7 +25,7 @@ SKIPPED = Row(case="one", quantity="c", outcome="skip", note="not recorded")
 
 
 def raising(*items: Row, error: Exception) -> Callable[[Subject], Iterator[Row]]:
-    def check(subject: Subject) -> Iterator[Row]:
+    def check(case: Case, subject: Subject) -> Iterator[Row]:
         yield from items
         raise error
 
@@ -33,10 +34,13 @@ def raising(*items: Row, error: Exception) -> Callable[[Subject], Iterator[Row]]
 
 @pytest.fixture
 def as_gate(monkeypatch) -> Callable[[int, Callable], None]:
-    """Puts a check of the test's own in the place of a gate."""
+    """Puts a check of the test's own in the place of those of a gate."""
+    checks: list[Check] = []
+    monkeypatch.setattr(gates, "checks_of", lambda subject: tuple(checks))
 
-    def put(number: int, check: Callable[[Subject], Iterator]) -> None:
-        monkeypatch.setattr(gates, "GATES", gates.GATES | {number: Gate(f"gate {number}", check)})
+    def put(number: int, check: Callable[[Case, Subject], Iterator]) -> None:
+        checks[:] = [one for one in checks if one.gate != number]
+        checks.append(Check(f"check {number}", "", number, check))
 
     return put
 
@@ -58,19 +62,20 @@ def centernet() -> Experiment:
         ((OK, SKIPPED), "pass"),
         ((OK, BAD, OK), "fail"),
         ((SKIPPED,), "no_inputs"),
-        ((), "no_inputs"),
+        ((), "fail"),  # a check that compared nothing
         ((Table(title="t", head=("a",), rows=()),), "no_inputs"),
     ],
 )
 def test_a_verdict_is_that_of_the_rows(as_gate, items, outcome):
-    as_gate(3, lambda subject: iter(items))
+    as_gate(3, lambda case, subject: iter(items))
     assert pass_through(3, Subject()).outcome == outcome
 
 
 def test_a_gate_that_lacks_inputs_says_so_and_does_not_pass_but_keeps_what_it_compared(as_gate):
     as_gate(3, raising(OK, error=NoInputsError("needs x: give --x")))
     result = pass_through(3, Subject())
-    assert (result.outcome, result.note, result.rows) == ("no_inputs", "needs x: give --x", (OK,))
+    assert (result.outcome, result.note) == ("no_inputs", "needs x: give --x")
+    assert [row.quantity for row in result.rows] == [OK.quantity]
     as_gate(3, raising(BAD, error=NoInputsError("needs x: give --x")))
     assert pass_through(3, Subject()).outcome == "fail"  # what was compared did differ
 
@@ -78,14 +83,14 @@ def test_a_gate_that_lacks_inputs_says_so_and_does_not_pass_but_keeps_what_it_co
 @pytest.mark.parametrize("error", [ValueError("broken"), UserError("broken"), OSError("broken"), KeyError("broken")])
 def test_a_gate_that_breaks_has_failed_and_hides_no_other(as_gate, error):
     as_gate(2, raising(OK, error=error))
-    as_gate(3, lambda subject: iter([BAD]))
-    as_gate(5, lambda subject: iter([OK]))
+    as_gate(3, lambda case, subject: iter([BAD]))
+    as_gate(5, lambda case, subject: iter([OK]))
     broken, failed, passed = run(Subject(), [2, 3, 5])
     assert (broken.outcome, failed.outcome, passed.outcome) == ("fail", "fail", "pass")
-    assert broken.rows[0] == OK and "broken" in broken.rows[1].note
+    assert broken.rows[0].quantity == OK.quantity and "broken" in broken.rows[1].note
     gate, row = first_divergence((broken, failed, passed))
     assert gate.number == 2 and row is broken.rows[1]
-    assert first_divergence((passed, failed)) == (failed, BAD)
+    assert first_divergence((passed, failed)) == (failed, failed.rows[0])
 
 
 @pytest.mark.parametrize("number", sorted(set(GATES) - {10}))

@@ -7,7 +7,7 @@ import pytest
 from configs.experiment import Experiment
 from official.core.config_io import load_config
 from reproduction.gates import BEFORE_TRAINING, pass_through
-from reproduction.gates.subject import Subject
+from reproduction.subject import Subject
 from tests.conftest import SUBSETS
 
 EXPERIMENTS = SUBSETS.parent / "configs" / "experiments"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from reproduction.gates import pass_through
-from reproduction.gates.result import GateResult
-from reproduction.gates.subject import Subject
 from reproduction.golden.case import Row
+from reproduction.result import GateResult
+from reproduction.subject import Subject
 
 HINTS = 2  # among the first so many the right cause has to be
 # Small recorded cases of the gates that come before a bug's own: none of them may fail for it.

@@ -11,8 +11,8 @@ from modeling import centernet_inference
 from modeling.heads import centernet as head
 from modeling.layers import torch_blocks
 from official.core.config_io import load_config
-from reproduction.gates.subject import Subject
 from reproduction.golden import centernet_targets as golden_targets
+from reproduction.subject import Subject
 from tests.reproduction.known_bugs.bug import Bug
 
 EXPERIMENTS = Path(__file__).parents[3] / "configs" / "experiments"

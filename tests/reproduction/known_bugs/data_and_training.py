@@ -12,8 +12,8 @@ from dataloaders.augment import colour
 from official.core import layer_rules
 from official.core.config_io import load_config
 from official.optimization import optimizers, schedules
-from reproduction.gates.subject import Subject
 from reproduction.golden import vision
+from reproduction.subject import Subject
 from tests.reproduction.known_bugs.bug import Bug
 
 EXPERIMENTS = Path(__file__).parents[3] / "configs" / "experiments"

@@ -8,8 +8,8 @@ from pytest import MonkeyPatch
 
 from modeling.darknet.cfg import read_cfg
 from official.vision import evaluator, nms, resize
-from reproduction.gates.subject import Subject, darknet_experiment
 from reproduction.golden import detection
+from reproduction.subject import Subject, darknet_experiment
 from tasks.darknet import coco_classes
 from tests.reproduction.known_bugs.bug import Bug
 

@@ -14,13 +14,13 @@ import PIL.Image
 import pytest
 
 from reproduction import report
-from reproduction.gates.result import Boxes, GateResult, Lines, Table
 from reproduction.golden.case import Row
 from reproduction.golden.maps import worst_map
 from reproduction.hints import Hint
 from reproduction.report.html import page
 from reproduction.report.markdown import markdown, model_card
 from reproduction.report.model import Report, ReportError, read_report
+from reproduction.result import Boxes, GateResult, Lines, Table
 
 HOSTILE = "<script>alert(1)</script>\"'&|`x`"
 WIDTHS = (360, 800, 1600)
@@ -90,19 +90,28 @@ def test_a_foreign_file_is_no_report(tmp_path, text):
         read_report(tmp_path / "x.json")
 
 
+LEFT = {"resume": "from a checkpoint: gate 9 was not asked"}
+
+
 @pytest.mark.parametrize(
-    ("outcomes", "code", "words"),
+    ("outcomes", "unproven", "code", "words"),
     [
-        (["pass", "pass"], 0, "Proven as far as asked: 2 of 2"),
-        (["pass", "fail", "no_inputs"], 1, "Not the original: 1 failed"),
-        (["pass", "no_inputs"], 3, "Not proven: 1 lacked inputs"),
-        ([], 3, "Proven as far as asked: 0 of 0"),
+        (["pass", "pass"], {}, 0, "Proven: 2 of 2 gates passed."),
+        (["pass", "pass"], None, 0, "As recorded: 2 of 2 gates passed."),
+        (["pass", "pass"], LEFT, 4, "2 of 2 gates passed. Not proven: resume."),
+        (["pass", "fail", "no_inputs"], LEFT, 1, "Not the original: 1 failed"),
+        (["pass", "no_inputs"], LEFT, 3, "Not proven: 1 lacked inputs"),
+        ([], {}, 3, "0 of 0"),
     ],
 )
-def test_exit_code_and_verdict(outcomes, code, words):
+def test_exit_code_and_verdict(outcomes, unproven, code, words):
     gates = tuple(GateResult(number=1, name="x", outcome=outcome) for outcome in outcomes)
-    made = Report(title="", made="", gates=gates, environment={}, provenance={})
+    made = Report(title="", made="", gates=gates, environment={}, provenance={}, unproven=unproven)
     assert made.exit_code == code and words in made.verdict
+    is_proven = code == 0 and unproven is not None
+    for text in (made.verdict, page(made), markdown(made), model_card(made)):
+        assert ("Proven:" in text) == is_proven
+        assert not unproven or code == 1 or "resume" in text
 
 
 def test_the_first_divergence_stands_with_its_hint_in_every_form(capsys):

@@ -1,5 +1,6 @@
 """What a gate gives: rows, and exhibits to look at. All of it is stored, and can be shown again without the gate."""
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -58,6 +59,7 @@ class GateResult(Stored):
     note: str = ""
     seconds: float = 0.0
     exhibits: tuple[Exhibit, ...] = ()
+    ran: dict[str, tuple[str, ...]] = Field({}, description="By check: the parts of the experiment that it ran.")
 
     @property
     def first_divergence(self) -> Row | None:
@@ -73,3 +75,14 @@ class GateResult(Stored):
 def first_divergence(results: tuple[GateResult, ...]) -> tuple[GateResult, Row] | None:
     """The first failing row of the first failing gate."""
     return next(((result, row) for result in results if (row := result.first_divergence)), None)
+
+
+def case_counts(rows: Iterable[Row]) -> dict[str, int]:
+    """Cases `checked`; those `skipped`, since none of their quantities was compared; those that `failed`."""
+    worst: dict[str, str] = {}
+    for row in rows:
+        found = {worst.get(row.case, "skip"), row.outcome}
+        worst[row.case] = next(outcome for outcome in ("fail", "pass", "skip") if outcome in found)
+    outcomes = list(worst.values())
+    skipped = outcomes.count("skip")
+    return {"checked": len(outcomes) - skipped, "skipped": skipped, "failed": outcomes.count("fail")}

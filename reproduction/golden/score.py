@@ -15,52 +15,46 @@ from configs.experiment import Experiment
 from modeling.darknet.cfg import read_cfg
 from official.core.config_io import check_config, override
 from official.vision.coco import evaluate_coco
-from reproduction.gates.relevant import is_relevant
-from reproduction.gates.result import Boxes, Exhibit, NoInputsError, Table
-from reproduction.gates.subject import Subject
 from reproduction.golden.case import Case, Row
 from reproduction.golden.detection import ANNOTATIONS, AP, COCO_PROTOCOL, only
 from reproduction.hints import Clue
 from reproduction.hints.scores import Scores
+from reproduction.result import Boxes, Exhibit, Table
+from reproduction.subject import Subject
 from tasks import jobs
-from tasks.darknet import coco_classes
+from tasks.darknet import coco_classes, evaluation_experiment
 
 SHOWN = 10  # boxes of a picture, the best
 WIDTH = 480  # of a picture, at most
 LEAST_SCORE = 0.25  # of a shown box
 
 
-def check(subject: Subject) -> Iterator[Row | Exhibit]:
-    """AP, AP50 and AP75 of the experiment's network with the original's weights."""
-    if subject.is_centernet:
-        raise NoInputsError(
-            "no detections of an original CenterNet are recorded, and its published weights not at hand"
-        )
-    experiment, weights = subject.need_experiment(), subject.weights
-    if weights is None:
-        named = subject.claims.weights
-        raise NoInputsError(f"the original's weights {named!r} are not below --assets" if named else _NAME_WEIGHTS)
-    cases = [
-        case for case in subject.of_kind("coco_val") if isinstance(case, Row) or is_relevant("coco_val", subject, case)
-    ]
-    if not cases:
-        raise NoInputsError(subject.missing(f"coco_val/{weights.stem}_opencv.json"))
-    for case in cases:
-        yield from [case] if isinstance(case, Row) else _scored(case, experiment, weights)
-
-
-_NAME_WEIGHTS = "needs the original's weights: name them in reproduces.weights, and give --assets DIR"
-
-
-def _scored(case: Case, experiment: Experiment, weights: Path) -> Iterator[Row | Exhibit]:
+def check(case: Case, subject: Subject) -> Iterator[Row | Exhibit]:
+    """AP, AP50 and AP75 of the experiment's network with the original's weights; of traces alone, of NAME.cfg's."""
     if not any(case.assets.rglob(ANNOTATIONS)):
-        raise NoInputsError(f"needs photographs: there is no {ANNOTATIONS} below {case.assets}")
+        yield case.skip("all", f"needs photographs: there is no {ANNOTATIONS} below {case.assets}")
+        return
     annotations = only(case.assets, ANNOTATIONS)
+    if subject.experiment is None:
+        weights = only(case.assets, f"{case.path.stem.removesuffix('_opencv')}.weights")
+        cfg = str(weights.with_suffix(".cfg"))
+        data = {"coco_json": str(annotations), "images": str(annotations.parent / "images")}
+        experiment = evaluation_experiment(cfg, **data, data_path=None, names=None, overrides=[])
+    else:
+        experiment, weights = subject.experiment, subject.weights
+    if weights is None:
+        yield case.skip("all", f"the original's weights {subject.claims.weights!r} are not below --assets")
+        return
+    subject.own.note("task.evaluation", "inference network", "task.model.head")
+    yield from _scored(case, _on(experiment, annotations), weights, annotations)
+
+
+def _scored(case: Case, experiment: Experiment, weights: Path, annotations: Path) -> Iterator[Row | Exhibit]:
     truth, recorded = json.loads(annotations.read_text()), json.loads(case.path.read_text())
     expected = evaluate_coco(truth, recorded)
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/metrics.json"
-        metrics = jobs.evaluate_to_file(_on(experiment, annotations), str(weights), path)
+        metrics = jobs.evaluate_to_file(experiment, str(weights), path)
         found = json.loads(Path(f"{path}.detections.json").read_text())
     scores = Scores(truth, recorded)
     for metric in ("AP", "AP50", "AP75"):

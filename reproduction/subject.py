@@ -2,6 +2,7 @@
 
 import fnmatch
 import functools
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,9 @@ from modeling.darknet.cfg import Network, read_cfg
 from official.core.config import Reproduces
 from official.core.config_io import check_config, load_config
 from official.core.errors import UserError
-from reproduction.gates.result import NoInputsError
 from reproduction.golden.case import Case, Row
-from reproduction.golden.kinds import KINDS
-from reproduction.golden.run import cases_of
+from reproduction.golden.check import Check, cases_of
+from reproduction.own import Own
 from tasks.recipe import Sources, recipe
 
 
@@ -87,13 +87,25 @@ class Subject:
                 return found[0]
         return None
 
-    def of_kind(self, name: str) -> Iterator[Case | Row]:
-        """The cases of a golden kind in all folders; a row instead for a file that cannot be read."""
+    @functools.cached_property
+    def own(self) -> Own:
+        """The objects that a training of the experiment runs; it notes which of them a check has called."""
+        return Own(self.experiment)
+
+    def cases_of(self, check: Check) -> Iterator[Case | Row]:
+        """The cases of a check in all folders of traces; a row instead for a file that cannot be read.
+
+        A check that needs no recording has one case, called by its own name.
+        """
+        found = [Case(Path(check.name), about=check.about)] if not check.files else self._recorded(check)
+        for case in found:
+            called = case.case if isinstance(case, Row) else case.name
+            if not self.cases or any(fnmatch.fnmatch(called, pattern) for pattern in self.cases):
+                yield case
+
+    def _recorded(self, check: Check) -> Iterator[Case | Row]:
         for root in self.traces:
-            for case in cases_of(KINDS[name], root, self.assets):
-                called = case.case if isinstance(case, Row) else case.name
-                if not self.cases or any(fnmatch.fnmatch(called, pattern) for pattern in self.cases):
-                    yield case
+            yield from cases_of(check, root, self.assets)
 
     def need_experiment(self) -> Experiment:
         """The experiment; NoInputsError where there is none."""
@@ -105,6 +117,12 @@ class Subject:
         """What to say of traces that are not there."""
         where = ", ".join(map(str, self.traces)) or "any folder: give --traces DIR, or reproduces.traces"
         return f"no recorded case {pattern} for this model in {where}; docs/traces.md says how to record one"
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def darknet_experiment(cfg: str, weights: str | None, overrides: list[str]) -> Experiment:
@@ -132,14 +150,16 @@ def claimed_experiment(config: str, weights: str | None, overrides: list[str]) -
 
 
 def subject_of(
-    experiment: Experiment, traces: list[str], assets: str | None, run: str | None, cases: list[str]
+    experiment: Experiment | None, traces: list[str], assets: str | None, run: str | None, cases: list[str]
 ) -> Subject:
     """An experiment and its folders; traces are those that it names itself, unless others are given.
+
+    Without an experiment the subject is the traces alone.
 
     Raises:
         SubjectError: a folder is not there.
     """
-    claimed = experiment.reproduces.traces if experiment.reproduces else ()
+    claimed = experiment.reproduces.traces if experiment and experiment.reproduces else ()
     named = {"traces": traces or claimed, "assets": [assets] if assets else [], "run": [run] if run else []}
     for what, folders in named.items():
         for folder in folders:

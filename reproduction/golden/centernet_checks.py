@@ -1,0 +1,91 @@
+"""The checks of CenterNet's recordings, and which recorded cases say something about an experiment."""
+
+from configs.centernet import CenterNetModel
+from reproduction.golden import (
+    centernet_augment,
+    centernet_decode,
+    centernet_deformable,
+    centernet_losses,
+    centernet_network,
+    centernet_targets,
+    centernet_training,
+)
+from reproduction.golden.case import Case
+from reproduction.golden.centernet_model import Parameters, architecture
+from reproduction.golden.check import Check, of_trace
+from reproduction.subject import Subject
+
+
+def same_network(subject: Subject, case: Case) -> bool:
+    """Whether the recorded parameters are those of its backbone, decoder and head, for any number of classes."""
+    *_, height, width = case.trace["input"].shape
+    parts, _ = architecture(Parameters.of(case).shapes())
+    recorded = CenterNetModel(input_size=(height, width), **parts)
+    here, there = (_parts(one) for one in (subject.experiment.task.model, recorded))
+    return here == there
+
+
+def _parts(model: CenterNetModel) -> tuple:
+    head = model.head
+    return model.backbone, model.decoder, head.head_conv, head.cat_spec_wh, head.reg_offset
+
+
+def same_options(subject: Subject, case: Case) -> bool:
+    """Whether the loss's options agree, by the name that the file has: each case has one of them."""
+    loss, head = subject.experiment.task.loss, subject.experiment.task.model.head
+    of_case = {name for name in ("reg_sl1", "cat_spec_wh", "dense_wh") if name in case.path.stem}
+    chosen = {"reg_sl1": loss.reg_loss == "sl1", "cat_spec_wh": head.cat_spec_wh, "dense_wh": loss.dense_wh}
+    return of_case == {name for name, is_chosen in chosen.items() if is_chosen}
+
+
+def is_deformable(subject: Subject, case: Case) -> bool:
+    decoder = subject.experiment.task.model.decoder
+    return decoder is not None and (decoder.type == "dla_up" or decoder.deformable)
+
+
+CHECKS = (
+    Check(
+        "centernet_dcn", "deformable convolution and its gradients", 2, of_trace(centernet_deformable.operator),
+        "dcnv2_*.npz", is_deformable, about="layer",
+    ),
+    Check(
+        "centernet_network", "networks: stages, heads, moving statistics", 2, of_trace(centernet_network.network),
+        "*_trace.npz", same_network, needed=True, beside=("*_state_dict.npz",),
+    ),
+    Check(
+        "centernet_decode", "peaks, boxes, flip test, soft-NMS", 3, of_trace(centernet_decode.decoding),
+        "decode_*.npz", needed=True, about="boxes",
+    ),
+    Check(
+        "centernet_gaussian", "radii and heatmaps", 5, of_trace(centernet_targets.gaussian),
+        "gaussian*.npz", parts=centernet_targets.folders, needed=True, about="targets",
+    ),
+    Check(
+        "centernet_targets", "targets of images", 5, of_trace(centernet_targets.targets),
+        "targets_*.npz", parts=centernet_targets.folders, needed=True, about="targets",
+    ),
+    Check(
+        "centernet_train_targets", "targets of augmented images", 5, of_trace(centernet_targets.targets),
+        "augment_train_*.npz", parts=centernet_targets.folders, about="targets",
+    ),
+    Check(
+        "centernet_loss", "loss terms and their gradients", 6, of_trace(centernet_losses.losses),
+        "loss_*.npz", same_options, needed=True, about="gradient",
+    ),
+    Check(
+        "centernet_updates", "Adam alone, on recorded gradients", 7, of_trace(centernet_training.updates),
+        "*_trace.npz", same_network, needed=True, about="parameters",
+    ),
+    Check(
+        "centernet_augment", "maps, warps, colours, test images", 8, of_trace(centernet_augment.units),
+        "augment_units*.npz", parts=centernet_augment.unit_parts, needed=True, about="image",
+    ),
+    Check(
+        "centernet_train_inputs", "pixels of augmented images", 8, of_trace(centernet_augment.train_inputs),
+        "augment_train_*.npz", parts=centernet_targets.folders, needed=True, about="image",
+    ),
+    Check(
+        "centernet_adam", "steps of the trainer with Adam", 9, of_trace(centernet_training.steps),
+        "*_trace.npz", same_network, needed=True, about="steps",
+    ),
+)  # fmt: skip

@@ -1,0 +1,91 @@
+"""The experiment's own objects, as a training run builds them. They note which parts of the experiment were called."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+from jaxtyping import Float
+
+from configs.experiment import Experiment
+from official.core.config import Duration
+from official.core.config_io import check_config, override
+from official.core.task import Batch, Moment, Scalar, Scalars, Task
+from tasks.jobs import build_task
+
+EPOCH = 5000  # examples of an epoch, where a duration counts in epochs and no data set is opened
+BATCH = 2  # examples of a micro-batch in a small copy
+SIDE = 96  # the shorter side of a small copy's input, at least
+MOST_MICRO_BATCHES = 8
+
+NETWORK = ("task.model.backbone", "task.model.decoder", "task.model.cfg")
+
+
+class Own:
+    """What a check calls of an experiment, and the names of the parts (reproduction/parts.py) that it has called."""
+
+    def __init__(self, experiment: Experiment | None, called: set[str] | None = None) -> None:
+        self.experiment = experiment
+        self.called: set[str] = set() if called is None else called
+        self._trained: dict[Path, keras.Model] = {}
+
+    def note(self, *parts: str) -> None:
+        """Remembers that these parts were called."""
+        self.called.update(parts)
+
+    @functools.cached_property
+    def task(self) -> Task:
+        return build_task(self.experiment)
+
+    def loss(
+        self, outputs: Sequence[Float[tf.Tensor, "batch ..."]], labels: Any, moment: Moment
+    ) -> tuple[Scalar, Scalars]:
+        """The loss that training minimises, and its parts."""
+        self.note("task.loss", "task.model.head")
+        return self.task.loss(outputs, labels, moment)
+
+    def decode(self, outputs: Sequence[Float[tf.Tensor, "batch ..."]]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Boxes yxyx relative to the network's input [batch, boxes, 4], and scores [batch, boxes, classes]."""
+        self.note("task.model.head")
+        return self.task.decode(outputs)
+
+    def prepare(self, batch: Batch) -> tuple[Float[tf.Tensor, "batch height width 3"], Any]:
+        """What the step makes of a raw batch: the network's input, and labels."""
+        self.note("pixels")
+        return self.task.prepare(batch)
+
+    def outputs_with(
+        self, weights: Path, images: Float[tf.Tensor, "batch height width 3"]
+    ) -> list[Float[tf.Tensor, "batch ..."]]:
+        """The outputs of the model that training builds, with the weights of a file, in evaluation mode."""
+        self.note(*NETWORK)
+        if weights not in self._trained:
+            self._trained[weights] = self.task.build_model()
+            self.task.load_weights(self._trained[weights], str(weights))
+        return tf.nest.flatten(self._trained[weights](images, training=False))
+
+    def to_steps(self, duration: Duration) -> int:
+        """A duration of the experiment in steps, as its run counts them; an epoch has EPOCH examples."""
+        return duration.in_steps(self.experiment.task.data.train.batch_size, EPOCH)
+
+    @functools.cached_property
+    def small(self) -> "Own":
+        """The same experiment with a small input and few examples, for what computes the whole network in training.
+
+        Everything but these sizes is the experiment's: the classes that are built, their options, the seed.
+        """
+        task, trainer = self.experiment.task, self.experiment.trainer
+        stride = getattr(task.model, "coarsest_stride", 32)
+        height = -(-SIDE // stride) * stride
+        micro = min(trainer.micro_batches, MOST_MICRO_BATCHES)
+        sets = [
+            f"task.model.input_size={[height, height + stride]}",
+            f"trainer.micro_batches={micro}",
+            f"task.data.train.batch_size={BATCH * micro}",
+            f"task.data.train.max_boxes={min(task.data.train.max_boxes or 16, 16)}",
+        ]
+        data = self.experiment.model_dump(mode="json", exclude_none=True)
+        changed = check_config(override(data, sets), Experiment, "the experiment, with a small input")
+        return Own(changed, self.called)
