@@ -13,14 +13,11 @@ import tensorflow as tf
 from losses.detection import CellTruth
 from losses.truth import Truth
 from modeling.darknet.cfg import Network, parse_cfg
-from official.core import layer_rules
+from official.core.build_step import build_step, initial_state
 from official.core.config import Duration, Schedule, Sgd, Trainer
 from official.core.step import State, TrainStep
 from official.core.task import Moment, Objective
 from official.optimization import optimizers, schedules
-from official.optimization.moving_average import build_average
-from official.optimization.optimizers import slot_names
-from official.optimization.warm_up import build_warm_up
 from reproduction.compare import OfAbsmax, Relative
 from reproduction.golden.case import Case, Row
 from reproduction.golden.losses import labels, loss, moment
@@ -176,14 +173,7 @@ def _train_step(rebuilt: Rebuilt) -> tuple[TrainStep, State]:
 
 def train_step(task: Objective, model: keras.Model, trainer: Trainer) -> tuple[TrainStep, State]:
     """The trainer's own step, and the state it begins with; durations are in steps."""
-    rates = schedules.build_schedule(trainer.schedule, _in_steps(trainer.duration), _in_steps, seed=0)
-    rules = layer_rules.weight_rules(model, trainer.layers, _in_steps)
-    weights = [tf.identity(variable) for variable in model.trainable_variables]
-    statistics = [tf.identity(variable) for variable in model.non_trainable_variables]
-    slots = {name: [tf.zeros_like(weight) for weight in weights] for name in slot_names(trainer.optimizer)}
-    state = State(tf.constant(0, tf.int64), weights, statistics, slots, [])
-    warm_up = build_warm_up(trainer.optimizer, _in_steps)
-    return TrainStep(task, model, trainer, rates, rules, build_average(None, _in_steps), warm_up), state
+    return build_step(task, model, trainer, _in_steps, seed=0), initial_state(model, trainer)
 
 
 def rate_cases(case: Case) -> list[str]:
