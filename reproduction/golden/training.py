@@ -31,6 +31,7 @@ from tasks.recipe import Sources, recipe, schedule
 BOUND = OfAbsmax(bound=1e-5)
 RATE = Relative(bound=1e-6)
 LOSS = Relative(bound=1e-5)
+START = "meta/start_iteration"
 MOMENTUM = 1e-4  # of its absmax; the sum of the gradients of all steps, each at weights that are ours
 
 
@@ -102,7 +103,7 @@ def updates(case: Case) -> Iterator[Row]:
     What Darknet has added up before an update is the gradient and what momentum left of the update before.
     """
     rebuilt = Rebuilt.of(case)
-    step, _ = _train_step(rebuilt)
+    step, start = _train_step(rebuilt)
     batch, optimizer = case.network.net.batch, step.config.optimizer
     if not isinstance(optimizer, Sgd):
         yield case.skip("it*", "of Adam, Darknet's record does not have the moments")
@@ -117,7 +118,7 @@ def updates(case: Case) -> Iterator[Row]:
         left = [tf.zeros_like(array) for array in added] if left is None else left
         gradients = [(one - other) / -batch for one, other in zip(added, left, strict=True)]
         slots = {"momentum": [other / (-batch * optimizer.momentum) for other in left]}
-        at = tf.constant(number + 1, tf.int64)
+        at = start.step + number + 1
         decayed, rates = zip(*((r.decays, r.learning_rate * step.learning_rate(at)) for r in step.rules), strict=True)
         steps = _darknets_steps(rebuilt, before, number, gradients, slots["momentum"], optimizer)
         done = optimizers.apply_gradients(optimizer, weights_before, gradients, slots, decayed, rates, at)
@@ -164,11 +165,17 @@ def _numbers(case: Case) -> list[int]:
 
 
 def _train_step(rebuilt: Rebuilt) -> tuple[TrainStep, State]:
-    """The step that training by this cfg runs, and the state it begins with."""
-    network = rebuilt.case.network
+    """The step that training by this cfg runs, and the state it begins with.
+
+    `meta/start_iteration` is the number of updates before the recorded ones: rates and burn-in go on from there.
+    """
+    network, trace = rebuilt.case.network, rebuilt.case.trace
     classes = tuple(map(str, range(rebuilt.case.heads[-1].classes)))  # nothing is read by them
     trainer = Trainer.model_validate(recipe(network, Sources(classes, {}, {})).experiment["trainer"])
-    return train_step(_Recorded(network), rebuilt.graph.model, trainer)
+    step, state = train_step(_Recorded(network), rebuilt.graph.model, trainer)
+    if START in trace:
+        state = state._replace(step=tf.constant(trace.array(START, (), np.integer), tf.int64))
+    return step, state
 
 
 def train_step(task: Objective, model: keras.Model, trainer: Trainer) -> tuple[TrainStep, State]:
