@@ -22,6 +22,7 @@ from tasks.recipe_options import not_honoured
 
 Data = dict[str, Any]
 LARGEST_EVALUATION_BATCH = 16
+LAST_WITHOUT_AVERAGE = 1000  # updates, whatever their number; before them ema_alpha's average replaces the weights
 
 
 class Recipe(NamedTuple):
@@ -49,7 +50,8 @@ def recipe(network: Network, sources: Sources, initialise: Data | None = None) -
     """
     head_of(network)  # raises where there is none, or several kinds
     _check(network)
-    notes = (*network.notes, *not_honoured(network), *_of_other_classes(network, len(sources.classes)))
+    of_these = (*_of_short_trainings(network), *_of_other_classes(network, len(sources.classes)))
+    notes = (*network.notes, *not_honoured(network), *of_these)
     network = with_classes(network, len(sources.classes))
     net, last = network.net, network.heads[-1]
     head, loss = head_of(network), loss_of(network)
@@ -91,6 +93,18 @@ def _check(network: Network) -> None:
         raise CfgError(f"{where} max_batches={net.max_batches}: no training at all; expected the number of updates")
     if net.learning_rate <= 0:
         raise CfgError(f"{where} learning_rate={net.learning_rate}: expected a number above 0")
+
+
+def _of_short_trainings(network: Network) -> list[Note]:
+    """Where Darknet itself makes nothing of an average."""
+    net = network.net
+    if not net.ema_alpha or not _is_too_short_for_average(net):
+        return []
+    message = (
+        f"ema_alpha={net.ema_alpha}: has no effect with max_batches={net.max_batches}: Darknet averages from "
+        f"max_batches / 2 to max_batches - {LAST_WITHOUT_AVERAGE}"
+    )
+    return [Note(network.source, net.line, "net", "ema_alpha", message)]
 
 
 def _of_other_classes(network: Network, classes: int) -> list[Note]:
@@ -147,10 +161,21 @@ _POLICIES = {
 
 
 def _moving_average(net: Net) -> Data | None:
-    """Darknet network.c train_network_waitkey: from the middle of the training on, without warm-up."""
-    if not net.ema_alpha:
+    """From the middle of the training to LAST_WITHOUT_AVERAGE before its end (network.c train_network_waitkey)."""
+    if not net.ema_alpha or _is_too_short_for_average(net):
         return None
-    return {"decay": net.ema_alpha, "warm_up": False, "start": {"steps": max(1, net.max_batches // 2)}}
+    return {
+        "decay": net.ema_alpha,
+        "warm_up": False,
+        "start": {"steps": net.max_batches // 2},
+        "statistics": False,
+        "replaces_weights_at": {"steps": net.max_batches - LAST_WITHOUT_AVERAGE},
+    }
+
+
+def _is_too_short_for_average(net: Net) -> bool:
+    """Whether the average would end before it begins, or where it does."""
+    return net.max_batches - LAST_WITHOUT_AVERAGE <= net.max_batches // 2
 
 
 def _layer_rules(network: Network) -> list[Data]:

@@ -29,7 +29,7 @@ HONOURED: dict[str, tuple[str, ...]] = {
         *("adam", "B1", "B2", "eps", "learning_rate", "learning_rate_min", "policy", "burn_in", "power"),
         *("step", "scale", "gamma", "steps", "scales", "sgdr_cycle", "sgdr_mult"),
         *("flip", "saturation", "exposure", "hue", "blur", "gaussian_noise"),
-        *("letter_box", "mosaic", "mosaic_bound", "mixup"),
+        *("letter_box", "mosaic", "mosaic_bound", "mixup", "ema_alpha"),
     ),
     "convolutional": (
         *("filters", "groups", "size", "stride", "stride_x", "stride_y", "dilation", "pad", "padding", "activation"),
@@ -82,8 +82,6 @@ REASONS: dict[str, dict[str, str]] = {
         "clip": "weights are not clipped; trainer.clip_global_norm clips gradients",
     },
     "net": {
-        "ema_alpha": "trainer.moving_average goes on to the end and takes batch-norm's statistics along; Darknet puts "
-        "the average in place of the weights at max_batches - 1000 and trains on",
         "cutmix": "not here; Darknet does not support it for detectors either",
         "resize_step": "sizes are multiples of 32",
         "dynamic_minibatch": "the batch keeps its size at every input size",

@@ -206,11 +206,18 @@ Schedule = Annotated[
 
 
 class MovingAverage(Config):
-    """Exponential moving average of the weights."""
+    """Exponential moving average of the weights, which is evaluated and exported in their place."""
 
     decay: float = Field(0.9998, gt=0, lt=1)
     warm_up: bool = Field(True, description="The decay is min(decay, (1 + n) / (10 + n)) at step n after `start`.")
     start: Duration | None = Field(None, description="Until then the average is the weights themselves; none: at once.")
+    statistics: bool = Field(True, description="Batch-norm's moving statistics are averaged, too; false: as they are.")
+    replaces_weights_at: Duration | None = Field(
+        None,
+        description="In place of what this update would make of them, the weights become their average so far, and "
+        "train on from it without one: from here on the weights themselves are evaluated (Darknet's ema_alpha, 1000 "
+        "updates before the end). None: the average goes on to the end beside them.",
+    )
 
 
 Metric = Literal[

@@ -25,7 +25,7 @@ class State(NamedTuple):
     weights: Tensors  # trainable
     statistics: Tensors  # not trainable: batch-norm's moving statistics, and frozen layers
     slots: dict[str, Tensors]  # of the optimiser, per trainable weight
-    average: Tensors  # moving average of weights + statistics; empty when the run keeps none
+    average: Tensors  # what is evaluated in place of weights + statistics; empty when the run keeps no moving average
 
 
 class Metrics(NamedTuple):
@@ -71,9 +71,9 @@ class TrainStep:
         rates = [rule.learning_rate * (bias_rate if rule.is_bias else rate) for rule in self.rules]
         former = (state.weights, gradients, state.slots)
         update = apply_gradients(self.config.optimizer, *former, decayed, rates, step, momentum)
-        average = self.average(state.average, update.weights + statistics, step)
+        averaged = self.average(state.average, update.weights, statistics, step)
 
-        new_state = State(step, update.weights, statistics, update.slots, average)
+        new_state = State(step, averaged.weights, statistics, update.slots, averaged.average)
         scalars = scalars | {"learning_rate": rate, "gradient_norm": norm}
         finite = self._agree(context, part.finite) | finite_gradients
         finite["batch-norm's moving statistics"] = tf.reduce_all([_is_finite(value) for value in statistics])

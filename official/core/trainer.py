@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from official.core.build_step import build_step, initial_state
 from official.core.checkpoint import CheckpointError, CheckpointFolder, read_json_if_there, write_json
 from official.core.cluster import ClusterError, mean_over_workers
 from official.core.config import Duration, Runtime, Trainer
@@ -16,15 +17,11 @@ from official.core.config_io import ConfigError
 from official.core.distribution import Placement, assign
 from official.core.errors import TryAgainError, UserError
 from official.core.initialise import Start, initialise, variables_by_path
-from official.core.layer_rules import freeze, weight_rules
+from official.core.layer_rules import freeze
 from official.core.progress import progress
-from official.core.step import Metrics, State, TrainStep
+from official.core.step import Metrics, State
 from official.core.summaries import NoSummaries, Summaries
 from official.core.task import Batch, Shard, Task
-from official.optimization.moving_average import build_average
-from official.optimization.optimizers import slot_names
-from official.optimization.schedules import build_schedule
-from official.optimization.warm_up import build_warm_up
 
 _LOG = logging.getLogger(__name__)
 READ_AHEAD = 4  # batches that the pipeline may have begun beyond the step that failed
@@ -70,11 +67,7 @@ class Run:
             freeze(self.model, config.freeze)
             self.variables = self._make_variables()
         self.checkpoints = CheckpointFolder(f"{directory}/checkpoints", config.checkpoint.keep)
-        schedule = build_schedule(config.schedule, self.total_steps, self.to_steps, runtime.seed)
-        rules = weight_rules(self.model, config.layers, self.to_steps)
-        average = build_average(config.moving_average, self.to_steps)
-        warm_up = build_warm_up(config.optimizer, self.to_steps)
-        self.train_step = TrainStep(task, self.model, config, schedule, rules, average, warm_up)
+        self.train_step = build_step(task, self.model, config, self.to_steps, runtime.seed)
         self._one_step = tf.function(self._one_step_everywhere, autograph=False)
         self._loop = tf.function(self._run_steps, autograph=False)
         self._mean = mean_over_workers(placement.strategy)
@@ -337,14 +330,13 @@ class Run:
             )
 
     def _make_variables(self) -> State:
+        """The initial state as variables; weights and statistics are the model's own."""
+        state = initial_state(self.model, self.config)
+        own = (state.step, state.slots, state.average)
+        step, slots, average = tf.nest.map_structure(lambda value: tf.Variable(value, trainable=False), own)
         weights = [variable.value for variable in self.model.trainable_variables]
         statistics = [variable.value for variable in self.model.non_trainable_variables]
-        slots = {
-            name: [tf.Variable(tf.zeros_like(weight), trainable=False) for weight in weights]
-            for name in slot_names(self.config.optimizer)
-        }
-        average = [tf.Variable(tf.convert_to_tensor(value), trainable=False) for value in self._averaged()]
-        return State(tf.Variable(0, dtype=tf.int64, trainable=False), weights, statistics, slots, average)
+        return State(step, weights, statistics, slots, average)
 
     def _averaged(self) -> list[tf.Variable]:
         """The variables that the moving average follows, if the run keeps one."""

@@ -13,14 +13,11 @@ import tensorflow as tf
 from losses.detection import CellTruth
 from losses.truth import Truth
 from modeling.darknet.cfg import Network, parse_cfg
-from official.core import layer_rules
+from official.core.build_step import build_step, initial_state
 from official.core.config import Duration, Schedule, Sgd, Trainer
 from official.core.step import State, TrainStep
 from official.core.task import Moment, Objective
 from official.optimization import optimizers, schedules
-from official.optimization.moving_average import build_average
-from official.optimization.optimizers import slot_names
-from official.optimization.warm_up import build_warm_up
 from reproduction.compare import OfAbsmax, Relative
 from reproduction.golden.case import Case, Row
 from reproduction.golden.losses import labels, loss, moment
@@ -35,6 +32,7 @@ from tasks.recipe import Sources, recipe, schedule
 BOUND = OfAbsmax(bound=1e-5)
 RATE = Relative(bound=1e-6)
 LOSS = Relative(bound=1e-5)
+START = "meta/start_iteration"
 MOMENTUM = 1e-4  # of its absmax; the sum of the gradients of all steps, each at weights that are ours
 
 
@@ -106,7 +104,7 @@ def updates(case: Case) -> Iterator[Row]:
     What Darknet has added up before an update is the gradient and what momentum left of the update before.
     """
     rebuilt = Rebuilt.of(case)
-    step, _ = _train_step(rebuilt)
+    step, start = _train_step(rebuilt)
     batch, optimizer = case.network.net.batch, step.config.optimizer
     if not isinstance(optimizer, Sgd):
         yield case.skip("it*", "of Adam, Darknet's record does not have the moments")
@@ -121,7 +119,7 @@ def updates(case: Case) -> Iterator[Row]:
         left = [tf.zeros_like(array) for array in added] if left is None else left
         gradients = [(one - other) / -batch for one, other in zip(added, left, strict=True)]
         slots = {"momentum": [other / (-batch * optimizer.momentum) for other in left]}
-        at = tf.constant(number + 1, tf.int64)
+        at = start.step + number + 1
         decayed, rates = zip(*((r.decays, r.learning_rate * step.learning_rate(at)) for r in step.rules), strict=True)
         steps = _darknets_steps(rebuilt, before, number, gradients, slots["momentum"], optimizer)
         done = optimizers.apply_gradients(optimizer, weights_before, gradients, slots, decayed, rates, at)
@@ -168,23 +166,22 @@ def _numbers(case: Case) -> list[int]:
 
 
 def _train_step(rebuilt: Rebuilt) -> tuple[TrainStep, State]:
-    """The step that training by this cfg runs, and the state it begins with."""
-    network = rebuilt.case.network
+    """The step that training by this cfg runs, and the state it begins with.
+
+    `meta/start_iteration` is the number of updates before the recorded ones: rates and burn-in go on from there.
+    """
+    network, trace = rebuilt.case.network, rebuilt.case.trace
     classes = tuple(map(str, range(rebuilt.case.heads[-1].classes)))  # nothing is read by them
     trainer = Trainer.model_validate(recipe(network, Sources(classes, {}, {})).experiment["trainer"])
-    return train_step(_Recorded(network), rebuilt.graph.model, trainer)
+    step, state = train_step(_Recorded(network), rebuilt.graph.model, trainer)
+    if START in trace:
+        state = state._replace(step=tf.constant(trace.array(START, (), np.integer), tf.int64))
+    return step, state
 
 
 def train_step(task: Objective, model: keras.Model, trainer: Trainer) -> tuple[TrainStep, State]:
     """The trainer's own step, and the state it begins with; durations are in steps."""
-    rates = schedules.build_schedule(trainer.schedule, _in_steps(trainer.duration), _in_steps, seed=0)
-    rules = layer_rules.weight_rules(model, trainer.layers, _in_steps)
-    weights = [tf.identity(variable) for variable in model.trainable_variables]
-    statistics = [tf.identity(variable) for variable in model.non_trainable_variables]
-    slots = {name: [tf.zeros_like(weight) for weight in weights] for name in slot_names(trainer.optimizer)}
-    state = State(tf.constant(0, tf.int64), weights, statistics, slots, [])
-    warm_up = build_warm_up(trainer.optimizer, _in_steps)
-    return TrainStep(task, model, trainer, rates, rules, build_average(None, _in_steps), warm_up), state
+    return build_step(task, model, trainer, _in_steps, seed=0), initial_state(model, trainer)
 
 
 def rate_cases(case: Case) -> list[str]:

@@ -111,6 +111,28 @@ def test_changed_and_missing_arrays_of_steps_fail(folder):
     assert [row.quantity for row in rows] == ["it3/lr", "it4/after/L001_rolling_mean", "it5/after/L003_biases"]
 
 
+@pytest.mark.parametrize(("start", "failing"), [(39, set()), (38, {0}), (5, set(range(6))), (None, set(range(6)))])
+def test_recorded_steps_begin_at_their_iteration(folder, start, failing):
+    """The recorded rate is reached from update 40 on: with another start the first steps have another."""
+    root = folder("optimiser")
+
+    def edit(arrays):
+        text = str(arrays["meta/cfg"])
+        later = "learning_rate=0.2\nburn_in=10\nmax_batches=100\npolicy=steps\nsteps=40\nscales=.1\n"
+        changed = text.replace("learning_rate=0.02\nmax_batches=100\npolicy=constant\n", later)
+        assert changed != text
+        arrays["meta/cfg"] = np.array(changed)
+        if start is not None:
+            arrays["meta/start_iteration"] = np.array(start)
+
+    change(root / FILES["optimiser"][0], edit)
+    rows = compared(root, "optimiser")[1]
+    assert {row.quantity for row in rows if row.quantity.endswith("/lr")} == {f"it{number}/lr" for number in failing}
+    assert bool(rows) == bool(failing)
+    alone = {row.quantity.partition("/")[0] for row in compared(root, "updates")[1]}
+    assert alone == {f"it{number}" for number in failing}
+
+
 def swap_channels(arrays, name):
     arrays[name] = arrays[name][:, [1, 0, *range(2, arrays[name].shape[1])]]
 

@@ -11,14 +11,10 @@ from modeling.darknet.build import build_network
 from modeling.darknet.cfg import parse_cfg
 from modeling.darknet.loading import load_into, values_of
 from modeling.darknet.weights import Header, WeightsFile, network_records
+from official.core.build_step import build_step, initial_state
 from official.core.config import Trainer
 from official.core.config_io import check_config
-from official.core.layer_rules import weight_rules
 from official.core.step import State, TrainStep
-from official.optimization.moving_average import build_average
-from official.optimization.optimizers import slot_names
-from official.optimization.schedules import build_schedule
-from official.optimization.warm_up import build_warm_up
 from tasks.recipe import Sources, recipe
 from tests.losses.traces import truth_of
 
@@ -65,15 +61,8 @@ class Recorded:
 
 def start(recorded: Recorded) -> tuple[TrainStep, State]:
     model, trainer = recorded.model, recorded.trainer
-    to_steps = lambda duration: duration.in_steps(4, 4)  # noqa: E731
-    schedule = build_schedule(trainer.schedule, to_steps(trainer.duration), to_steps, seed=0)
-    average, warm_up = build_average(None, to_steps), build_warm_up(trainer.optimizer, to_steps)
-    rules = weight_rules(model, trainer.layers, to_steps)
-    step = TrainStep(recorded, model, trainer, schedule, rules, average, warm_up)
-    weights = [tf.convert_to_tensor(variable.value) for variable in model.trainable_variables]
-    statistics = [tf.convert_to_tensor(variable.value) for variable in model.non_trainable_variables]
-    slots = {name: [tf.zeros_like(weight) for weight in weights] for name in slot_names(trainer.optimizer)}
-    return step, State(tf.constant(0, tf.int64), weights, statistics, slots, [])
+    step = build_step(recorded, model, trainer, lambda duration: duration.in_steps(4, 4), seed=0)
+    return step, initial_state(model, trainer)
 
 
 def assert_relative(actual, expected, what: str) -> None:

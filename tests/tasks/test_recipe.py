@@ -87,16 +87,28 @@ def test_every_policy_becomes_a_schedule(net, schedule):
     assert got["burn_in"] == {"length": {"steps": 2}, "power": power}
 
 
-def test_adam_moving_average_letterbox_flip_and_random_sizes():
-    experiment, notes = make("adam=1\neps=.004\nema_alpha=.99\nletter_box=1\nflip=0\nburn_in=0\nsaturation=0\n")
+@pytest.mark.parametrize("max_batches", [2001, 500500])
+def test_the_moving_average_replaces_the_weights_1000_updates_before_the_end(max_batches):
+    experiment, notes = make(f"ema_alpha=.99\nmax_batches={max_batches}\n")
+    assert experiment.trainer.moving_average.model_dump(exclude_none=True) == {
+        "decay": 0.99, "warm_up": False, "start": {"steps": max_batches // 2}, "statistics": False,
+        "replaces_weights_at": {"steps": max_batches - 1000},
+    }  # fmt: skip
+    assert not any("ema_alpha" in note for note in notes)
+
+
+def test_a_moving_average_that_darknet_makes_nothing_of_is_said():
+    experiment, notes = make("ema_alpha=.99\nmax_batches=2000\n")
+    assert experiment.trainer.moving_average is None
+    assert any("[net] ema_alpha=0.99: has no effect with max_batches=2000" in note for note in notes)
+
+
+def test_adam_letterbox_flip_and_random_sizes():
+    experiment, _ = make("adam=1\neps=.004\nletter_box=1\nflip=0\nburn_in=0\nsaturation=0\n")
     trainer, task = experiment.trainer, experiment.task
     assert trainer.optimizer.type == "adam" and trainer.optimizer.epsilon == pytest.approx(0.001)  # per mean gradient
-    assert trainer.moving_average.model_dump(exclude_none=True) == {
-        "decay": 0.99, "warm_up": False, "start": {"steps": 3}
-    }  # fmt: skip
     assert task.evaluation.resize == "letterbox" and trainer.schedule.burn_in is None
     assert not task.data.train.augmentation.flip and task.data.train.augmentation.saturation == 1
-    assert any("[net] ema_alpha=0.99: trainer.moving_average goes on to the end" in note for note in notes)
     text = (NET + CFG_LAYERS.format(classes=2, filters=21)).replace("max=20", "max=20\nrandom=1")
     made = recipe(parse_cfg(text.replace("max_batches=6", "max_batches=500"), "x.cfg"), Sources(NAMES, SOURCE, SOURCE))
     scales = check_config(made.experiment, Experiment, "x.cfg").task.data.train.multi_scale
@@ -234,7 +246,7 @@ def test_every_option_of_all_detector_cfgs_is_honoured_listed_or_says_nothing(sh
                 value, default = getattr(values, field.name), field.metadata["option"].default
                 assert reason(values.section, field.name) is None or value == default, f"{path}: [{section.name}] {key}"
                 seen.add((values.section, key))
-    assert {("net", "ema_alpha"), ("yolo", "random")} & seen == {("yolo", "random")}  # 0 says nothing
+    assert {("net", "track"), ("yolo", "random")} & seen == {("yolo", "random")}  # 0 says nothing
     assert len(seen) > 100
 
 

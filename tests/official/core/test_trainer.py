@@ -4,10 +4,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from official.core.checkpoint import load_for_inference
 from official.core.config_io import ConfigError
+from official.core.initialise import variables_by_path
 from official.core.task import Shard
 from official.core.trainer import NotFiniteError, Run
 from tests.official.core.toy_task import HEIGHT, SIZES, WIDTH, ToyTask, assert_close, make_run, trained, weights
+
+DARKNETS_AVERAGE = {
+    "decay": 0.9, "warm_up": False, "start": {"steps": 2}, "statistics": False, "replaces_weights_at": {"steps": 5}
+}  # fmt: skip
 
 
 def test_two_replicas_with_local_norm_are_one_device_with_two_micro_batches(tmp_path, two_replicas):
@@ -28,9 +34,8 @@ def test_moving_statistics_are_the_mean_over_replicas_and_follow_micro_batches_i
     batch = next(iter(ToyTask().train_inputs(0, Shard(), (HEIGHT, WIDTH))))
     features = fresh.model.get_layer("body_conv")(batch.image)
     a, b = (tf.reduce_mean(half, [0, 1, 2]).numpy() for half in tf.split(features, 2))
-    moving = lambda run: np.array(run.model.get_layer("body_norm").moving_mean)  # noqa: E731
-    np.testing.assert_allclose(moving(replicas), 0.01 * (a + b) / 2, atol=1e-6)
-    np.testing.assert_allclose(moving(parts), 0.99 * 0.01 * a + 0.01 * b, atol=1e-6)
+    np.testing.assert_allclose(moving_mean(replicas), 0.01 * (a + b) / 2, atol=1e-6)
+    np.testing.assert_allclose(moving_mean(parts), 0.99 * 0.01 * a + 0.01 * b, atol=1e-6)
 
 
 def test_two_replicas_with_sync_norm_are_one_device_with_the_whole_batch(tmp_path, two_replicas):
@@ -56,18 +61,40 @@ def test_steps_per_loop_changes_nothing(tmp_path):
     assert_close(weights(first), weights(second), 0)
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path):
-    options = {"moving_average": {"decay": 0.9}, "schedule": {"type": "cosine", "learning_rate": 0.05}}
+@pytest.mark.parametrize(("average", "stop"), [({"decay": 0.9}, 4), (DARKNETS_AVERAGE, 4), (DARKNETS_AVERAGE, 5)])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, average, stop):
+    options = {"moving_average": average, "schedule": {"type": "cosine", "learning_rate": 0.05}}
     whole = trained(tmp_path / "whole", **options)
     first = make_run(tmp_path / "parts", **options)
     first.resume_or_initialise()
-    first._loop(first._inputs(), tf.constant(4, tf.int64))
+    first._loop(first._inputs(), tf.constant(stop, tf.int64))
     first.checkpoints.save(first.step, first._groups(), first._facts())
     second = make_run(tmp_path / "parts", **options)
     assert "resumed" in second.resume_or_initialise()
     second.train()
     for here, there in zip(tf.nest.flatten(second.variables), tf.nest.flatten(whole.variables), strict=True):
         np.testing.assert_array_equal(here.numpy(), there.numpy())
+
+
+def moving_mean(run: Run) -> np.ndarray:
+    return np.array(run.model.get_layer("body_norm").moving_mean)
+
+
+def test_checkpoints_have_the_average_until_it_replaces_the_weights_and_the_weights_from_there_on(tmp_path):
+    run = trained(tmp_path, moving_average=DARKNETS_AVERAGE, checkpoint={"every": {"steps": 1}, "keep": 6})
+    paths = run.checkpoints.complete()
+    kernels, averages, means = [], [], []
+    for path in paths:
+        run.checkpoints.restore(path, run._groups())
+        kernels.append(weights(run)["body_conv/kernel"])
+        load_for_inference(path, variables_by_path(run.model))  # what an evaluation and an export have
+        averages.append(weights(run)["body_conv/kernel"])
+        means.append(moving_mean(run))
+    same = [np.array_equal(*pair) for pair in zip(kernels, averages, strict=True)]
+    assert same == [True, True, False, False, True, True]
+    assert np.array_equal(kernels[4], averages[3]) and not np.array_equal(kernels[5], kernels[4])
+    without = trained(tmp_path / "without", duration={"steps": 4})
+    np.testing.assert_array_equal(means[3], moving_mean(without))  # not averaged
 
 
 def sizes_of_loops(run: Run) -> list[tuple[tuple[int, int], int]]:

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.core.config import Adam, AdamW, MovingAverage, Sgd
-from official.optimization.moving_average import build_average
+from official.core.config import Adam, AdamW, Sgd
 from official.optimization.optimizers import apply_gradients, slot_names
 
 
@@ -168,25 +167,3 @@ def test_sgd_equals_darknets_recorded_updates(golden, trace):
         np.testing.assert_allclose(update.weights[0], after, rtol=0, atol=1e-6 * np.abs(after).max(), err_msg=key)
         checked += 1
     assert checked == 6 * 11
-
-
-def test_moving_average_warms_up_then_keeps_its_decay():
-    values = [tf.constant([2.0])]
-    average = [tf.constant([0.0])]
-    at = lambda step, warm: build_average(MovingAverage(decay=0.99, warm_up=warm), in_steps)(  # noqa: E731
-        average, values, tf.constant(step, tf.int64)
-    )[0].numpy()[0]
-    assert at(1, True) == pytest.approx(2 * (1 - 2 / 11))
-    assert at(10**6, True) == pytest.approx(2 * 0.01, rel=1e-4)
-    assert at(1, False) == pytest.approx(2 * 0.01, rel=1e-4)
-
-
-def test_until_its_start_the_moving_average_is_the_weights_and_its_warm_up_begins_there():
-    values, average = [tf.constant([2.0])], [tf.constant([1.0])]
-    config = lambda warm: MovingAverage(decay=0.99, warm_up=warm, start={"epochs": 50})  # noqa: E731
-    at = lambda step, warm: build_average(config(warm), in_steps)(  # noqa: E731
-        average, values, tf.constant(step, tf.int64)
-    )[0].numpy()[0]
-    assert at(1, False) == at(500, False) == at(500, True) == 2
-    assert at(501, False) == pytest.approx(1.01)
-    assert at(501, True) == pytest.approx(2 - 2 / 11)
