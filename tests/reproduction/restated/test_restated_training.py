@@ -285,8 +285,8 @@ RECIPES = {
     "yolov7": {"optimizer": {"type": "sgd", "nesterov": True, "weight_decay": 0.01, "warm_up": WARM_UP},
                "schedule": {"type": "cosine", "learning_rate": 0.05, "held": {"steps": 3}},
                "moving_average": {"decay": 0.9}, "micro_batches": 2},
-    "adam": {"optimizer": {"type": "adam", "weight_decay": 0.01, "epsilon": 1e-3}, "clip_global_norm": 0.5},
-    "adamw": {"optimizer": {"type": "adamw", "epsilon": 1e-3}, "clip_global_norm": 0.5, "micro_batches": 4,
+    "adam": {"optimizer": {"type": "adam", "weight_decay": 0.01, "epsilon": 1e-3}, "clip_global_norm": 0.2},
+    "adamw": {"optimizer": {"type": "adamw", "epsilon": 1e-3}, "clip_global_norm": 0.2, "micro_batches": 4,
               "moving_average": {"start": {"steps": 3}, "warm_up": False},
               "layers": [{"name": "head*", "learning_rate": 0.5}, {"name": "body_conv", "no_gradient": {"steps": 4}}]},
 }  # fmt: skip
