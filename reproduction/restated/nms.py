@@ -31,7 +31,8 @@ def detections(
 
     A pair of box and class is a candidate if its score is above `score_floor`. Equal scores are ordered by the box's
     place, then by class. Of the best `candidates`, one stays unless a better one that stays suppresses it, until there
-    are `detections_per_image`. Scores that are NaN and boxes that are not finite are left out.
+    are `detections_per_image`; with nms none, of all candidates. Scores that are NaN and boxes that are not finite are
+    left out.
 
     Args:
         boxes: yxyx; relative to the original image where distances count (greedynms, diounms).
@@ -46,11 +47,12 @@ def detections(
         for box, number in np.argwhere(scores > floor)
         if np.isfinite(boxes[box]).all()
     ]
+    suppressed = protocol.nms != "none"
     kept: list[tuple[int, int]] = []
-    for _, box, number in sorted(pairs)[: protocol.candidates]:
+    for _, box, number in sorted(pairs)[: protocol.candidates if suppressed else None]:
         if len(kept) == protocol.detections_per_image:
             break
-        rivals = [other for other, kind in kept if kind == number] if protocol.nms != "none" else []
+        rivals = [other for other, kind in kept if kind == number and suppressed]
         if not any(suppresses(boxes[other], boxes[box], protocol) for other in rivals):
             kept.append((box, number))
     rows, classes = (np.array([pair[part] for pair in kept], np.int64) for part in (0, 1))
