@@ -7,6 +7,7 @@ from losses.centernet import LARGEST_LOGIT, centernet_loss, focal_loss
 from losses.centernet_gaussian import BOXES_AT_ONCE, gaussian_radius
 from losses.centernet_targets import Truth, assign, assign_dense_size, place
 from official.core.task import Moment
+from reproduction.restated import centernet as restated
 
 GRID, CLASSES = (9, 14), 3
 MOMENT = Moment(tf.constant(1, tf.int64), (36, 56))
@@ -21,6 +22,7 @@ CASES = {
     "without area": ([[3.0, 3.0, 3.0, 6.0], [5.0, 5.0, 4.0, 7.0], [4.0, 4.0, 6.0, 6.0]], [0, 1, 2]),
     "one centre, one class": ([[2.0, 2.0, 6.0, 6.0], [3.0, 3.0, 5.5, 5.5]], [1, 1]),
     "one centre, two classes": ([[2.0, 2.0, 6.0, 6.0], [3.0, 3.0, 5.5, 5.5]], [1, 0]),
+    "as many as there are rows": ([[k, k / 2, k + 4.5, k / 2 + 3] for k in range(6)], [0, 1, 2, 0, 1, 2]),
 }
 OPTIONS = {"default": ({}, {}), "cat_spec_wh": ({"cat_spec_wh": True}, {}), "dense_wh": ({}, {"dense_wh": True})}
 OPTIONS |= {"sl1": ({}, {"reg_loss": "sl1"}), "no offset": ({"reg_offset": False}, {})}
@@ -49,52 +51,30 @@ def loss_and_gradients(outputs, truth, head, loss):
     return total, parts, tape.gradient(total, outputs, unconnected_gradients="zero")
 
 
-def plain_loss(outputs, boxes, classes, head, loss) -> float:
-    """The original's rules, one box and one cell at a time, in float64; no dense_wh."""
-    maps = [np.asarray(part, np.float64) for part in outputs]
-    hm = np.zeros((2, *GRID, CLASSES))
-    size_errors, offset_errors = [], []
-    for box, cls in zip(boxes, classes, strict=True):
-        x1, y1, x2, y2 = np.clip(np.float32(box), 0, np.float32([GRID[1] - 1, GRID[0] - 1] * 2))
-        if x2 <= x1 or y2 <= y1:
-            continue
-        centre = np.array([(x1 + x2) / 2, (y1 + y2) / 2])
-        column, row = centre.astype(int)
-        total, area = np.ceil(x2 - x1) + np.ceil(y2 - y1), np.ceil(x2 - x1) * np.ceil(y2 - y1)
-        radius = int((-1.4 * total + np.sqrt(1.96 * total**2 + 3.36 * area)) / 2)
-        for y in range(max(0, row - radius), min(GRID[0], row + radius + 1)):
-            for x in range(max(0, column - radius), min(GRID[1], column + radius + 1)):
-                value = np.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * ((2 * radius + 1) / 6) ** 2))
-                hm[0, y, x, cls] = max(hm[0, y, x, cls], value)
-        first = 2 * cls if head.cat_spec_wh else 0
-        size_errors += list(np.abs(maps[1][0, row, column, first : first + 2] - [x2 - x1, y2 - y1]))
-        if head.reg_offset:
-            offset_errors += list(np.abs(maps[2][0, row, column] - (centre - [column, row])))
-    p = np.clip(1 / (1 + np.exp(-maps[0])), 1e-4, 1 - 1e-4)
-    focal = np.where(hm == 1, np.log(p) * (1 - p) ** 2, np.log(1 - p) * p**2 * (1 - hm) ** 4)
-    result = -focal.sum() / max((hm == 1).sum(), 1)
-    for weight, errors in ((0.1, size_errors), (1.0, offset_errors)):
-        errors = np.array(errors)
-        if loss.reg_loss == "sl1":
-            result += weight * np.where(errors < 1, errors**2 / 2, errors - 0.5).sum() / (len(errors) / 2 + 1e-4)
-        else:
-            result += weight * errors.sum() / (len(errors) + 1e-4)
-    return result
-
-
-@pytest.mark.parametrize("option", [name for name in OPTIONS if name != "dense_wh"])
+@pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("case", CASES)
-def test_equals_plain_loops(case, option):
+def test_equals_the_restated_rules(case, option):
+    """Targets, loss, parts and gradients, of two stacks; in NumPy, one box at a time."""
     head, loss = CenterNetHead(**OPTIONS[option][0]), CenterNetLoss(**OPTIONS[option][1])
-    outputs = random_outputs(head)
-    total, parts, gradients = loss_and_gradients(outputs, truth_of(*CASES[case]), head, loss)
-    np.testing.assert_allclose(total, plain_loss(outputs, *CASES[case], head, loss), rtol=1e-5)
+    outputs, truth = random_outputs(head, stacks=2), truth_of(*CASES[case])
+    total, parts, gradients = loss_and_gradients(outputs, truth, head, loss)
+    targets = restated.targets(*(part.numpy() for part in truth), GRID, CLASSES)
+    placed = place(truth, GRID, CLASSES)
+    for name, ours in assign(placed, GRID, CLASSES)._asdict().items():
+        np.testing.assert_allclose(ours, getattr(targets, name), atol=1e-6 if name == "hm" else 0, err_msg=name)
+    np.testing.assert_array_equal(assign_dense_size(placed, GRID).wh, targets.dense_wh)
+    plain = [output.numpy() for output in outputs]
+    expected, expected_parts, expected_gradients = restated.loss(plain, targets, head, loss)
+    np.testing.assert_allclose(total, expected, rtol=1e-5)
+    assert parts.keys() == expected_parts.keys()
+    for name, value in parts.items():
+        np.testing.assert_allclose(value, expected_parts[name], rtol=1e-5, err_msg=name)
     has_objects = case not in ("none", "outside")
     assert (float(parts["objects"]) > 0) == has_objects
-    assert all(np.isfinite(value) for value in parts.values())
-    for number, gradient in enumerate(gradients):
-        assert np.isfinite(gradient).all()
-        assert np.any(gradient) == (number == 0 or has_objects)
+    for number, (gradient, other) in enumerate(zip(gradients, expected_gradients, strict=True)):
+        np.testing.assert_allclose(gradient, other, rtol=1e-4, atol=1e-6 * np.abs(other).max())
+        of_heat = number % (len(outputs) // 2) == 0
+        assert np.any(gradient) if of_heat else has_objects or not np.any(gradient)
 
 
 @pytest.mark.parametrize("option", OPTIONS)
