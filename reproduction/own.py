@@ -66,6 +66,20 @@ class Own:
             self.task.load_weights(self._trained[weights], str(weights))
         return tf.nest.flatten(self._trained[weights](images, training=False))
 
+    @functools.cached_property
+    def model(self) -> keras.Model:
+        """The network that training builds, with fresh weights from the run's seed."""
+        return self.task.build_model()
+
+    def output_shapes(self, size: tuple[int, int]) -> list[tuple[int, ...]]:
+        """The shape of each output for an input of (height, width), without the batch."""
+        shapes = []
+        for output in self.small.model.outputs:
+            shape, small = tuple(output.shape[1:]), self.small.experiment.task.model.input_size
+            grid = [side * now // then for side, now, then in zip(shape[:2], size, small, strict=True)]
+            shapes.append((*grid, *shape[2:]) if len(shape) > 1 else shape)
+        return shapes
+
     def to_steps(self, duration: Duration) -> int:
         """A duration of the experiment in steps, as its run counts them; an epoch has EPOCH examples."""
         return duration.in_steps(self.experiment.task.data.train.batch_size, EPOCH)

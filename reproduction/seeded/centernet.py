@@ -1,0 +1,170 @@
+"""CenterNet: seeded inputs of an experiment, and what the stated formulas make of them."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from jaxtyping import Bool, Float, Float32
+
+from dataloaders.batch import CenterNetDraws, TrainBatch
+from losses.centernet_targets import Truth
+from reproduction.compare import Numbers
+from reproduction.own import Own
+from reproduction.restated import centernet, pixels
+from reproduction.seeded.family import Group, Mistakes, Outputs, Size, Stated
+
+STRIDE = 4  # input pixels of a cell
+IMAGES = 4
+SEVERAL = 12  # truths of the third image
+NAMES = ("hm", "wh", "reg")
+
+
+@dataclasses.dataclass(frozen=True)
+class CenterNet:
+    """See `Family`."""
+
+    own: Own
+
+    @property
+    def head(self) -> Any:
+        return self.own.experiment.task.model.head
+
+    @property
+    def rules(self) -> Any:
+        return self.own.experiment.task.loss
+
+    @property
+    def classes(self) -> int:
+        return len(self.own.experiment.task.data.classes)
+
+    def labels(self, rng: np.random.Generator) -> Truth:
+        """Boxes xyxy in pixels of the output maps; some reach beyond them."""
+        task = self.own.experiment.task
+        rows, columns = (side // STRIDE for side in task.model.input_size)
+        room = task.data.train.max_boxes
+        centre = rng.uniform(-0.02, 1.02, (IMAGES, room, 2)) * [columns, rows]
+        half = np.exp(rng.uniform(np.log(0.02), np.log(0.35), (IMAGES, room, 2))) * [columns, rows]
+        boxes = np.concatenate([centre - half, centre + half], axis=-1).astype(np.float32)
+        labels = rng.integers(0, self.classes, (IMAGES, room)).astype(np.int32)
+        valid = np.arange(room) < np.array([[0], [1], [min(room, SEVERAL)], [room]])
+        crowd = boxes[2]
+        crowd[0] = [columns - 3, rows - 3, columns + 9, rows + 9]  # cut by the far corner
+        if room > 3:
+            crowd[2] = crowd[1] + [-1, -1, 1, 1]  # the same centre
+            crowd[3, 2] = crowd[3, 0]  # without width
+        return Truth(tf.constant(boxes), tf.constant(labels), tf.constant(valid))
+
+    def outputs(self, labels: Truth, size: Size, rng: np.random.Generator) -> Outputs:
+        found = []
+        for number, shape in enumerate(self.own.output_shapes(size)):
+            raw = rng.normal(0, 1, (IMAGES, *shape)).astype(np.float32)
+            name = NAMES[number % self.count]
+            found.append(raw - 2 if name == "hm" else np.abs(raw) * 9 if name == "wh" else raw)
+        return found
+
+    @property
+    def count(self) -> int:
+        """Maps of one stack."""
+        return 3 if self.head.reg_offset else 2
+
+    def maps(self, outputs: Outputs) -> Outputs:
+        """Those of the last stack, heat as probabilities."""
+        heat, *rest = outputs[-self.count :]
+        return [(1 / (1 + np.exp(-heat))).astype(np.float32), *rest]
+
+    def groups(self, outputs: Outputs) -> Iterator[Group]:
+        for number in range(len(outputs)):
+            yield Group(f"stack {number // self.count} {NAMES[number % self.count]}", number, slice(None))
+
+    def loss(self, outputs: Outputs, labels: Truth, size: Size, step: int) -> Stated:
+        return self._stated(outputs, labels, self.rules)
+
+    def _stated(self, outputs: Outputs, labels: Truth, rules: Any, change: Callable = lambda targets: targets) -> Stated:
+        grid = outputs[0].shape[1:3]
+        boxes, classes, valid = (np.asarray(part) for part in (labels.boxes, labels.classes, labels.valid))
+        targets = change(centernet.targets(boxes, classes, valid, grid, self.classes))
+        value, parts, gradients = centernet.loss(outputs, targets, self.head, rules)
+        return Stated(value, parts, gradients)
+
+    def mistakes(self) -> Mistakes:
+        def with_rules(**changed: Any) -> Callable[[Outputs, Truth, Size], Stated]:
+            return lambda outputs, labels, size: self._stated(outputs, labels, self.rules.model_copy(update=changed))
+
+        def with_labels(change: Callable[[Truth], Truth]) -> Callable[[Outputs, Truth, Size], Stated]:
+            return lambda outputs, labels, size: self._stated(outputs, change(labels), self.rules)
+
+        def with_targets(change: Callable[[Any], Any]) -> Callable[[Outputs, Truth, Size], Stated]:
+            return lambda outputs, labels, size: self._stated(outputs, labels, self.rules, change)
+
+        def moved(cells: int) -> Callable[[Truth], Truth]:
+            return lambda truth: truth._replace(boxes=truth.boxes + [cells, 0.0, cells, 0.0])
+
+        return {
+            "height_width_swapped": with_labels(lambda t: t._replace(boxes=tf.gather(t.boxes, [1, 0, 3, 2], axis=-1))),
+            "class_ids_shifted": with_labels(lambda t: t._replace(classes=(t.classes + 1) % self.classes)),
+            "class_ids_permuted": with_labels(lambda t: t._replace(classes=self.classes - 1 - t.classes)),
+            "padded_rows_scatter": with_labels(lambda t: t._replace(valid=tf.ones_like(t.valid))),
+            "cell_offset 1": with_labels(moved(1)),
+            "cell_offset -1": with_labels(moved(-1)),
+            "normaliser hm_weight 1": with_rules(hm_weight=1.0),
+            "normaliser wh_weight 1": with_rules(wh_weight=1.0),
+            "normaliser off_weight 1": with_rules(off_weight=1.0),
+            "gaussian_radius": with_targets(lambda t: t._replace(hm=np.where(t.hm == 1, t.hm, 0))),
+            "negatives_missing": self._without_negatives,
+        }
+
+    def _without_negatives(self, outputs: Outputs, labels: Truth, size: Size) -> Stated:
+        right = self.loss(outputs, labels, size, 1)
+        kept = [
+            np.minimum(each, 0) if number % self.count == 0 else each for number, each in enumerate(right.gradients)
+        ]
+        return right._replace(gradients=kept)
+
+    def decode(self, maps: Outputs, size: Size) -> tuple[Numbers, Numbers]:
+        return self._decoded(maps, lambda part: part)
+
+    def _decoded(self, maps: Outputs, change: Callable[[np.ndarray], np.ndarray]) -> tuple[Numbers, Numbers]:
+        heat, wh, *reg = maps
+        grid = np.array(heat.shape[1:3])
+        boxes, scores = centernet.decode(heat, change(wh), change(reg[0]) if reg else None, self.head.K)
+        return boxes / np.tile(grid, 2), scores
+
+    def decoding_mistakes(self) -> Mapping[str, Callable[[Outputs, Size], tuple[Numbers, Numbers]]]:
+        return {
+            "height_width_swapped": lambda maps, size: self._decoded(maps, lambda pair: pair[..., ::-1]),
+            "box_units": lambda maps, size: self._decoded([*maps[:1], maps[1] * STRIDE, *maps[2:]], lambda pair: pair),
+        }
+
+    def undecided(self, outputs: Outputs, labels: Truth, size: Size) -> list[np.ndarray]:
+        return [np.zeros(output.shape[:-1], bool) for output in outputs]
+
+    def hidden(self) -> str:
+        return ""
+
+    def assigned(
+        self, gradient: Float[np.ndarray, "batch ..."], output: Float32[np.ndarray, "batch ..."], number: int
+    ) -> Mapping[str, Bool[np.ndarray, "batch ..."]]:
+        """Heat is drawn up at a centre alone; size and offset have a gradient where they are asked for."""
+        if number % self.count == 0:
+            return {"centres": gradient < 0}
+        return {f"cells of {NAMES[number % self.count]}": np.any(gradient != 0, axis=-1)}
+
+    def batch(self, labels: Truth, size: Size, rng: np.random.Generator) -> TrainBatch:
+        count = labels.boxes.shape[0]
+        image = rng.integers(0, 256, (count, *size, 3)).astype(np.uint8)
+        order = np.array([rng.permutation(3) for _ in range(count)], np.int32)
+        strength, lighting = rng.uniform(0.6, 1.4, (count, 3)), rng.normal(0, 0.1, (count, 3))
+        draws = CenterNetDraws(
+            tf.constant(np.arange(count) % 2 == 1), tf.constant(order),
+            tf.constant(strength, tf.float32), tf.constant(lighting, tf.float32),
+        )  # fmt: skip
+        ids = tf.range(count, dtype=tf.int64)
+        return TrainBatch(tf.constant(image), labels.boxes, labels.classes, labels.valid, ids, draws)
+
+    def prepare(self, batch: TrainBatch) -> tuple[Float[np.ndarray, "batch height width 3"], Truth]:
+        task = self.own.experiment.task
+        draws = [part.numpy() for part in batch.draws]
+        images = pixels.centernet_inputs(batch.image.numpy(), *draws, task.data.train.augmentation, task.model)
+        return images, Truth(batch.boxes.numpy(), batch.classes.numpy(), batch.valid.numpy())

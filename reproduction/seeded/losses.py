@@ -1,0 +1,142 @@
+"""Gates 3, 5 and 6: the experiment's decoder, assignment and loss on seeded outputs, beside the stated formulas."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from jaxtyping import Float
+
+from official.core.task import Moment
+from reproduction.compare import AbsoluteAndRelative, Exact, Numbers, OfAbsmax, Relative
+from reproduction.golden.case import Case, Row
+from reproduction.hints import Clue
+from reproduction.seeded.families import family_of
+from reproduction.seeded.family import Family, Outputs, Size, Stated
+from reproduction.subject import Subject
+
+VALUE = Relative(bound=1e-5)
+GRADIENT = OfAbsmax(bound=1e-5)
+BOXES = AbsoluteAndRelative(absolute=2e-6, relative=1e-5)
+STEP = 100_000  # number of the update: beyond what a loss does at first
+
+
+class Inputs(NamedTuple):
+    """Seeded inputs of one size."""
+
+    outputs: Outputs
+    labels: Any
+    size: Size
+
+
+def inputs_of(family: Family, size: Size) -> Inputs:
+    """From the experiment's seed alone."""
+    rng = np.random.default_rng(family.own.experiment.runtime.seed)
+    labels = family.labels(rng)
+    return Inputs(family.outputs(labels, size, rng), labels, size)
+
+
+def sizes_of(family: Family) -> list[Size]:
+    """The experiment's own input size; where it trains at several, another one that is not a multiple of that."""
+    task = family.own.experiment.task
+    size = tuple(task.model.input_size)
+    if task.data.train.multi_scale is None:
+        return [size]
+    return [size, (size[0] + 32, size[1] + 64)]
+
+
+def decoding(case: Case, subject: Subject) -> Iterator[Row]:
+    """Boxes and scores of the experiment's decoder, at its own input size."""
+    family = family_of(subject.own)
+    given = inputs_of(family, sizes_of(family)[0])
+    maps = family.maps(given.outputs)
+    boxes, scores = subject.own.decode([tf.constant(each) for each in maps])
+    expected = family.decode(maps, given.size)
+    others = family.decoding_mistakes()
+    for place, (name, ours) in enumerate((("boxes", boxes), ("scores", scores))):
+        made = {cause: lambda one=one: one(maps, given.size)[place] for cause, one in others.items()}
+        yield case.compare(name, ours, BOXES, expected[place], Clue("head", "", made))
+
+
+def loss(case: Case, subject: Subject) -> Iterator[Row]:
+    """Value, parts, and the gradient by every output, of the loss that training minimises."""
+    family = family_of(subject.own)
+    for size in sizes_of(family):
+        given = inputs_of(family, size)
+        value, parts, gradients = differentiated(subject, given)
+        stated = family.loss(given.outputs, given.labels, size, STEP)
+        others = _computed_once(family, given)
+        undecided = family.undecided(given.outputs, given.labels, size)
+        at = f" at {size[0]} x {size[1]}" if len(sizes_of(family)) > 1 else ""
+        for group in family.groups(given.outputs):
+            clue = Clue("gradient", "", _of_group(others, group, undecided))
+            ours, expected = (_kept(each, group, undecided) for each in (gradients, stated.gradients))
+            yield case.compare(f"gradient of {group.name}{at}", ours, GRADIENT, expected, clue)
+        if not any(each.any() for each in undecided):
+            yield case.compare(f"loss{at}", value, VALUE, stated.value, Clue("loss"))
+            for name in sorted(set(parts) & set(stated.parts)):
+                yield case.compare(f"{name}{at}", parts[name], VALUE, stated.parts[name], Clue("loss"))
+    if len(sizes_of(family)) > 1:
+        subject.own.note("task.data.train.multi_scale")
+
+
+def differentiated(
+    subject: Subject, given: Inputs
+) -> tuple[tf.Tensor, Mapping[str, tf.Tensor], list[Float[np.ndarray, "batch ..."]]]:
+    """(value, parts, gradients by the outputs) of the experiment's loss."""
+    outputs = [tf.constant(each) for each in given.outputs]
+    with tf.GradientTape() as tape:
+        tape.watch(outputs)
+        moment = Moment(tf.constant(STEP, tf.int64), given.size)
+        value, parts = subject.own.loss(outputs, given.labels, moment)
+    return value, parts, [each.numpy() for each in tape.gradient(value, outputs, unconnected_gradients="zero")]
+
+
+def _computed_once(family: Family, given: Inputs) -> Mapping[str, Callable[[], Stated]]:
+    """Each mistake's formulas, computed at the first failure that asks for them."""
+    kept: dict[str, Stated] = {}
+
+    def ask(cause: str, make: Callable) -> Stated:
+        if cause not in kept:
+            kept[cause] = make(*given)
+        return kept[cause]
+
+    return {cause: lambda cause=cause, make=make: ask(cause, make) for cause, make in family.mistakes().items()}
+
+
+def _of_group(others: Mapping[str, Callable[[], Stated]], group: Any, undecided: Any) -> dict[str, Callable]:
+    return {cause: lambda one=one: _kept(one().gradients, group, undecided) for cause, one in others.items()}
+
+
+def _kept(gradients: Any, group: Any, undecided: Any) -> Numbers:
+    """One group's gradient, 0 where a decision is open."""
+    gradient = np.asarray(gradients[group.output])[..., group.entries]
+    return np.where(undecided[group.output][..., np.newaxis], 0, gradient)
+
+
+def assignment(case: Case, subject: Subject) -> Iterator[Row]:
+    """What the loss asks of each prediction, read off its gradient: positives, those that are ignored, classes."""
+    family = family_of(subject.own)
+    reason = family.hidden()
+    if reason:
+        yield case.skip("assignment", reason)
+        return
+    given = inputs_of(family, sizes_of(family)[0])
+    *_, gradients = differentiated(subject, given)
+    stated = family.loss(given.outputs, given.labels, given.size, STEP)
+    others = _computed_once(family, given)
+    undecided = family.undecided(given.outputs, given.labels, given.size)
+
+    def read(gradients: Any, number: int) -> Mapping[str, np.ndarray]:
+        """Of what is decided."""
+        found = family.assigned(gradients[number], given.outputs[number], number)
+        open_ = undecided[number]
+        return {name: one & ~(open_ if one.ndim == open_.ndim else open_[..., np.newaxis]) for name, one in found.items()}
+
+    for number in range(len(given.outputs)):
+        ours, expected = (read(each, number) for each in (gradients, stated.gradients))
+        for name in ours:
+            made = {cause: lambda one=one, n=number, name=name: read(one().gradients, n)[name] for cause, one in others.items()}
+            clue = Clue("targets", "", made)
+            yield case.compare(f"output {number} {name}", ours[name], Exact(), expected[name], clue)
+    subject.own.note("label assignment")

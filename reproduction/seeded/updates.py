@@ -1,0 +1,277 @@
+"""Gate 7: the run's own step from given gradients to new weights, at the steps where its rules change.
+
+The network is left out: what it would give as gradients is drawn. Micro-batches, their mean, the wait of single layers,
+clipping, schedule, warm-up, the optimiser with its groups and the moving average are those of the run's `TrainStep`, in
+float64, of a few elements of every weight (an update looks at no other element, but for the norm of the gradient).
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from jaxtyping import Float64, Int64
+
+from official.core.build_step import build_step
+from official.core.config import Adam, AdamW, Config, Duration, Random, Sgd, Trainer
+from official.core.layer_rules import freeze
+from official.core.step import Gradients, State, TrainStep
+from official.optimization.optimizers import slot_names
+from reproduction.compare import OfAbsmax, Relative
+from reproduction.golden.case import Case, Row
+from reproduction.hints import Clue
+from reproduction.own import Own
+from reproduction.restated import optimisers, training
+from reproduction.restated.schedules import learning_rate
+from reproduction.subject import Subject
+
+RATE = Relative(bound=1e-6)  # rates are float32
+CHANGE = OfAbsmax(bound=2e-6)
+ELEMENTS = 48  # of each weight
+MOST_STEPS = 12
+Array = Float64[np.ndarray, "..."]
+
+
+class Drawn(NamedTuple):
+    """A batch of the gradients' factors; one number for each micro-batch."""
+
+    factor: Float64[tf.Tensor, " parts"]
+    example_id: Int64[tf.Tensor, " parts"]
+
+
+@dataclasses.dataclass(frozen=True)
+class GivenGradients(TrainStep):
+    """The run's step, but for forward and backward: their result is drawn."""
+
+    gradients: Sequence[tf.Tensor]
+
+    def _differentiate(self, state: State, batch: Drawn) -> Gradients:
+        factor = tf.reduce_mean(batch.factor)
+        scalars = {"loss": tf.cast(factor, tf.float32)}
+        return Gradients([factor * one for one in self.gradients], state.statistics, scalars, {"loss": tf.constant(True)})
+
+
+class Before(NamedTuple):
+    """What a step starts from, and its gradients."""
+
+    weights: list[Array]
+    statistics: list[Array]
+    slots: dict[str, list[Array]]
+    average: list[Array]
+    gradients: list[Array]
+    factors: Array  # of each micro-batch
+
+
+def updates(case: Case, subject: Subject) -> Iterator[Row]:
+    """Learning rate, norm, weights, slots and average after single steps all over the run."""
+    own = subject.own.small
+    trainer = subject.experiment.trainer
+    freeze(own.model, trainer.freeze)
+    step = build_step(own.task, own.model, trainer, own.to_steps, subject.experiment.runtime.seed)
+    names = [variable.path for variable in own.model.trainable_variables]
+    groups = optimisers.groups(names, [len(v.shape) for v in own.model.trainable_variables], trainer.layers, own.to_steps)
+    before = _drawn(own, trainer, np.random.default_rng(subject.experiment.runtime.seed))
+    if isinstance(trainer.schedule, Random):
+        yield case.skip("learning_rate", "policy random draws every rate: there is no formula to compare it with")
+        return
+    for number in _numbers(trainer, own.to_steps):
+        ours, metrics = _after(step, before, number)
+
+        def stated(config: Trainer = trainer, given: Before = before, at: int = number, rules=groups) -> training.Step:
+            parts = [[factor * one for one in given.gradients] for factor in given.factors]
+            former = given.weights, given.statistics, given.slots, given.average
+            return training.train_step(config, parts, *former, rules, at, own.to_steps)
+
+        right = stated()
+        made = _mistakes(trainer, before, groups, number, stated)
+        yield case.compare(f"step {number} learning_rate", metrics["learning_rate"], RATE, right.learning_rate, Clue("schedule"))
+        yield case.compare(f"step {number} gradient_norm", metrics["gradient_norm"], RATE, right.gradient_norm, Clue("loss"))
+        for name, mine, theirs, start in _quantities(ours, right, before, names):
+            others = {cause: lambda one=one, name=name: _named(one(), before, names)[name] for cause, one in made.items()}
+            clue = Clue("parameters", "", others)
+            yield case.compare(f"step {number} {name}", mine - start, CHANGE, theirs - start, clue)
+    _note(subject.own, trainer)
+
+
+def _after(step: TrainStep, before: Before, number: int) -> tuple[State, Mapping[str, tf.Tensor]]:
+    """The run's step number `number`, from there on."""
+    tensors = tf.nest.map_structure(lambda one: tf.constant(one, tf.float64), before)
+    fields = {field.name: getattr(step, field.name) for field in dataclasses.fields(TrainStep)}
+    given = GivenGradients(**fields, gradients=tensors.gradients)
+    state = State(
+        tf.constant(number - 1, tf.int64), tensors.weights, tensors.statistics, tensors.slots, tensors.average
+    )
+    parts = len(before.factors)
+    new, metrics = given(state, Drawn(tensors.factors, tf.range(parts, dtype=tf.int64)))
+    return new, metrics.scalars
+
+
+def _drawn(own: Own, trainer: Trainer, rng: np.random.Generator) -> Before:
+    def some(count: int, scale: float) -> list[Array]:
+        return [scale * rng.standard_normal(size) for size in sizes[:count]]
+
+    variables = [*own.model.trainable_variables, *own.model.non_trainable_variables]
+    sizes = [min(ELEMENTS, int(np.prod(variable.shape))) for variable in variables]
+    trained = len(own.model.trainable_variables)
+    values = [np.asarray(variable, np.float64).ravel()[:size] for variable, size in zip(variables, sizes, strict=True)]
+    slots = {name: some(trained, 0.02) for name in slot_names(trainer.optimizer)}
+    if "second_moment" in slots:
+        slots["second_moment"] = [np.square(one) for one in slots["second_moment"]]
+    average = [value + one for value, one in zip(values, some(len(values), 0.01), strict=True)]
+    return Before(
+        values[:trained], values[trained:], slots, average if trainer.moving_average else [],
+        some(trained, 1.0), rng.uniform(0.5, 1.5, trainer.micro_batches),
+    )  # fmt: skip
+
+
+def _numbers(trainer: Trainer, to_steps: Callable[[Duration], int]) -> list[int]:
+    """The first and the last update, and those about which a rule begins or ends; thinned out where they are many."""
+    total = to_steps(trainer.duration)
+    edges = {1, 2, total // 3, total}
+    for length in _durations(trainer):
+        edges |= {to_steps(length) + one for one in (-1, 0, 1, 40)}
+    wanted = sorted(number for number in edges if 1 <= number <= total)
+    places = np.unique(np.linspace(0, len(wanted) - 1, MOST_STEPS).round().astype(int))
+    return [wanted[place] for place in places]
+
+
+def _durations(config: Config) -> Iterator[Duration]:
+    """All durations in a trainer's rules, in any depth; but not what concerns checkpoints and summaries."""
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        if name in ("duration", "checkpoint", "summary_every", "evaluate_every", "initialise"):
+            continue
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, Duration):
+                yield one
+            elif isinstance(one, Config):
+                yield from _durations(one)
+
+
+def _quantities(
+    ours: State, right: training.Step, before: Before, names: Sequence[str]
+) -> Iterator[tuple[str, Array, Array, Array]]:
+    """(name, ours, the formulas', before) of all weights of a kind, one after the other; likewise slots and average."""
+    mine = training.Step(
+        [one.numpy() for one in ours.weights],
+        {name: [one.numpy() for one in slot] for name, slot in ours.slots.items()},
+        [one.numpy() for one in ours.average], 0.0, 0.0,
+    )  # fmt: skip
+    start = training.Step(before.weights, before.slots, before.average, 0.0, 0.0)
+    found = [_named(each, before, names) for each in (mine, right, start)]
+    for name in found[0]:
+        yield name, *(each[name] for each in found)
+
+
+def _named(step: training.Step, before: Before, names: Sequence[str]) -> dict[str, Array]:
+    kinds = [name.rpartition("/")[2] for name in names]
+    found = {
+        f"weights: {kind}": np.concatenate([one for one, own in zip(step.weights, kinds, strict=True) if own == kind])
+        for kind in dict.fromkeys(kinds)
+    }
+    found |= {f"slot {name}": np.concatenate(slot) for name, slot in step.slots.items()}
+    if step.average:
+        count = len(before.weights)
+        found["average of weights"] = np.concatenate(step.average[:count])
+        if step.average[count:]:
+            found["average of statistics"] = np.concatenate(step.average[count:])
+    return found
+
+
+def _mistakes(
+    trainer: Trainer, before: Before, groups: Sequence[optimisers.Group], number: int, stated: Callable
+) -> dict[str, Callable[[], training.Step]]:
+    """What the formulas would give with a known mistake."""
+
+    def configured(**changed: object) -> Callable[[], training.Step]:
+        return lambda: stated(config=trainer.model_copy(update=changed))
+
+    def grouped(**changed: object) -> Callable[[], training.Step]:
+        return lambda: stated(rules=[group._replace(**changed) for group in groups])
+
+    def given(**changed: object) -> Callable[[], training.Step]:
+        return lambda: stated(given=before._replace(**changed))
+
+    optimizer, schedule = trainer.optimizer, trainer.schedule
+    zeros = {name: [np.zeros_like(one) for one in slot] for name, slot in before.slots.items()}
+    found = {
+        **{
+            f"learning_rate_scale {factor}": configured(
+                schedule=schedule.model_copy(update={"learning_rate": factor * schedule.learning_rate})
+            )
+            for factor in (2, 0.5)
+        },
+        "weight_decay_missing": configured(optimizer=optimizer.model_copy(update={"weight_decay": 0.0})),
+        "weight_decay_scale over the batch": configured(
+            optimizer=optimizer.model_copy(update={"weight_decay": optimizer.weight_decay / 64})
+        ),
+        "weight_decay_everywhere": grouped(decays=True),
+        "first_step_zero": lambda: stated(at=max(1, number - 1)),
+        "resume_state slots": given(slots=zeros),
+        "layer_rules_missing": grouped(rate=1.0, waits=0),
+        "bias_group": grouped(is_bias=False),
+        "loss_scale": given(factors=before.factors * len(before.factors)),
+        "gradient_clip": configured(clip_global_norm=None),
+        "gradient_clip each": lambda: stated(given=before._replace(gradients=_clipped_alone(before, trainer))),
+    }
+    if isinstance(optimizer, Sgd):
+        found["momentum_form nesterov"] = configured(
+            optimizer=optimizer.model_copy(update={"nesterov": not optimizer.nesterov})
+        )
+    else:
+        other = {Adam: AdamW, AdamW: Adam}[type(optimizer)]
+        found["weight_decay_form"] = configured(optimizer=other(**optimizer.model_dump(exclude={"type"})))
+        swapped = {"beta1": optimizer.beta2, "beta2": optimizer.beta1}
+        found["momentum_form betas"] = configured(optimizer=optimizer.model_copy(update=swapped))
+    if trainer.moving_average:
+        average = trainer.moving_average
+        found["moving_average_decay exchanged"] = lambda: _average_exchanged(stated(), before)
+        for name, changed in (
+            ("0.9998", {"decay": 0.9998}), ("0.9999", {"decay": 0.9999}), ("warm-up", {"warm_up": not average.warm_up}),
+            ("start", {"start": None}), ("statistics", {"statistics": not average.statistics}),
+        ):  # fmt: skip
+            found[f"moving_average_decay {name}"] = configured(moving_average=average.model_copy(update=changed))
+    if schedule.burn_in:
+        for power in (1.0, 4.0):
+            warm = schedule.burn_in.model_copy(update={"power": power})
+            found[f"warmup_power {power:g}"] = configured(schedule=schedule.model_copy(update={"burn_in": warm}))
+    return found
+
+
+def _clipped_alone(before: Before, trainer: Trainer) -> list[Array]:
+    """Each weight's gradient clipped by its own norm."""
+    return [training.clip([one], trainer.clip_global_norm)[0][0] for one in before.gradients]
+
+
+def _average_exchanged(step: training.Step, before: Before) -> training.Step:
+    """old + d (new - old) in place of old + (1 - d) (new - old): what is left of the way is gone, and the reverse."""
+    values = [*step.weights, *before.statistics]
+    pairs = zip(before.average, values, step.average, strict=True)
+    return step._replace(average=[old + new - one for old, new, one in pairs])
+
+
+def _note(own: Own, trainer: Trainer) -> None:
+    own.note("trainer.optimizer", "trainer.schedule")
+    for name in ("clip_global_norm", "moving_average", "freeze", "layers"):
+        if getattr(trainer, name):
+            own.note(f"trainer.{name}")
+    if trainer.micro_batches > 1:
+        own.note("trainer.micro_batches")
+
+
+def rates(case: Case, subject: Subject) -> Iterator[Row]:
+    """The run's learning rate, all along the run."""
+    own, trainer = subject.own.small, subject.experiment.trainer
+    if isinstance(trainer.schedule, Random):
+        yield case.skip("learning_rate", "policy random draws every rate: there is no formula to compare it with")
+        return
+    step = build_step(own.task, own.model, trainer, own.to_steps, subject.experiment.runtime.seed)
+    total = own.to_steps(trainer.duration)
+    numbers = np.unique(np.geomspace(1, total, 200).round().astype(np.int64))
+    ours = tf.map_fn(step.learning_rate, tf.constant(numbers), fn_output_signature=tf.float32)
+    stated = [learning_rate(trainer.schedule, int(number), total, own.to_steps) for number in numbers]
+    late = [learning_rate(trainer.schedule, max(1, int(number) - 1), total, own.to_steps) for number in numbers]
+    clue = Clue("schedule", "", {"first_step_zero": lambda: np.array(late)})
+    yield case.compare("learning_rate", ours, RATE, np.array(stated), clue)
+    subject.own.note("trainer.schedule")
