@@ -1,6 +1,6 @@
 """Vocabulary of the losses of the YOLO family. Names and defaults are Darknet's (parser.c), but for `gradient`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Discriminator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Tag
@@ -37,12 +37,19 @@ class YoloLoss(_AnchorLoss):
     """The [yolo] loss."""
 
     type: Literal["yolo"] = "yolo"
-    gradient: Literal["true", "darknet"] = Field(
-        "true", description="true: automatic differentiation of the stated loss. darknet: the original's own."
+    gradient: Literal["autodiff", "darknet"] = Field(
+        "autodiff", description="autodiff: automatic differentiation of the stated loss. darknet: the original's own."
     )
     objectness_smooth: bool = Field(False, description="Predictions that would be ignored learn their IoU instead.")
     focal_loss: bool = False
     show_details: bool = Field(True, description="False: what is reported is the sum of squared gradients.")
+
+    @pydantic.field_validator("gradient", mode="before")
+    @classmethod
+    def _has_its_new_name(cls, value: Any) -> Any:
+        if value is True or value == "true":
+            raise ValueError("'true' is called autodiff now; write gradient: autodiff")
+        return value
 
     @pydantic.model_validator(mode="after")
     def _has_a_meaning(self) -> "YoloLoss":
@@ -51,14 +58,24 @@ class YoloLoss(_AnchorLoss):
         fields = type(self).model_fields
         without = [name for name in ONLY_DARKNET if getattr(self, name) != fields[name].default]
         if without:
-            raise ValueError(f"{', '.join(without)}: no meaning with gradient: true; set gradient: darknet")
+            raise ValueError(f"{', '.join(without)}: no meaning with gradient: autodiff; set gradient: darknet")
         return self
 
 
 ONLY_DARKNET = (
-    *("truth_thresh", "iou_thresh_kind", "max_delta", "counters_per_class"),
+    *("truth_thresh", "max_delta", "counters_per_class"),
     *("objectness_smooth", "focal_loss", "show_details"),
 )
+
+
+def in_todays_words(saved: Any) -> Any:
+    """Plain data that a version with schema_version 1 saved: its `gradient: 'true'` is `autodiff`, at any depth."""
+    if isinstance(saved, list):
+        return [in_todays_words(value) for value in saved]
+    if not isinstance(saved, dict):
+        return saved
+    renamed = {"gradient": "autodiff"} if saved.get("gradient") == "true" else {}
+    return {key: in_todays_words(value) for key, value in saved.items()} | renamed
 
 
 class GaussianYoloLoss(_AnchorLoss):

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from losses.detection import detection_heads, detection_loss
 from losses.gaussian_yolo import gaussian_yolo_heads, gaussian_yolo_loss
 from losses.region import region_heads, region_loss
-from losses.yolo import yolo_heads, yolo_loss
+from losses.yolo import yolo_loss
+from losses.yolo_darknet import yolo_heads
 
 LOSSES: dict[str, Callable] = {
     "yolo": yolo_loss,

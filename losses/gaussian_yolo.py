@@ -15,10 +15,18 @@ from jaxtyping import Float
 from configs.yolo_heads import GaussianYoloHead, GaussianYoloLevel
 from configs.yolo_losses import GaussianYoloLoss
 from losses.darknet import HeadLoss, Scalar, added_in_turn, darknet_loss, squares
-from losses.darknet_passes import Predictions, Section, averaged, delta_of
-from losses.darknet_slots import claim
 from losses.truth import Truth, check_truth
-from losses.yolo_darknet import bounded, diagnostics_of, iou_slopes, small_counts_more, squared_error_aims
+from losses.yolo_assignment import assign, diagnostics_of
+from losses.yolo_darknet import (
+    Predictions,
+    Section,
+    averaged,
+    bounded,
+    delta_of,
+    iou_slopes,
+    small_counts_more,
+    squared_error_aims,
+)
 from modeling.heads.gaussian_yolo import decode_level
 from modeling.heads.yolo import check_levels, relative_anchors, size_factors
 from official.core.task import Moment
@@ -69,14 +77,14 @@ def _level(
     decoded = decode_level(raw, head.anchors_of(level), level, input_size)
     entries = tf.concat([decoded.offsets, raw[..., 4:8:2], decoded.sigmas], axis=-1)  # 4 means, 4 sigmas
     predicted = Predictions(entries, decoded.boxes, decoded.objectness[..., tf.newaxis], decoded.class_probabilities)
-    rows, columns, _, channels = raw.shape[1:]
+    grid = tuple(raw.shape[1:3])
     table = relative_anchors(head.table(level), input_size)
-    claims = claim(truth, channels - 9, (rows, columns), table, level.mask, rules)
+    targets = assign(decoded.boxes, decoded.class_probabilities, truth, table, level.mask, rules)
     anchors = tf.gather(table, level.mask)  # [anchors, 2]
 
     def of_box(predicted: Predictions, corner: tf.Tensor, true: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
         means, sigmas = tf.split(predicted.entries, 2, axis=-1)
-        errors = squared_error_aims(true, corner, anchors, (rows, columns), new_coords=False) - means
+        errors = squared_error_aims(true, corner, anchors, grid, new_coords=False) - means
         of_means, of_sigmas = _likelihood_slopes(errors, sigmas, small_counts_more(true))
         if rules.iou_loss != "mse":
             sizes = size_factors(means[..., 2:])
@@ -85,7 +93,7 @@ def _level(
         delta = [of_means * (rules.iou_normalizer * weight), of_sigmas * rules.uc_normalizer]
         return bounded(tf.concat(delta, axis=-1), predicted.entries, true, rules)
 
-    delta, targets = delta_of(predicted, claims, rules, Section(of_box, _is_set))
+    delta = delta_of(predicted, targets, rules, Section(of_box, _is_set))
     delta = averaged(delta, tf.constant(True))
     parts = {"box": squares(delta.entries), "objectness": squares(delta.objectness), "class": squares(delta.classes)}
     interleaved = tf.gather(delta.entries, [0, 4, 1, 5, 2, 6, 3, 7], axis=-1)

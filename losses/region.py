@@ -17,8 +17,8 @@ from configs.yolo_heads import RegionHead
 from configs.yolo_losses import RegionLoss
 from losses import darknet_boxes
 from losses.darknet import HeadLoss, Scalar, added_in_turn, darknet_loss, squares
-from losses.darknet_slots import best_overlap
 from losses.truth import Truth, cells_of, check_truth, usable
+from losses.yolo_assignment import best_overlap
 from modeling.heads.region import DecodedRegion, decode_region
 from modeling.heads.yolo import relative_anchors
 from official.core.task import Moment

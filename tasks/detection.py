@@ -75,6 +75,9 @@ class DetectionTask:
             "model": self.config.model.model_dump(mode="json"),
         }
 
+    def facts_of(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        return manifest
+
     def example_name(self, example_id: int) -> str:
         return self.train_data.example_name(example_id)
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 from jaxtyping import Float, Float32, UInt8
 
 from configs.yolo import YoloTask
+from configs.yolo_losses import in_todays_words
 from dataloaders.augment.colour import apply_colour
 from dataloaders.batch import EvalBatch, TrainBatch
 from dataloaders.pictures import picture_of
@@ -30,6 +31,9 @@ class Yolo(DetectionTask):
 
     def facts(self) -> dict[str, Any]:
         return {**super().facts(), **networks.facts(self.config.model)}
+
+    def facts_of(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        return in_todays_words(manifest)
 
     def build_model(self) -> keras.Model:
         size = (None, None) if self.config.data.train.multi_scale else self.config.model.input_size

@@ -17,6 +17,11 @@ class Config(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @classmethod
+    def from_saved(cls, data: dict[str, Any]) -> tuple[dict[str, Any], str]:
+        """(the plain data of one file in today's words, what was renamed): an older version may have saved it."""
+        return data, ""
+
 
 def type_or(default: str) -> Callable[[Any], str]:
     """For a union whose `type` may be left out: which of its members is meant."""

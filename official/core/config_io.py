@@ -3,6 +3,7 @@
 import copy
 import difflib
 import json
+import logging
 import os
 import re
 import typing
@@ -19,6 +20,7 @@ from official.core.errors import UserError, first_line
 ConfigType = TypeVar("ConfigType", bound=Config)
 KeyPath = tuple[str | int, ...]
 Origins = dict[KeyPath, str]
+_LOG = logging.getLogger(__name__)
 DURATION_UNITS = frozenset(Duration.model_fields)
 
 
@@ -45,7 +47,7 @@ def load_config(path: str, model: type[ConfigType], overrides: Sequence[str] = (
     Raises:
         ConfigError: one message that lists every problem with file, line, path, expectation and nearest known key.
     """
-    data, origins = _read(_normal(path), including=())
+    data, origins = _read(_normal(path), model, including=())
     for text in overrides:
         _apply_override(data, origins, text)
     return _check(data, origins, model, path)
@@ -91,8 +93,11 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json", exclude_none=True), sort_keys=False, width=120)
 
 
-def _read(path: str, including: tuple[str, ...]) -> tuple[dict[str, Any], Origins]:
-    """One file and all that it includes, as plain data, with the origin (file:line) of every key path."""
+def _read(path: str, model: type[Config], including: tuple[str, ...]) -> tuple[dict[str, Any], Origins]:
+    """One file and all that it includes, as plain data, with the origin (file:line) of every key path.
+
+    Each is brought into today's words by itself, since one that someone types may include one that a run saved.
+    """
     if path in including:
         raise ConfigError(f"{path}: includes itself through {' -> '.join((*including, path))}; remove one include")
     own, own_origins = _parse(_read_text(path, including), path)
@@ -100,6 +105,9 @@ def _read(path: str, including: tuple[str, ...]) -> tuple[dict[str, Any], Origin
         raise ConfigError(
             f"{path}: an experiment is a mapping of keys (runtime, task, trainer); got {type(own).__name__}"
         )
+    own, renamed = model.from_saved(own)
+    if renamed:
+        _LOG.warning(f"{path}: was saved by an older version: {renamed}")
     includes = own.pop("include", [])
     includes = [includes] if isinstance(includes, str) else includes
     if not isinstance(includes, list) or not all(isinstance(item, str) for item in includes):
@@ -109,7 +117,7 @@ def _read(path: str, including: tuple[str, ...]) -> tuple[dict[str, Any], Origin
     for include in includes:
         absolute = include.startswith("/") or "://" in include or not folder
         target = _normal(include if absolute else f"{folder}/{include}")
-        _merge(data, origins, *_read(target, (*including, path)))
+        _merge(data, origins, *_read(target, model, (*including, path)))
     _merge(data, origins, own, own_origins)
     return data, origins
 

@@ -81,6 +81,9 @@ class Task(Objective, Protocol):
     def facts(self) -> dict[str, Any]:
         """What must not change in a run (JSON values): network, classes, category ids, number of examples."""
 
+    def facts_of(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        """A checkpoint's manifest, which an older version may have written, with its facts in today's words."""
+
     def build_model(self) -> keras.Model:
         """The network with fresh weights from the run's seed."""
 

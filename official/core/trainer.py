@@ -99,7 +99,7 @@ class Run:
         self.task.leave_out(self._left_out())
         latest = self.checkpoints.latest()
         if latest is not None:
-            manifest = self.checkpoints.restore(latest, self._groups())
+            manifest = self.task.facts_of(self.checkpoints.restore(latest, self._groups()))
             for name, here in self._facts().items():
                 there = manifest.get(name)
                 if there != here:

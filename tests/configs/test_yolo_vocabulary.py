@@ -10,7 +10,6 @@ from configs.yolo_parts import ConvolutionsBlock, ElanBackbone, ElanBlock
 ANCHORS = ((10, 14), (22, 18), (40, 30))
 DARKNETS = {
     "truth_thresh": 0.9,
-    "iou_thresh_kind": "giou",
     "max_delta": 5,
     "counters_per_class": (1, 2),
     "objectness_smooth": True,
@@ -20,9 +19,9 @@ DARKNETS = {
 
 
 @pytest.mark.parametrize("option", ONLY_DARKNET)
-def test_what_only_darknet_has_is_refused_for_the_true_gradient(option):
+def test_what_only_darknet_has_is_refused_for_autodiff(option):
     YoloLoss(gradient="darknet", **{option: DARKNETS[option]})
-    with pytest.raises(pydantic.ValidationError, match=f"{option}: no meaning with gradient: true; set gradient: dark"):
+    with pytest.raises(pydantic.ValidationError, match=f"{option}: no meaning with gradient: autodiff; set"):
         YoloLoss(**{option: DARKNETS[option]})
 
 

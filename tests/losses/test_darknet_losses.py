@@ -203,5 +203,5 @@ def test_rules_that_do_not_fit_are_one_clear_error():
     with pytest.raises(UserError, match="counters_per_class has 2 counts; the head has 3 classes"):
         LOSSES["yolo"](outputs, truth, HEAD, YoloLoss(gradient="darknet", counters_per_class=(1, 2)), moment_at(1))
     mixed = YoloHead(anchors=HEAD.anchors, levels=[{**LEVELS[0], "loss": {"gradient": "darknet"}}, LEVELS[1]])
-    with pytest.raises(UserError, match="gradient: darknet in the loss of a level, true in the task's; expected one"):
+    with pytest.raises(UserError, match="gradient: darknet in the loss of a level, autodiff in the task's"):
         LOSSES["yolo"](outputs, truth, mixed, YoloLoss(), moment_at(1))

@@ -4,16 +4,34 @@ import tensorflow as tf
 from yolo_cases import CASES, GRIDS, HEAD, SIZE, TRUTH, as_truth, random_outputs
 from yolo_reference import assignment
 
-from configs.yolo import YoloLevel, YoloLoss
-from losses import yolo_assignment
-from losses.yolo_assignment import Targets, assign, best_overlap
-from modeling.heads.yolo import decode_level
+from configs.yolo import YoloLoss
+from losses import darknet_boxes, yolo_assignment
+from losses.yolo_assignment import Targets, assign, best_overlap, claim
+from modeling.heads.yolo import decode_level, relative_anchors
 
 
 def targets_of(number: int, raw: np.ndarray, truth, rules: YoloLoss) -> Targets:
     level = HEAD.levels[number]
     decoded = decode_level(tf.constant(raw), HEAD.anchors_of(level), level, SIZE)
-    return assign(decoded, as_truth(truth), HEAD.anchors, level.mask, SIZE, rules)
+    table = relative_anchors(HEAD.anchors, SIZE)
+    return assign(decoded.boxes, decoded.class_probabilities, as_truth(truth), table, level.mask, rules)
+
+
+def truths_in_slots(targets: Targets) -> dict[tuple[int, ...], list[int]]:
+    """The truths that claim each slot (image, row, column, anchor), in order."""
+    found = {}
+    claims, shape = targets.claims, targets.object.shape
+    for image, number, anchor in zip(*np.nonzero(claims.claimed), strict=True):
+        where = np.unravel_index(claims.slot[image, number, anchor].numpy(), shape)
+        assert where[0] == image and where[3] == anchor
+        found.setdefault(tuple(map(int, where)), []).append(int(number))
+    return found
+
+
+def classes_in_slots(targets: Targets) -> set[tuple[int, ...]]:
+    """(image, row, column, anchor, class) of all claims."""
+    labels = targets.claims.truth.classes.numpy()
+    return {(*w, int(labels[w[0], n])) for w, numbers in truths_in_slots(targets).items() for n in numbers}
 
 
 @pytest.mark.parametrize("iou_thresh", [1.0, 0.213])
@@ -28,26 +46,26 @@ def test_equals_plain_loops(case, iou_thresh, seed):
         assert set(zip(*np.nonzero(targets.ignored), strict=True)) == ignored
         assert ignored or case != "crowded"  # the rule has something to do
         classes = {(*where, label) for where, truths in positives.items() for _, _, label in truths}
-        assert set(zip(*np.nonzero(targets.classes), strict=True)) == classes
-        pairs = {(w[0], n, w[3]): (w, len(truths)) for w, truths in positives.items() for n, _, _ in truths}
-        assert set(zip(*np.nonzero(targets.positive), strict=True)) == set(pairs)
-        for (image, row, slot), (where, count) in pairs.items():
-            assert tuple(targets.cells[image, row].numpy()) == where[1:3]
-            assert targets.share[image, row, slot] == np.float32(1 / count if iou_thresh < 1 else 1)
+        assert classes_in_slots(targets) == classes
+        assert truths_in_slots(targets) == {where: [n for n, *_ in truths] for where, truths in positives.items()}
+        for where, truths in positives.items():
+            for number, *_ in truths:
+                assert tuple(targets.claims.cells[where[0], number].numpy()) == where[1:3]
 
 
 def test_the_crowded_case_is_crowded():
     """Guards the comparison above: slots with two classes, with a class twice, and truths at several anchors exist."""
     targets = [targets_of(n, raw, TRUTH, YoloLoss(iou_thresh=0.213)) for n, raw in enumerate(random_outputs(0))]
-    assert any(np.max(np.sum(t.classes, axis=-1)) == 2 for t in targets)
-    assert any(np.min(t.share.numpy()[t.positive.numpy()]) <= 1 / 3 for t in targets)
-    assert any(np.max(np.sum(t.positive, axis=-1)) == 2 for t in targets)
+    found = [truths_in_slots(one) for one in targets]
+    assert any(len(truths) >= 3 for one in found for truths in one.values())
+    assert any(len(classes_in_slots(t)) > len(one) for t, one in zip(targets, found, strict=True))
+    assert any(np.max(np.sum(t.claims.claimed, axis=-1)) == 2 for t in targets)
 
 
 def test_far_border_belongs_to_the_last_cell():
     targets = targets_of(1, random_outputs(0)[1], TRUTH, YoloLoss())
-    assert tuple(targets.cells[0, 3].numpy()) == (GRIDS[1][0] - 1, GRIDS[1][1] - 1)
-    assert targets.positive[0, 3].numpy().any()
+    assert tuple(targets.claims.cells[0, 3].numpy()) == (GRIDS[1][0] - 1, GRIDS[1][1] - 1)
+    assert targets.claims.claimed[0, 3].numpy().any()
 
 
 def test_rows_that_take_no_part_stay_in_range_whatever_they_hold():
@@ -58,19 +76,47 @@ def test_rows_that_take_no_part_stay_in_range_whatever_they_hold():
     for number, raw in enumerate(random_outputs(0)):
         expected = targets_of(number, raw, TRUTH, YoloLoss(iou_thresh=0.213, ignore_thresh=0.3))
         targets = targets_of(number, raw, (boxes, labels, valid), YoloLoss(iou_thresh=0.213, ignore_thresh=0.3))
-        for one, other in zip(targets, expected, strict=True):
+        for one, other in zip(tf.nest.flatten(targets), tf.nest.flatten(expected), strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("label", [-1, 3, 10**6])
+def test_a_truth_of_a_class_that_the_head_does_not_have_takes_no_part(label):
+    boxes, labels, valid = (part.copy() for part in TRUTH)
+    labels[1, 2], without = label, valid.copy()
+    without[1, 2] = False
+    rules = YoloLoss(iou_thresh=0.213, ignore_thresh=0.3)
+    for number, raw in enumerate(random_outputs(0)):
+        targets, expected = (targets_of(number, raw, (boxes, labels, rows), rules) for rows in (valid, without))
+        for one, other in zip(tf.nest.flatten(targets), tf.nest.flatten(expected), strict=True):
+            np.testing.assert_array_equal(one, other)
+    claimed = [targets_of(number, raw, TRUTH, rules).claims.claimed for number, raw in enumerate(random_outputs(0))]
+    assert any(one[1, 2].numpy().any() for one in claimed)  # otherwise it does
 
 
 def test_equal_anchors_first_wins():
     head_anchors = ((20.0, 20.0), (20.0, 20.0))
     boxes = np.full((2, 1, 4), 0.2, np.float32)
     truth = as_truth((boxes, np.zeros((2, 1), np.int32), np.ones((2, 1), bool)))
-    raw = tf.zeros([2, 3, 4, 2, 6])
-    targets = assign(
-        decode_level(raw, head_anchors, YoloLevel(mask=(0, 1)), SIZE), truth, head_anchors, (0, 1), SIZE, YoloLoss()
-    )
-    np.testing.assert_array_equal(targets.positive[:, 0], [[True, False]] * 2)
+    claims = claim(truth, 1, (3, 4), relative_anchors(head_anchors, SIZE), (0, 1), YoloLoss())
+    np.testing.assert_array_equal(claims.claimed[:, 0], [[True, False]] * 2)
+
+
+@pytest.mark.parametrize("kind", darknet_boxes.KINDS)
+def test_iou_thresh_kind_measures_how_alike_shapes_are(kind):
+    """The best anchor is by IoU whatever the kind; the others are those above iou_thresh by the kind itself."""
+    table = tf.constant([[0.1, 0.1], [0.1, 0.3], [0.2, 0.2], [0.3, 0.1]])
+    size = (0.16, 0.17)
+    box = tf.constant([[[0.5, 0.5, *size]]])
+    truth = as_truth((box, np.zeros((1, 1)), np.ones((1, 1), bool)))
+    pairs = (tf.concat([tf.zeros([4, 2]), table], axis=-1), tf.constant([0.0, 0.0, *size]))
+    alike = {name: one(*pairs).numpy() for name, one in darknet_boxes.KINDS.items()}
+    threshold = float(np.sort(alike[kind])[1:3].mean())  # two anchors above it, two below
+    rules = YoloLoss(iou_thresh=threshold, iou_thresh_kind=kind)
+    expected = (alike[kind] > threshold) | (np.arange(4) == alike["iou"].argmax())
+    assert 2 <= expected.sum() < 4
+    claims = claim(truth, 1, (1, 1), table, (0, 1, 2, 3), rules)
+    np.testing.assert_array_equal(claims.claimed[0, 0], expected)
 
 
 def test_ignored_needs_a_class_probability_above_a_quarter_of_whatever_class():
@@ -93,9 +139,11 @@ def test_every_truth_counts_for_the_ignore_rule(monkeypatch):
     for count in (1, 3, 7):
         boxes = np.zeros((2, count, 4), np.float32)
         boxes[:, -1] = 0.4, 0.4, 0.3, 0.3
-        alone = best_overlap(predicted, tf.constant(boxes[:, -1:]))
+        alone, _ = best_overlap(predicted, tf.constant(boxes[:, -1:]))
         assert alone.numpy().max() > 0
-        np.testing.assert_array_equal(best_overlap(predicted, tf.constant(boxes)), alone)
+        overlap, which = best_overlap(predicted, tf.constant(boxes))
+        np.testing.assert_array_equal(overlap, alone)
+        np.testing.assert_array_equal(which, np.where(alone > 0, count - 1, 0))
 
 
 def test_order_of_truths_does_not_matter():
@@ -104,6 +152,7 @@ def test_order_of_truths_does_not_matter():
     rules = YoloLoss(iou_thresh=0.213, ignore_thresh=0.3)
     for number, raw in enumerate(random_outputs(0)):
         one, other = targets_of(number, raw, TRUTH, rules), targets_of(number, raw, turned, rules)
-        for field in ("object", "ignored", "classes"):
+        for field in ("object", "ignored", "overlap"):
             np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
-        np.testing.assert_array_equal(one.share.numpy()[:, order], other.share)
+        assert classes_in_slots(one) == classes_in_slots(other)
+        np.testing.assert_array_equal(one.claims.claimed.numpy()[:, order], other.claims.claimed)

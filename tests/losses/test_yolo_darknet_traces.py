@@ -1,4 +1,4 @@
-"""Assignment and gradient of `true` semantics against what Darknet itself computed (recorded traces; see their README).
+"""Assignment and gradient of `autodiff` against what Darknet itself computed (recorded traces; see their README).
 
 `darknet` semantics are compared in test_darknet_traces.py.
 """
@@ -10,14 +10,15 @@ from traces import Case, as_raw, load
 
 from configs.yolo import YoloHead, YoloLevel, YoloLoss
 from losses.yolo import yolo_loss
-from losses.yolo_assignment import assign
-from modeling.heads.yolo import DecodedLevel, decode_level
+from losses.yolo_assignment import Targets, assign
+from modeling.heads.yolo import DecodedLevel, decode_level, relative_anchors
 
-# The recorded cases whose assignment is the one implemented here (the others: iou_thresh_kind, truth_thresh).
+# The recorded cases whose assignment is the one of both gradients (the other: truth_thresh).
 IGNORING = [
     *("mse_v3", "mse_v3_iounorm1", "mse_v3_show_details0", "mse_multianchor", "mse_new_coords"),
     *("iou_plain", "giou_plain", "diou_plain", "ciou_plain", "ciou_v4", "ciou_v4tiny", "ciou_v4_heads_differ_scale"),
     *("ciou_max_delta_small", "ciou_focal", "ciou_counters_per_class", "ciou_label_smooth"),
+    *("ciou_iou_thresh_kind_giou", "ciou_iou_thresh_kind_diou", "ciou_iou_thresh_kind_ciou"),
 ]
 SMOOTH_OBJECTNESS = ["ciou_objectness_smooth", "ciou_csp_new_coords"]  # ignored slots get a target of their own
 EXACT_OBJECTNESS_AND_CLASSES = [
@@ -26,9 +27,9 @@ EXACT_OBJECTNESS_AND_CLASSES = [
 EXACT_BOXES = ["mse_v3", "mse_v3_iounorm1", "mse_v3_show_details0", "mse_multianchor", "iou_plain", "giou_plain"]
 
 
-def true_rules(case: Case) -> YoloLoss:
-    names = ("iou_loss", "iou_normalizer", "obj_normalizer", "ignore_thresh", "iou_thresh", "label_smoothing")
-    return YoloLoss(**{name: getattr(case.loss, name) for name in names})
+def autodiff_rules(case: Case) -> YoloLoss:
+    names = ("iou_loss", "iou_normalizer", "obj_normalizer", "ignore_thresh", "iou_thresh", "iou_thresh_kind")
+    return YoloLoss(label_smoothing=case.loss.label_smoothing, **{name: getattr(case.loss, name) for name in names})
 
 
 def without_losses(head: YoloHead) -> YoloHead:
@@ -50,18 +51,29 @@ def darknets_outputs(case: Case) -> list[np.ndarray]:
     return [as_raw(values, layer) for values, layer in zip(case.recorded("output"), case.network.heads, strict=True)]
 
 
+def class_targets(targets: Targets, delta: np.ndarray) -> np.ndarray:
+    """Whether a truth of each class claims each slot, [batch, rows, columns, anchors, classes]."""
+    found = np.zeros(delta[..., 5:].shape, bool)
+    claims = targets.claims
+    images, truths, anchors = np.nonzero(claims.claimed)
+    slots = np.unravel_index(claims.slot.numpy()[images, truths, anchors], found.shape[:4])
+    found[(*slots, claims.truth.classes.numpy()[images, truths])] = True
+    return found
+
+
 @pytest.mark.parametrize("name", IGNORING + SMOOTH_OBJECTNESS)
 def test_assignment(golden, name):
     case = load(golden, name)
-    head, rules, size = case.head, true_rules(case), case.moment.input_size
+    head, rules, size = case.head, autodiff_rules(case), case.moment.input_size
     ignored = 0
     for level, output, delta in zip(head.levels, darknets_outputs(case), case.deltas(), strict=True):
         predicted = decoded_by_darknet(output, head.anchors_of(level), level, size)
-        targets = assign(predicted, case.truth, head.anchors, level.mask, size, rules)
+        table = relative_anchors(head.table(level), size)
+        targets = assign(predicted.boxes, predicted.class_probabilities, case.truth, table, level.mask, rules)
         assert targets.object.numpy().any()
         np.testing.assert_array_equal(targets.object, np.any(delta[..., 5:] != 0, axis=-1))
         # Only a class that is there is pulled up, beyond what label smoothing gives to all.
-        np.testing.assert_array_equal(targets.classes, delta[..., 5:] > rules.label_smoothing / 2)
+        np.testing.assert_array_equal(class_targets(targets, delta), delta[..., 5:] > rules.label_smoothing / 2)
         if name not in SMOOTH_OBJECTNESS:
             np.testing.assert_array_equal(targets.object, delta[..., 4] > 0)
             np.testing.assert_array_equal(targets.ignored, delta[..., 4] == 0)
@@ -73,7 +85,7 @@ def gradients(case: Case) -> list[np.ndarray]:
     """Of the sum over the batch, by level."""
     with tf.GradientTape() as tape:
         tape.watch(case.outputs)
-        total, _ = yolo_loss(case.outputs, case.truth, without_losses(case.head), true_rules(case), case.moment)
+        total, _ = yolo_loss(case.outputs, case.truth, without_losses(case.head), autodiff_rules(case), case.moment)
     return [len(case.arrays["truth"]) * gradient.numpy() for gradient in tape.gradient(total, case.outputs)]
 
 
@@ -86,7 +98,7 @@ def test_gradient_of_objectness_and_classes_is_darknets(golden, name):
 
 @pytest.mark.parametrize("name", EXACT_BOXES)
 def test_gradient_of_boxes_is_darknets_with_the_chain_rule_completed(golden, name):
-    """`true` against Darknet, where Darknet's own derivative is right but for the factors it leaves out."""
+    """`autodiff` against Darknet, where Darknet's own derivative is right but for the factors it leaves out."""
     case = load(golden, name)
     for raw, gradient, delta, level in zip(case.outputs, gradients(case), case.deltas(), case.head.levels, strict=True):
         _, rows, columns = raw.shape[:3]

@@ -70,6 +70,9 @@ class ToyTask:
     def facts(self) -> dict:
         return {"classes": ["colour"]}
 
+    def facts_of(self, manifest: dict) -> dict:
+        return manifest
+
     def data_reports(self) -> dict:
         return {}
 

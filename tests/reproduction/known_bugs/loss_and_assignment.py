@@ -5,19 +5,19 @@ from collections.abc import Callable
 import tensorflow as tf
 from pytest import MonkeyPatch
 
-from losses import darknet_boxes, darknet_passes, darknet_slots, from_cfg, yolo, yolo_darknet
+from losses import darknet_boxes, from_cfg, yolo, yolo_assignment, yolo_darknet
 from official.vision import boxes as paper
 from tests.reproduction.known_bugs.bug import Bug
 
 
 def _ignored_without_class(patch: MonkeyPatch) -> None:
-    patch.setattr(darknet_passes, "CLASS_PROBABILITY_TO_IGNORE", -1.0)
+    patch.setattr(yolo_assignment, "CLASS_PROBABILITY_TO_IGNORE", -1.0)
 
 
 def _ignores_by_first_truths(patch: MonkeyPatch) -> None:
     """The search leaves out the last part of the truths, as one that goes by whole tiles."""
-    right = darknet_slots.best_overlap
-    patch.setattr(darknet_passes, "best_overlap", lambda predicted, boxes: right(predicted, boxes[:, :2]))
+    right = yolo_assignment.best_overlap
+    patch.setattr(yolo_assignment, "best_overlap", lambda predicted, boxes: right(predicted, boxes[:, :2]))
 
 
 def _classes_of_last_truth(patch: MonkeyPatch) -> None:
@@ -25,14 +25,14 @@ def _classes_of_last_truth(patch: MonkeyPatch) -> None:
 
 
 def _second_truth_ignored(patch: MonkeyPatch) -> None:
-    right = darknet_slots.claim
+    right = yolo_assignment.claim
 
     def claim(*args):
         found = right(*args)
         none = tf.fill(found.following.shape, found.first.shape[1])
         return found._replace(claimed=found.first, best=found.best & found.first, following=none)
 
-    patch.setattr(yolo_darknet, "claim", claim)
+    patch.setattr(yolo_assignment, "claim", claim)
 
 
 def _true_derivative(boxes: tf.Tensor, true: tf.Tensor, kind: str) -> tf.Tensor:
@@ -60,7 +60,7 @@ def _anchors_in_gradient(patch: MonkeyPatch) -> None:
         now[:] = [yolo_darknet.relative_anchors(head.anchors_of(one), input_size)]
         return level(raw, truth, head, one, rules, input_size)
 
-    patch.setattr(yolo, "yolo_level", remembering)
+    patch.setattr(yolo_darknet, "yolo_level", remembering)
     patch.setattr(yolo_darknet, "size_factors", lambda logits: sizes(logits) * now[0])
 
 
@@ -86,30 +86,30 @@ def _normaliser(**values: float) -> Callable[[MonkeyPatch], None]:
 
 def _classes_normalised(patch: MonkeyPatch) -> None:
     """cls_normalizer counts although the original asks for counters_per_class, too."""
-    right = darknet_passes._second_pass
+    right = yolo_darknet._second_pass
 
-    def second(first, predicted, claims, rules, section):
-        delta = right(first, predicted, claims, rules, section)
+    def second(first, predicted, targets, rules, section):
+        delta = right(first, predicted, targets, rules, section)
         return delta._replace(classes=delta.classes * rules.cls_normalizer)
 
-    patch.setattr(darknet_passes, "_second_pass", second)
+    patch.setattr(yolo_darknet, "_second_pass", second)
 
 
 def _padding_claims(patch: MonkeyPatch) -> None:
     """Padded rows are zeros, whose cell is the first."""
-    patch.setattr(darknet_slots, "usable", lambda rows: tf.ones_like(rows.valid))
+    patch.setattr(yolo_assignment, "usable", lambda rows: tf.ones_like(rows.valid))
 
 
 def _padding_claims_last(patch: MonkeyPatch) -> None:
     """Their cell is -1, which is the last one."""
-    right = darknet_slots.cells_of
+    right = yolo_assignment.cells_of
 
     def cells(boxes, rows, columns):
         empty = tf.reduce_all(boxes == 0, axis=-1, keepdims=True)
         return tf.where(empty, [rows - 1, columns - 1], right(boxes, rows, columns))
 
     _padding_claims(patch)
-    patch.setattr(darknet_slots, "cells_of", cells)
+    patch.setattr(yolo_assignment, "cells_of", cells)
 
 
 def _cells_by_swapped_sides(patch: MonkeyPatch) -> None:
@@ -119,16 +119,16 @@ def _cells_by_swapped_sides(patch: MonkeyPatch) -> None:
         found = tf.cast(boxes[..., :2] * tf.constant([rows, columns], tf.float32), tf.int32)
         return tf.clip_by_value(found, 0, [rows - 1, columns - 1])
 
-    patch.setattr(darknet_slots, "cells_of", cells)
+    patch.setattr(yolo_assignment, "cells_of", cells)
 
 
 def _mask_from_zero(patch: MonkeyPatch) -> None:
-    right = darknet_slots._shapes_alike
+    right = yolo_assignment._shapes_alike
 
     def alike(boxes, table, mask, rules):
         return right(boxes, table, [max(0, index - 1) for index in mask], rules)
 
-    patch.setattr(darknet_slots, "_shapes_alike", alike)
+    patch.setattr(yolo_assignment, "_shapes_alike", alike)
 
 
 def _sum_over_images(patch: MonkeyPatch) -> None:
