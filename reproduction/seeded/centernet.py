@@ -127,9 +127,7 @@ class CenterNet:
 
     def _decoded(self, maps: Outputs, change: Callable[[np.ndarray], np.ndarray]) -> tuple[Numbers, Numbers]:
         heat, wh, *reg = maps
-        grid = np.array(heat.shape[1:3])
-        boxes, scores = centernet.decode(heat, change(wh), change(reg[0]) if reg else None, self.head.K)
-        return boxes / np.tile(grid, 2), scores
+        return centernet.decode(heat, change(wh), change(reg[0]) if reg else None, self.head.K)
 
     def decoding_mistakes(self) -> Mapping[str, Callable[[Outputs, Size], tuple[Numbers, Numbers]]]:
         return {
@@ -162,6 +160,9 @@ class CenterNet:
         )  # fmt: skip
         ids = tf.range(count, dtype=tf.int64)
         return TrainBatch(tf.constant(image), labels.boxes, labels.classes, labels.valid, ids, draws)
+
+    def plain(self, batch: TrainBatch) -> TrainBatch:
+        return batch  # its colours are float
 
     def prepare(self, batch: TrainBatch) -> tuple[Float[np.ndarray, "batch height width 3"], Truth]:
         task = self.own.experiment.task

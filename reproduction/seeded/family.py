@@ -74,5 +74,8 @@ class Family(Protocol):
     def batch(self, labels: Any, size: Size, rng: np.random.Generator) -> Any:
         """A raw training batch with these truths, as the host sends it."""
 
+    def plain(self, batch: Any) -> Any:
+        """The batch with draws that leave its colours alone: 8-bit colours may differ by a level between processors."""
+
     def prepare(self, batch: Any) -> tuple[Float[np.ndarray, "batch height width 3"], Any]:
         """The network's input and the labels that the formulas make of a raw batch."""

@@ -237,6 +237,10 @@ class Yolo:
         ids = tf.range(count, dtype=tf.int64)
         return TrainBatch(tf.constant(image), labels.boxes, labels.classes, labels.valid, ids, draws)
 
+    def plain(self, batch: TrainBatch) -> TrainBatch:
+        nothing = tf.zeros_like(batch.draws.hue)
+        return batch._replace(draws=batch.draws._replace(hue=nothing, saturation=nothing + 1, exposure=nothing + 1))
+
     def prepare(self, batch: TrainBatch) -> tuple[Float[np.ndarray, "batch height width 3"], Truth]:
         image, boxes, classes, valid = (part.numpy() for part in batch[:4])
         draws = [part.numpy() for part in batch.draws[:4]]
