@@ -14,7 +14,8 @@ from reproduction.align import in_our_layout
 from reproduction.compare import OfAbsmax
 from reproduction.golden.case import Case, Row
 from reproduction.golden.centernet_losses import maps
-from reproduction.golden.centernet_model import Parameters, build, layer_of, precision
+from reproduction.golden.centernet_model import Parameters, build, layer_of
+from reproduction.golden.precision import precision
 from reproduction.hints import Clue
 from reproduction.hints.training import moved_alternatives
 from reproduction.trace import Layout, Trace, relayout

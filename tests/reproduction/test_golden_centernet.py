@@ -14,7 +14,7 @@ from modeling.centernet import build_centernet
 from modeling.torch_names import to_torch, torch_name
 from reproduction.golden import __main__ as command
 from reproduction.golden.case import Row
-from reproduction.golden.centernet_model import precision
+from reproduction.golden.precision import precision
 from reproduction.golden.kinds import CENTERNET, KINDS
 from reproduction.golden.run import run, unknown_files
 
