@@ -139,9 +139,13 @@ def _measure(quantity: str, ours: Numbers, expected: Numbers, tolerance: Toleran
 
 
 def _is_near(metrics: Metrics, verdict: Verdict) -> bool:
-    """Whether rounding may have made the verdict. It makes no NaN, and no row that has no partner."""
-    whole = not (metrics.one_not_finite or metrics.only_ours or metrics.only_expected)
-    return whole and verdict.error > NEAR * verdict.bound
+    """Whether rounding may have made the verdict: the error is large enough, or a row more or less is kept by a
+    threshold. It makes no NaN."""
+    return not metrics.one_not_finite and (verdict.error > NEAR * verdict.bound or _has_lone_rows(metrics))
+
+
+def _has_lone_rows(metrics: Metrics) -> bool:
+    return bool(metrics.only_ours or metrics.only_expected)
 
 
 def _decided(
@@ -152,7 +156,7 @@ def _decided(
     # The noise is measured as the error is: in units of the largest expected number, where the bound is of that.
     apart = _measure(quantity, single, double, tolerance).model_copy(update={"absmax": metrics.absmax})
     noise = judge(apart, tolerance)
-    if noise.error <= NEAR * noise.bound:
+    if noise.error <= NEAR * noise.bound and not _has_lone_rows(apart):
         return single, metrics, noise.error, ""
     error = judge(metrics, tolerance).error
     note = f"decided in float64: float32 is {error:.2g} off, and its own rounding is {noise.error:.2g}"
