@@ -74,8 +74,8 @@ def inference(case: Case) -> Iterator[Row]:
             if f"{name}_boxes" in case.trace and f"{name}_output" not in case.trace:
                 yield case.skip(f"{name}_boxes", "the recording program gives out boxes; the layer before is compared")
             else:
-                of_head = functools.partial(lambda index: again()[index], head.index)
-                yield case.compare(f"{name}_output", layers[head.index], LAYER, None, Clue("head", "NCHW"), of_head)
+                ours, clue = layers[head.index], Clue("head", "NCHW")
+                yield case.compare(f"{name}_output", ours, LAYER, None, clue, lambda index=head.index: again()[index])
         yield from walk.alone()
         return
     for mode in MODES:
@@ -112,8 +112,8 @@ def _one_image(rebuilt: Rebuilt, mode: str, exact: Callable[[], Rebuilt]) -> Ite
         else:
             is_head = index in of_heads
             clue = Clue("head" if is_head else "layer", "NCHW")
-            of_layer = functools.partial(lambda index: again().layers[index], index)
-            yield from _whole_or_sample(case, name, array, HEAD if is_head else LAYER, clue, of_layer)
+            tolerance = HEAD if is_head else LAYER
+            yield from _whole_or_sample(case, name, array, tolerance, clue, lambda index=index: again().layers[index])
     yield from _statistics(case, f"{mode}/layer_stats", done.layers, lambda: again().layers)
     yield from _boxes(case, mode, done, tf.constant([image.shape[:2]]), protocol, again)
 
@@ -246,7 +246,7 @@ def _boxes(
             clue = Clue("boxes", "cxcywh", placement_alternatives(recorded, *geometry))
         else:  # cx, cy, w, h, objectness, class, probability
             recorded, clue = case.trace.array(name, ("boxes", 7), np.floating)[:, [0, 1, 2, 3, 5, 6]], KEPT
-        of_name = None if again is None else functools.partial(lambda *at: again()[at[0]][:, at[1]], name, columns)
+        of_name = None if again is None else lambda name=name, columns=columns: again()[name][:, columns]
         yield case.compare(name, rows[:, columns], BOXES, recorded, clue, of_name)
 
 
