@@ -67,9 +67,9 @@ class Walk:
         is_explained = False
         for group in _groups(self.places):
             outputs = run([place.tensor for place in self.inputs], [place.tensor for place in group], given)
-            exact = functools.cache(lambda group=group: self._exactly(self.inputs, group))
+            exact = functools.cache(functools.partial(self._exactly, self.inputs, group))
             for place, output in zip(group, outputs, strict=True):
-                row = self._row(place, output, "", not is_explained, lambda: exact()[place.name])
+                row = self._row(place, output, "", not is_explained, exact)
                 is_explained = is_explained or row.outcome == "fail"
                 yield row
 
@@ -94,7 +94,7 @@ class Walk:
             except UserError as error:
                 yield self.case.fail(f"{ALONE}{place.name}", str(error))
                 continue
-            yield self._row(place, output, ALONE, True, lambda: self._exactly(given, [place])[place.name])
+            yield self._row(place, output, ALONE, True, functools.partial(self._exactly, given, [place]))
 
     def bisect(self) -> "Divergence | None":
         """The first place that differs, for networks too large for `whole`: a few places are computed, one at a time.
@@ -122,13 +122,15 @@ class Walk:
         values = run([s.tensor for s in sources], [t.tensor for t in targets], [other._recorded(s) for s in sources])
         return {place.name: place.from_ours(value) for place, value in zip(targets, values, strict=True)}
 
-    def _row(self, place: Place, output: Any, mode: str, explained: bool, exact: Callable[[], Array]) -> Row:
+    def _row(
+        self, place: Place, output: Any, mode: str, explained: bool, exact: Callable[[], Mapping[str, Array]]
+    ) -> Row:
         quantity = f"{mode}{place.name}"
         if place.name not in self.case.trace:
             return self.case.fail(quantity, "not recorded")
         clue = place.clue() if explained else None
         expected = self.case.trace[place.name]
-        asked = exact if self.exact is not None else None
+        asked = None if self.exact is None else lambda: exact()[place.name]
         return self.case.compare(quantity, place.from_ours(output), self.tolerance, expected, clue, asked)
 
 

@@ -30,10 +30,10 @@ KerasTensor = Float[keras.KerasTensor, "batch ..."]
 class Graph:
     """A cfg as a Keras network.
 
-    model: image float32 (`output_dtype`) [batch, height, width, channels], RGB 0..1 -> list of what goes into the cfg's heads, in the
-        cfg's order, float32 (`output_dtype`): of [yolo] [b, rows, columns, anchors of its mask, 5 + classes], of [Gaussian_yolo]
+    model: image float32 [batch, height, width, channels], RGB 0..1 -> list of what goes into the cfg's heads, in the
+        cfg's order, float32: of [yolo] [b, rows, columns, anchors of its mask, 5 + classes], of [Gaussian_yolo]
         [..., 9 + classes], of [region] [b, rows, columns, num, coords + 1 + classes], of [detection] [b, numbers].
-        A cfg without a head gives the output of its last layer.
+        A cfg without a head gives the output of its last layer. For float32 read `output_dtype`.
     outputs: of every cfg layer, [b, height, width, channels] or [b, numbers].
 
     Layers that `stopbackward=1` freezes are not trainable. What `stopbackward` above 1 asks for is left to training.

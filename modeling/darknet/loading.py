@@ -132,7 +132,7 @@ def values_of(model: keras.Model, records: Sequence[Record]) -> Values:
     Raises:
         WeightsError: a batch-norm is folded into its convolution, so that its parameters are no more.
     """
-    values: dict[str, dict[str, Float[np.ndarray, "..."]]] = {}
+    values: dict[str, dict[str, Float[np.ndarray, ...]]] = {}
     for record in records:
         layer = _layer(model, record)
         if "scales" in record.parameters and _norm(model, layer) is None:

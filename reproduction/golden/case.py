@@ -32,7 +32,7 @@ class Row(Stored):
     bound: float | None = None
     noise: float | None = Field(
         None,
-        description="How far ours in float32 is from ours in float64, in the tolerance's own measure; empty: not asked.",
+        description="How far ours in float32 is from ours in float64, in the tolerance's own measure.",
     )
     note: str = ""
     kind: str = Field("", description="Of the quantity, as hints call it: layer, gradient, ...; empty: not said.")

@@ -124,9 +124,7 @@ def _rounding(trace: Trace, outputs: int) -> float:
     return float(np.nan_to_num(max(known))) if known else 0.0
 
 
-def _beside_float32(
-    case: Case, name: str, ours: np.ndarray, rounding: float, exact: Callable[[], np.ndarray]
-) -> Row:
+def _beside_float32(case: Case, name: str, ours: np.ndarray, rounding: float, exact: Callable[[], np.ndarray]) -> Row:
     """A row for a float32 record; skipped where the record itself cannot be told so precisely.
 
     Deformable convolutions one after the other enlarge rounding: DLA's float32 record is beyond the bound from its

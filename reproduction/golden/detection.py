@@ -147,7 +147,8 @@ def _forward(rebuilt: Rebuilt, image: tf.Tensor) -> _Forward:
     decoded = _decoded(network, raw)
     yolos = [(number, layer.index) for number, layer in enumerate(network.heads) if isinstance(layer, Yolo)]
     for level, (number, index) in zip(decoded, yolos, strict=True):
-        parts = level.offsets, tf.cast(raw[number][..., 2:4], tf.float32), level.objectness[..., tf.newaxis], level.class_probabilities
+        sizes = tf.cast(raw[number][..., 2:4], tf.float32)
+        parts = level.offsets, sizes, level.objectness[..., tf.newaxis], level.class_probabilities
         layers[index] = rebuilt.in_darknets_form(tf.concat(parts, axis=-1))
     return _Forward(raw, decoded, layers)
 

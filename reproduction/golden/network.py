@@ -149,7 +149,8 @@ def gradients_of(
 ) -> list[Values]:
     """By tensors or Keras variables; zeros by what the target does not depend on."""
     found = tape.gradient(target, sources, upstream)
-    return [tf.zeros(source.shape, source.dtype) if one is None else one for source, one in zip(sources, found, strict=True)]
+    pairs = zip(sources, found, strict=True)
+    return [tf.zeros(source.shape, source.dtype) if one is None else one for source, one in pairs]
 
 
 def compare_updates(

@@ -14,8 +14,8 @@ from modeling.centernet import build_centernet
 from modeling.torch_names import to_torch, torch_name
 from reproduction.golden import __main__ as command
 from reproduction.golden.case import Row
-from reproduction.golden.precision import precision
 from reproduction.golden.kinds import CENTERNET, KINDS
+from reproduction.golden.precision import precision
 from reproduction.golden.run import run, unknown_files
 
 # A small file of each kind, what is taken of it, and an array in it that is compared.
