@@ -1,7 +1,10 @@
 """The network: of one layer each, as recorded; whole, with the original's weights, as built from the cfg and by us."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
+from typing import Literal
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -12,6 +15,7 @@ from reproduction.gates.result import NoInputsError
 from reproduction.gates.subject import Subject
 from reproduction.golden.case import Case, Row
 from reproduction.golden.detection import HEAD, MODES
+from reproduction.golden.precision import precision
 from reproduction.hints import Clue
 from reproduction.trace import relayout
 from tasks.jobs import build_task
@@ -47,29 +51,44 @@ def own_outputs(subject: Subject) -> Iterator[Row]:
     """The experiment's own network, by the code that trains it, on recorded inputs: the numbers before each head."""
     if subject.experiment is None or subject.weights is None:
         return
-    model = None
+    task, weights = build_task(subject.experiment), str(subject.weights)
+
+    @functools.cache
+    def model(name: Literal["float32", "float64"]) -> keras.Model:
+        with precision(name):
+            built = task.build_model()
+        task.load_weights(built, weights)
+        return built
+
     for case in subject.of_kind("infer"):
         if isinstance(case, Row) or not is_relevant("infer", subject, case):
             continue
         for mode in MODES:
             if f"{mode}/X" not in case.trace:
                 continue
-            if model is None:
-                task = build_task(subject.experiment)
-                model = task.build_model()
-                task.load_weights(model, str(subject.weights))
-            image = case.trace.array(f"{mode}/X", (3, "rows", "columns"), np.floating)
-            outputs = tf.nest.flatten(model(tf.constant(relayout(image, "CHW", "HWC")[np.newaxis]), training=False))
-            yield from _beside(case, mode, case.network, outputs)
+            array = case.trace.array(f"{mode}/X", (3, "rows", "columns"), np.floating)
+            image = tf.constant(relayout(array, "CHW", "HWC")[np.newaxis])
+
+            def outputs(name: Literal["float32", "float64"], image: tf.Tensor = image) -> list[np.ndarray]:
+                return [_as_recorded(output) for output in tf.nest.flatten(model(name)(image, training=False))]
+
+            exact = functools.cache(functools.partial(outputs, "float64"))
+            yield from _beside(case, mode, case.network, outputs("float32"), exact)
 
 
-def _beside(case: Case, mode: str, network: Network, outputs: list[tf.Tensor]) -> Iterator[Row]:
-    for head, output in zip(network.heads, outputs, strict=True):
+def _as_recorded(output: tf.Tensor) -> np.ndarray:
+    """[batch, anchors * entries, rows, columns]."""
+    ours = np.asarray(output)
+    return relayout(ours.reshape(*ours.shape[:3], -1), "NHWC", "NCHW")
+
+
+def _beside(
+    case: Case, mode: str, network: Network, outputs: list[np.ndarray], exact: Callable[[], list[np.ndarray]]
+) -> Iterator[Row]:
+    for number, (head, ours) in enumerate(zip(network.heads, outputs, strict=True)):
         name = f"{mode}/L{head.index - 1:03d}_output"
         if name not in case.trace:
             yield case.skip(f"{name} (the experiment's own)", "not recorded")
             continue
-        ours = np.asarray(output)
-        ours = relayout(ours.reshape(*ours.shape[:3], -1), "NHWC", "NCHW")
-        row = case.compare(name, ours, HEAD, clue=Clue("head", "NCHW"))
+        row = case.compare(name, ours, HEAD, None, Clue("head", "NCHW"), lambda number=number: exact()[number])
         yield row.model_copy(update={"quantity": f"{name} (the experiment's own)"})
