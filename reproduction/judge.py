@@ -37,6 +37,7 @@ def judge_again(row: Row, tolerances: Tolerances) -> Row:
         return row
     verdict = judge(row.metrics, tolerance)
     changed = {"error": verdict.error, "bound": verdict.bound, "note": verdict.note, "tolerance": tolerance}
+    changed |= {"noise": None}  # it was measured as the former bound is
     return row.model_copy(update={**changed, "outcome": "pass" if verdict.passed else "fail"})
 
 

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import tensorflow as tf
@@ -13,6 +13,7 @@ from configs.experiment import Experiment
 from official.core.config import Duration
 from official.core.config_io import check_config, override
 from official.core.task import Batch, Moment, Scalar, Scalars, Task
+from reproduction.golden.precision import precision
 from tasks.jobs import build_task
 
 EPOCH = 5000  # examples of an epoch, where a duration counts in epochs and no data set is opened
@@ -29,7 +30,7 @@ class Own:
     def __init__(self, experiment: Experiment | None, called: set[str] | None = None) -> None:
         self.experiment = experiment
         self.called: set[str] = set() if called is None else called
-        self._trained: dict[Path, keras.Model] = {}
+        self._trained: dict[tuple[Path, str], keras.Model] = {}
 
     def note(self, *parts: str) -> None:
         """Remembers that these parts were called."""
@@ -57,14 +58,16 @@ class Own:
         return self.task.prepare(batch)
 
     def outputs_with(
-        self, weights: Path, images: Float[tf.Tensor, "batch height width 3"]
+        self, weights: Path, images: Float[tf.Tensor, "batch height width 3"], dtype: Literal["float32", "float64"]
     ) -> list[Float[tf.Tensor, "batch ..."]]:
         """The outputs of the model that training builds, with the weights of a file, in evaluation mode."""
         self.note(*NETWORK)
-        if weights not in self._trained:
-            self._trained[weights] = self.task.build_model()
-            self.task.load_weights(self._trained[weights], str(weights))
-        return tf.nest.flatten(self._trained[weights](images, training=False))
+        if (weights, dtype) not in self._trained:
+            with precision(dtype):
+                model = self.task.build_model()
+            self.task.load_weights(model, str(weights))
+            self._trained[weights, dtype] = model
+        return tf.nest.flatten(self._trained[weights, dtype](images, training=False))
 
     @functools.cached_property
     def model(self) -> keras.Model:

@@ -5,6 +5,7 @@ so that each mistake shows where it is, and only there. Keras knows the way betw
 from the nearest recorded arrays to the next is what is judged. Rows come in the network's order.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -48,12 +49,14 @@ class Walk:
 
     inputs: what the network is given, in its order, as recorded.
     places: in the network's order.
+    exact: the walk of the same network in float64, with these places among its own; see `Case.compare`.
     """
 
     case: Case
     inputs: Sequence[Place]
     places: Sequence[Place]
     tolerance: Tolerance = BOUND
+    exact: "Callable[[], Walk] | None" = None
 
     def whole(self) -> Iterator[Row]:
         """Every place, computed from the network's inputs; a few at a time, so that they fit into memory.
@@ -64,8 +67,9 @@ class Walk:
         is_explained = False
         for group in _groups(self.places):
             outputs = run([place.tensor for place in self.inputs], [place.tensor for place in group], given)
+            exact = functools.cache(functools.partial(self._exactly, self.inputs, group))
             for place, output in zip(group, outputs, strict=True):
-                row = self._row(place, output, "", not is_explained)
+                row = self._row(place, output, "", not is_explained, exact)
                 is_explained = is_explained or row.outcome == "fail"
                 yield row
 
@@ -84,12 +88,13 @@ class Walk:
             if sources is None:
                 yield self.case.skip(f"{ALONE}{place.name}", "what it is computed from was not recorded")
                 continue
+            given = [known[id(tensor)] for tensor in sources]
             try:
-                (output,) = run(sources, [place.tensor], [self._recorded(known[id(tensor)]) for tensor in sources])
+                (output,) = run(sources, [place.tensor], [self._recorded(one) for one in given])
             except UserError as error:
                 yield self.case.fail(f"{ALONE}{place.name}", str(error))
                 continue
-            yield self._row(place, output, ALONE, True)
+            yield self._row(place, output, ALONE, True, functools.partial(self._exactly, given, [place]))
 
     def bisect(self) -> "Divergence | None":
         """The first place that differs, for networks too large for `whole`: a few places are computed, one at a time.
@@ -109,13 +114,24 @@ class Walk:
     def _recorded(self, place: Place) -> Any:
         return place.to_ours(self.case.trace[place.name])
 
-    def _row(self, place: Place, output: Any, mode: str, explained: bool) -> Row:
+    def _exactly(self, given: Sequence[Place], asked: Sequence[Place]) -> dict[str, Array]:
+        """Places from recorded ones, in float64, as arrays like the recorded."""
+        other = self.exact()
+        known = {place.name: place for place in (*other.places, *other.inputs)}
+        sources, targets = ([known[place.name] for place in places] for places in (given, asked))
+        values = run([s.tensor for s in sources], [t.tensor for t in targets], [other._recorded(s) for s in sources])
+        return {place.name: place.from_ours(value) for place, value in zip(targets, values, strict=True)}
+
+    def _row(
+        self, place: Place, output: Any, mode: str, explained: bool, exact: Callable[[], Mapping[str, Array]]
+    ) -> Row:
         quantity = f"{mode}{place.name}"
         if place.name not in self.case.trace:
             return self.case.fail(quantity, "not recorded")
         clue = place.clue() if explained else None
         expected = self.case.trace[place.name]
-        return self.case.compare(quantity, place.from_ours(output), self.tolerance, expected, clue)
+        asked = None if self.exact is None else lambda: exact()[place.name]
+        return self.case.compare(quantity, place.from_ours(output), self.tolerance, expected, clue, asked)
 
 
 def keras_walk(

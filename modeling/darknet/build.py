@@ -19,6 +19,7 @@ from modeling.layers.connected import Connected, ConnectedNorm, Local
 from modeling.layers.convolution import Convolution, ConvStyle, Geometry
 from modeling.layers.joining import Alongside, ChannelSlice, Flatten, Shortcut, SplitAnchors
 from modeling.layers.pooling import ChannelMaxPool, LocalAvgPool, MaxPool
+from modeling.layers.precision import output_dtype
 from modeling.layers.resampling import Crop, Reorg, SpaceToDepth, Upsample
 from modeling.layers.special import Dropout, InferenceOnly, LocalResponseNorm, Softmax, StopGradient
 
@@ -32,7 +33,7 @@ class Graph:
     model: image float32 [batch, height, width, channels], RGB 0..1 -> list of what goes into the cfg's heads, in the
         cfg's order, float32: of [yolo] [b, rows, columns, anchors of its mask, 5 + classes], of [Gaussian_yolo]
         [..., 9 + classes], of [region] [b, rows, columns, num, coords + 1 + classes], of [detection] [b, numbers].
-        A cfg without a head gives the output of its last layer.
+        A cfg without a head gives the output of its last layer. For float32 read `output_dtype`.
     outputs: of every cfg layer, [b, height, width, channels] or [b, numbers].
 
     Layers that `stopbackward=1` freezes are not trainable. What `stopbackward` above 1 asks for is left to training.
@@ -93,11 +94,12 @@ class _Builder:
 
     def __init__(self, network: Network, style: ConvStyle, size: tuple[int | None, int | None]) -> None:
         self.network, self.style = network, style
-        self.image = keras.Input((*size, network.net.channels), dtype="float32", name="image")
+        # What goes in, what predicts and what it predicts: no policy makes less of them.
+        self.output_dtype = output_dtype()
+        self.image = keras.Input((*size, network.net.channels), dtype=self.output_dtype, name="image")
         self.outputs: list[KerasTensor] = []
         self.owners = {layer.share_index for layer in network.layers if getattr(layer, "share_index", None) is not None}
         self.shared: dict[int, tuple[Convolution, BatchNorm | None]] = {}  # by the index of the layer
-        # What predicts, like what it predicts, is float32 under every policy.
         self.predicts = {head.index - 1 for head in network.heads}
 
     def add(self, layer: Layer) -> None:
@@ -126,7 +128,7 @@ class _Builder:
         return outputs
 
     def _style_of(self, layer: Layer) -> dict[str, str]:
-        return {"dtype": "float32"} if layer.index in self.predicts else {}
+        return {"dtype": self.output_dtype} if layer.index in self.predicts else {}
 
     def _norm(self, layer: Layer) -> BatchNorm:
         name, sync = f"{layer_name(layer)}_norm", self.style.norm == "sync"
@@ -251,10 +253,10 @@ class _Builder:
         self, layer: sections.Yolo | sections.GaussianYolo | sections.Region, x: KerasTensor
     ) -> KerasTensor:
         anchors = layer.num if isinstance(layer, sections.Region) else len(layer.mask)
-        return SplitAnchors(anchors, name=layer_name(layer), dtype="float32")(x)
+        return SplitAnchors(anchors, name=layer_name(layer), dtype=self.output_dtype)(x)
 
     def detection(self, layer: sections.Detection, x: KerasTensor) -> KerasTensor:
-        return x if len(x.shape) == 2 else Flatten(name=layer_name(layer), dtype="float32")(x)
+        return x if len(x.shape) == 2 else Flatten(name=layer_name(layer), dtype=self.output_dtype)(x)
 
 
 _LAYERS: dict[type[Layer], Callable[[_Builder, Layer, KerasTensor], KerasTensor]] = {

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float
 
 from modeling.darknet.weights import (
     Head,
@@ -127,12 +127,12 @@ def load_into(model: keras.Model, records: Sequence[Record], weights: WeightsFil
 
 
 def values_of(model: keras.Model, records: Sequence[Record]) -> Values:
-    """A model's parameters in Darknet's shapes, for `write_weights`.
+    """A model's parameters in Darknet's shapes, for `write_weights`; float32, but float64 of a model of float64.
 
     Raises:
         WeightsError: a batch-norm is folded into its convolution, so that its parameters are no more.
     """
-    values: dict[str, dict[str, Float32[np.ndarray, ...]]] = {}
+    values: dict[str, dict[str, Float[np.ndarray, ...]]] = {}
     for record in records:
         layer = _layer(model, record)
         if "scales" in record.parameters and _norm(model, layer) is None:
@@ -141,7 +141,8 @@ def values_of(model: keras.Model, records: Sequence[Record]) -> Values:
             )
         values[record.name] = {}
         for name in record.parameters:
-            value = keras.ops.convert_to_numpy(_variable(model, layer, name)).astype(np.float32)
+            value = keras.ops.convert_to_numpy(_variable(model, layer, name))
+            value = value if value.dtype == np.float64 else value.astype(np.float32)
             axes = _AXES.get((type(layer), name))
             value = value if axes is None else np.transpose(value, np.argsort(axes))
             values[record.name][name] = np.ascontiguousarray(value).reshape(record.parameters[name])

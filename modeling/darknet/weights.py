@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from jaxtyping import Float32
+from jaxtyping import Float
 
 from modeling.darknet.build import layer_name
 from modeling.darknet.cfg import Network, read_cfg
@@ -25,7 +25,7 @@ from modeling.darknet.sections import Connected, Convolutional, Layer, Region
 from modeling.darknet.shapes import Parameters, count, layer_shapes
 from official.core.errors import UserError, first_line, one_line_errors
 
-Values = Mapping[str, Mapping[str, Float32[np.ndarray, "..."]]]  # by record, then by Darknet's name
+Values = Mapping[str, Mapping[str, Float[np.ndarray, "..."]]]  # by record, then by Darknet's name
 NORM = ("scales", "rolling_mean", "rolling_variance")
 _PARTIAL_NAME = re.compile(r"\.conv\.([0-9]{1,6})$")
 

@@ -2,9 +2,8 @@
 
 from typing import NamedTuple
 
-import keras
-
 from configs.centernet import CenterNetHead
+from modeling.layers.precision import output_dtype
 from modeling.layers.sides import Features
 from modeling.layers.torch_blocks import Bias, TorchConvolution, TorchStyle, relu
 
@@ -33,8 +32,8 @@ RULES = {
 def centernet_maps(
     stacks: list[Features], config: CenterNetHead, num_classes: int, rule: HeadRule, style: TorchStyle
 ) -> list[Features]:
-    """Raw hm, wh and (with reg_offset) reg of each stack in turn, float32 under every policy but float64."""
-    dtype = "float64" if keras.config.dtype_policy().compute_dtype == "float64" else "float32"
+    """Raw hm, wh and (with reg_offset) reg of each stack in turn, of `output_dtype`."""
+    dtype = output_dtype()
     channels = {"hm": num_classes, "wh": 2 * num_classes if config.cat_spec_wh else 2}
     if config.reg_offset:
         channels["reg"] = 2

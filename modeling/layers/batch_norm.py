@@ -85,7 +85,7 @@ class BatchNorm(keras.layers.Layer):
 
     def _synchronised(self, inputs, replicas):
         """As `_fused` in training, over the batch of all replicas, with one all-reduce of [2, channels]."""
-        values = tf.cast(inputs, tf.float32)
+        values = tf.cast(inputs, self.variable_dtype)
         # Squares around a constant near the mean: E[x^2] - E[x]^2 cancels where |mean| is much above the deviation.
         centre = tf.stop_gradient(tf.convert_to_tensor(self.moving_mean))
         centred = values - centre
@@ -94,7 +94,7 @@ class BatchNorm(keras.layers.Layer):
         variance = tf.maximum(square - tf.square(offset), 0.0)
         scale = tf.math.rsqrt(variance + EPSILON) * self.gamma
         outputs = (centred - offset) * scale + self.beta
-        count = tf.cast(tf.size(inputs) // inputs.shape[-1] * replicas, tf.float32)
+        count = tf.cast(tf.size(inputs) // inputs.shape[-1] * replicas, values.dtype)
         unbiased = variance * count / tf.maximum(count - 1.0, 1.0)
         return tf.cast(outputs, inputs.dtype), centre + offset, unbiased
 
@@ -117,16 +117,16 @@ class SharedBatchNorm(BatchNorm):
         if not is_training:
             return super()._fused(inputs, mean, variance, is_training)
         outputs, mean, variance = (tf.stop_gradient(x) for x in super()._fused(inputs, mean, variance, is_training))
-        count = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
+        count = tf.cast(tf.size(inputs) // inputs.shape[-1], self.variable_dtype)
         biased = variance * (count - 1.0) / count
         self._last_call = mean, tf.math.rsqrt(biased + EPSILON)  # read when the backward pass is built, after them all
 
         @tf.custom_gradient
         def normalise(values, gamma, beta):
             def backward(upstream):
-                upstream = tf.cast(upstream, tf.float32)
+                upstream = tf.cast(upstream, count.dtype)
                 mean, scale = self._last_call
-                normalised = (tf.cast(values, tf.float32) - mean) * scale
+                normalised = (tf.cast(values, count.dtype) - mean) * scale
                 of_beta = tf.reduce_sum(upstream, [0, 1, 2])
                 of_gamma = tf.reduce_sum(upstream * normalised, [0, 1, 2])
                 of_values = gamma * scale * (upstream - (of_beta + normalised * of_gamma) / count)

@@ -55,8 +55,8 @@ class ConnectedNorm(BatchNorm):
     def call(self, inputs, training=False):
         if not (training and self.trainable):
             return super().call(inputs)
-        count = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
-        values = tf.cast(inputs, tf.float32)
+        values = tf.cast(inputs, self.variable_dtype)
+        count = tf.cast(tf.size(inputs) // inputs.shape[-1], values.dtype)
         mean = tf.reduce_mean(values, [0, 1, 2])
         variance = tf.reduce_sum(tf.square(values - mean), [0, 1, 2]) / tf.maximum(count - 1.0, 1.0)
         self.moving_mean.assign(self.momentum * self.moving_mean + (1 - self.momentum) * mean)

@@ -27,7 +27,7 @@ def convolve(
     def forward(inputs: Images, kernel: Kernel) -> tf.Tensor:
         return tf.nn.conv2d(inputs, kernel, stride, padding, dilations=dilation)
 
-    if plain or _has_gradients():
+    if plain or _has_gradients(inputs.dtype):
         return forward(inputs, kernel)
 
     @tf.custom_gradient
@@ -43,8 +43,10 @@ def convolve(
     return function(inputs, kernel)
 
 
-def _has_gradients() -> bool:
-    return bool(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU")) or _cpu_has_gradients()
+def _has_gradients(dtype: tf.DType) -> bool:
+    if tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
+        return True
+    return dtype != tf.float64 and _cpu_has_gradients()  # oneDNN has no float64
 
 
 @functools.cache

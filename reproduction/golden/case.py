@@ -11,12 +11,13 @@ from pydantic import Field
 from modeling.darknet.cfg import Network, parse_cfg
 from modeling.darknet.options import Layer
 from official.core.errors import UserError
-from reproduction.compare import Metrics, Numbers, SameSet, Stored, Tolerance, judge, measure, measure_rows
+from reproduction.compare import Metrics, Numbers, SameSet, Stored, Tolerance, Verdict, judge, measure, measure_rows
 from reproduction.golden.maps import Maps, worst_map
 from reproduction.hints import Clue, Hint, explain
 from reproduction.trace import Trace, TraceError, read_trace
 
 HINTED = 6  # failing quantities of a case that are explained: hypotheses cost time, and the first ones matter
+NEAR = 1 / 3  # of a bound: rounding above this share of it could turn a verdict
 ALONE = "alone/"  # before the names of what was computed from what the original recorded before it
 
 
@@ -28,6 +29,10 @@ class Row(Stored):
     outcome: Literal["pass", "fail", "skip"]
     error: float | None = Field(None, description="In the tolerance's own measure.")
     bound: float | None = None
+    noise: float | None = Field(
+        None,
+        description="How far ours in float32 is from ours in float64, in the tolerance's own measure.",
+    )
     note: str = ""
     check: str = Field("", description="The check that compared it.")
     kind: str = Field("", description="Of the quantity, as hints call it: layer, gradient, ...; empty: not said.")
@@ -82,24 +87,29 @@ class Case:
         tolerance: Tolerance,
         expected: Numbers | None = None,
         clue: Clue | None = None,
+        exact: Callable[[], Numbers] | None = None,
     ) -> Row:
         """Judges ours beside `expected`, which is by default the recorded array named `quantity`.
 
         clue: what the arrays are; a failure is explained by it.
+        exact: ours, computed once more in float64. It is asked where float32's error comes near the bound, and decides
+            where float32's rounding does, or the verdict is another: it must not depend on how a processor adds up.
         """
         try:
             if expected is None:
                 expected = self.trace.array(quantity, dtype=np.number)
-            compare = measure_rows if isinstance(tolerance, SameSet) else measure
-            metrics = compare(quantity, ours, expected)
+            metrics = _measure(quantity, ours, expected, tolerance)
+            precision, noise, rounding = _precision(ours, expected), None, ""
+            if exact is not None and _is_near(metrics, judge(metrics, tolerance)):
+                ours, metrics, noise, rounding = _decided(quantity, (ours, exact()), expected, metrics, tolerance)
         except UserError as error:
             hints = () if expected is None else self._explain(quantity, ours, expected, clue)
             return self.fail(quantity, str(error)).model_copy(update={"hints": hints})
         verdict = judge(metrics, tolerance)
         row = Row(
             case=self.name, quantity=quantity, outcome="pass" if verdict.passed else "fail", error=verdict.error,
-            bound=verdict.bound, note=verdict.note, kind=clue.kind if clue else self.about,
-            precision=_precision(ours, expected), tolerance=tolerance, metrics=metrics,
+            bound=verdict.bound, noise=noise, note="; ".join(filter(None, (verdict.note, rounding))),
+            kind=clue.kind if clue else self.about, precision=precision, tolerance=tolerance, metrics=metrics,
         )  # fmt: skip
         if verdict.passed:
             return row
@@ -122,6 +132,36 @@ class Case:
     def fail(self, quantity: str, reason: str) -> Row:
         """A quantity that cannot be compared, though it should be."""
         return Row(case=self.name, quantity=quantity, outcome="fail", note=reason)
+
+
+def _measure(quantity: str, ours: Numbers, expected: Numbers, tolerance: Tolerance) -> Metrics:
+    return (measure_rows if isinstance(tolerance, SameSet) else measure)(quantity, ours, expected)
+
+
+def _is_near(metrics: Metrics, verdict: Verdict) -> bool:
+    """Whether rounding may have made the verdict: the error is large enough, or a row more or less is kept by a
+    threshold. It makes no NaN."""
+    return not metrics.one_not_finite and (verdict.error > NEAR * verdict.bound or _has_lone_rows(metrics))
+
+
+def _has_lone_rows(metrics: Metrics) -> bool:
+    return bool(metrics.only_ours or metrics.only_expected)
+
+
+def _decided(
+    quantity: str, ours: tuple[Numbers, Numbers], expected: Numbers, metrics: Metrics, tolerance: Tolerance
+) -> tuple[Numbers, Metrics, float, str]:
+    """(what decides of ours in float32 and in float64, its metrics, float32's noise, a note where float64 decides)."""
+    single, double = ours
+    # The noise is measured as the error is: in units of the largest expected number, where the bound is of that.
+    apart = _measure(quantity, single, double, tolerance).model_copy(update={"absmax": metrics.absmax})
+    noise, verdict = judge(apart, tolerance), judge(metrics, tolerance)
+    exact = _measure(quantity, double, expected, tolerance)
+    is_small = noise.error <= NEAR * noise.bound and not _has_lone_rows(apart)
+    if is_small and judge(exact, tolerance).passed == verdict.passed:
+        return single, metrics, noise.error, ""
+    note = f"decided in float64: float32 is {verdict.error:.2g} off, and its own rounding is {noise.error:.2g}"
+    return double, exact, noise.error, note
 
 
 def _precision(*arrays: Numbers) -> str:

@@ -4,9 +4,8 @@
 that makes each of them, `NAME_params.json`.
 """
 
-import contextlib
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -200,14 +199,3 @@ def layer_of(model: keras.Model, stage: str) -> keras.Layer | None:
             if names:
                 return model.get_layer(name)
     return None
-
-
-@contextlib.contextmanager
-def precision(name: Literal["float32", "float64"]) -> Iterator[None]:
-    """What networks that are built inside compute in."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)

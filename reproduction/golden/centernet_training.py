@@ -24,8 +24,9 @@ from official.optimization.optimizers import apply_gradients, slot_names
 from reproduction.compare import Absolute, OfAbsmax, Relative, Tolerance
 from reproduction.golden.case import Case, Row
 from reproduction.golden.centernet_losses import TERMS, dense_size, loss_options, maps, recorded_targets
-from reproduction.golden.centernet_model import Parameters, build, precision
+from reproduction.golden.centernet_model import Parameters, build
 from reproduction.golden.network import parameter
+from reproduction.golden.precision import precision
 from reproduction.golden.training import train_step
 from reproduction.trace import Trace, TraceError
 

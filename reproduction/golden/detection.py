@@ -5,9 +5,9 @@ The weights are looked for below `--assets`: those of a trace by their SHA-256, 
 
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -28,9 +28,10 @@ from reproduction.compare import Absolute, AbsoluteAndRelative, OfAbsmax, SameSe
 from reproduction.golden.case import Case, Row
 from reproduction.golden.network import Rebuilt
 from reproduction.golden.network_walk import darknet_walk, without_heads
+from reproduction.golden.precision import precision
 from reproduction.golden.vision import NMS_KINDS, PIXELS, nms_protocol
 from reproduction.hints import Clue
-from reproduction.hints.images import Sides, placement_alternatives
+from reproduction.hints.images import placement_alternatives
 from reproduction.trace import TraceError, read_trace, relayout
 
 HEAD = Absolute(bound=1e-4)
@@ -59,28 +60,38 @@ def inference(case: Case) -> Iterator[Row]:
 
     What follows the heads, boxes and NMS, is `decoding`'s.
     """
-    rebuilt = Rebuilt.fresh(case)
-    load_weights(rebuilt.graph.model, str(_weights(case)), rebuilt.records)
+    rebuilt = _trained(case)
+    exact = functools.cache(lambda: _trained(case, "float64"))
     if "X" in case.trace:
-        walk = without_heads(darknet_walk(rebuilt, rebuilt.parameters()))
+        walk = without_heads(darknet_walk(rebuilt, rebuilt.parameters(), exact=exact))
         yield from walk.whole()
         layers = _forward(rebuilt, rebuilt.image("X")).layers
+        again = functools.cache(lambda: _forward(exact(), exact().image("X")).layers)
         for head in case.network.heads:
             name = f"L{head.index:03d}"
             if f"{name}_boxes" in case.trace and f"{name}_output" not in case.trace:
                 yield case.skip(f"{name}_boxes", "the recording program gives out boxes; the layer before is compared")
             else:
-                yield case.compare(f"{name}_output", layers[head.index], LAYER, clue=Clue("head", "NCHW"))
+                ours, clue = layers[head.index], Clue("head", "NCHW")
+                yield case.compare(f"{name}_output", ours, LAYER, None, clue, lambda index=head.index: again()[index])
         yield from walk.alone()
         return
     for mode in MODES:
         if any(name.startswith(f"{mode}/") for name in case.trace):
-            yield from _one_image(rebuilt, mode)
+            yield from _one_image(rebuilt, mode, exact)
         else:
             yield case.skip(mode, "not recorded")
 
 
-def _one_image(rebuilt: Rebuilt, mode: str) -> Iterator[Row]:
+def _trained(case: Case, name: Literal["float32", "float64"] = "float32") -> Rebuilt:
+    """The network with the weights that the trace was recorded with."""
+    with precision(name):
+        rebuilt = Rebuilt.fresh(case)
+    load_weights(rebuilt.graph.model, str(_weights(case)), rebuilt.records)
+    return rebuilt
+
+
+def _one_image(rebuilt: Rebuilt, mode: str, exact: Callable[[], Rebuilt]) -> Iterator[Row]:
     case, net = rebuilt.case, rebuilt.case.network.net
     image = _image(case)
     protocol = Protocol(resize=MODES[mode], interpolation="align_corners")
@@ -89,7 +100,8 @@ def _one_image(rebuilt: Rebuilt, mode: str) -> Iterator[Row]:
         case, f"{mode}/X", relayout(given[0].numpy(), "HWC", "CHW"), PIXELS, Clue("image", "CHW")
     )
     # The network gets the recorded input where there is one, so that it alone is compared.
-    done = _forward(rebuilt, rebuilt.image(f"{mode}/X") if f"{mode}/X" in case.trace else given)
+    given = rebuilt.image(f"{mode}/X") if f"{mode}/X" in case.trace else given
+    done, again = _forward(rebuilt, given), functools.cache(lambda: _forward(exact(), given))
     of_heads = {index for head in case.network.heads for index in (head.index - 1, head.index)}
     for index, array in enumerate(done.layers):
         name = f"{mode}/L{index:03d}"
@@ -98,8 +110,9 @@ def _one_image(rebuilt: Rebuilt, mode: str) -> Iterator[Row]:
         else:
             is_head = index in of_heads
             clue = Clue("head" if is_head else "layer", "NCHW")
-            yield from _whole_or_sample(case, name, array, HEAD if is_head else LAYER, clue)
-    yield from _statistics(case, f"{mode}/layer_stats", done.layers)
+            tolerance = HEAD if is_head else LAYER
+            yield from _whole_or_sample(case, name, array, tolerance, clue, lambda index=index: again().layers[index])
+    yield from _statistics(case, f"{mode}/layer_stats", done.layers, lambda: again().layers)
 
 
 def _image(case: Case) -> np.ndarray:
@@ -120,7 +133,10 @@ class _Forward(NamedTuple):
 
 
 def _forward(rebuilt: Rebuilt, image: tf.Tensor) -> _Forward:
-    """The network's outputs. A [yolo] gives out what it decodes, but width and height raw."""
+    """The network's outputs. A [yolo] gives out what it decodes, but width and height raw.
+
+    Decoding is float32: it gets the numbers of a network of float64 rounded.
+    """
     network = rebuilt.case.network
     outputs = rebuilt.all_outputs(image, training=False)
     raw = [outputs[head.index] for head in network.heads]
@@ -128,7 +144,8 @@ def _forward(rebuilt: Rebuilt, image: tf.Tensor) -> _Forward:
     decoded = _decoded(network, raw)
     yolos = [(number, layer.index) for number, layer in enumerate(network.heads) if isinstance(layer, Yolo)]
     for level, (number, index) in zip(decoded, yolos, strict=True):
-        parts = level.offsets, raw[number][..., 2:4], level.objectness[..., tf.newaxis], level.class_probabilities
+        sizes = tf.cast(raw[number][..., 2:4], tf.float32)
+        parts = level.offsets, sizes, level.objectness[..., tf.newaxis], level.class_probabilities
         layers[index] = rebuilt.in_darknets_form(tf.concat(parts, axis=-1))
     return _Forward(raw, decoded, layers)
 
@@ -137,7 +154,7 @@ def _decoded(network: Network, raw: list[tf.Tensor]) -> list[DecodedLevel]:
     """What the numbers of each [yolo] mean."""
     head, size = head_of(network), (network.net.height, network.net.width)
     return [
-        decode_level(raw[number], head.anchors_of(head.levels[number]), head.levels[number], size)
+        decode_level(tf.cast(raw[number], tf.float32), head.anchors_of(head.levels[number]), head.levels[number], size)
         for number, layer in enumerate(network.heads)
         if isinstance(layer, Yolo)
     ]
@@ -164,68 +181,101 @@ def decoding(case: Case) -> Iterator[Row]:
         yield from _boxes(case, mode, done, image_size, protocol)
 
 
-def _whole_or_sample(case: Case, name: str, ours: np.ndarray, tolerance: Tolerance, clue: Clue) -> Iterator[Row]:
+def _whole_or_sample(
+    case: Case,
+    name: str,
+    ours: np.ndarray,
+    tolerance: Tolerance,
+    clue: Clue,
+    exact: Callable[[], np.ndarray] | None = None,
+) -> Iterator[Row]:
     """Beside the whole recorded array, and beside numbers from some flat positions of it."""
     whole = name if name.endswith("/X") else f"{name}_output"
     if whole in case.trace:
-        yield case.compare(whole, ours, tolerance, clue=clue)
+        yield case.compare(whole, ours, tolerance, None, clue, exact)
     if f"{name}_sample" in case.trace:
         at = case.trace.array(f"{name}_sample_idx", ("positions",), np.integer)
         if at.size and not 0 <= at.min() <= at.max() < ours.size:
             raise TraceError(f"{case.path}: {name}_sample_idx points beyond the {ours.size} elements of the array")
         if isinstance(tolerance, OfAbsmax):  # of the whole layer, not of the sample
             tolerance = Absolute(bound=tolerance.bound * float(np.abs(ours).max()))
-        yield case.compare(f"{name}_sample", ours.ravel()[at], tolerance)
+        sampled = None if exact is None else lambda: exact().ravel()[at]
+        yield case.compare(f"{name}_sample", ours.ravel()[at], tolerance, exact=sampled)
 
 
-def _statistics(case: Case, name: str, layers: list[np.ndarray]) -> Iterator[Row]:
+def _statistics(
+    case: Case, name: str, layers: list[np.ndarray], exact: Callable[[], list[np.ndarray]]
+) -> Iterator[Row]:
     """Of every layer channels, rows, columns, mean, standard deviation, least and largest element."""
     if name not in case.trace:
         return
     recorded = case.trace.array(name, (len(layers), 8), np.floating)[:, 1:]
-    ours = [[*array.shape[1:], array.mean(), array.std(), array.min(), array.max()] for array in layers]
-    yield case.compare(name, ours, STATISTICS, recorded, Clue("statistics"))
+
+    def numbers(layers: list[np.ndarray]) -> list[list[float]]:
+        return [[*array.shape[1:], array.mean(), array.std(), array.min(), array.max()] for array in layers]
+
+    ours = numbers(layers)
+    yield case.compare(name, ours, STATISTICS, recorded, Clue("statistics"), lambda: numbers(exact()))
 
 
-def _boxes(case: Case, mode: str, done: _Forward, image_size: tf.Tensor, protocol: Protocol) -> Iterator[Row]:
+def _boxes(
+    case: Case,
+    mode: str,
+    done: _Forward,
+    image_size: tf.Tensor,
+    protocol: Protocol,
+    exact: Callable[[], _Forward] | None = None,
+) -> Iterator[Row]:
     """Boxes above each recorded threshold, relative to the original image: all, and those each kind of NMS keeps."""
+    ours = _found(case, mode, done, image_size, protocol)
+    again = None if exact is None else functools.cache(lambda: _found(case, mode, exact(), image_size, protocol))
+    if not ours:
+        yield case.skip(f"{mode}/thresh", "no boxes recorded")
+    net = case.network.net
+    geometry = tuple(image_size[0].numpy().tolist()), (net.height, net.width), protocol.resize
+    for name, rows in ours.items():
+        if rows is None:
+            yield case.skip(name, "only [yolo] has an objectness to choose boxes by")
+            continue
+        columns = slice(None)
+        if name.endswith("/raw"):
+            recorded = case.trace.array(name, ("boxes", "numbers"), np.floating)
+            columns = slice(5) if recorded.shape[1] == 5 else columns  # recorded without probabilities
+            clue = Clue("boxes", "cxcywh", placement_alternatives(recorded, *geometry))
+        else:  # cx, cy, w, h, objectness, class, probability
+            recorded, clue = case.trace.array(name, ("boxes", 7), np.floating)[:, [0, 1, 2, 3, 5, 6]], KEPT
+        of_name = None if again is None else lambda name=name, columns=columns: again()[name][:, columns]
+        yield case.compare(name, rows[:, columns], BOXES, recorded, clue, of_name)
+
+
+def _found(
+    case: Case, mode: str, done: _Forward, image_size: tf.Tensor, protocol: Protocol
+) -> dict[str, np.ndarray | None]:
+    """Ours by the recorded names: boxes before NMS (of [yolo] alone, else None), and cx, cy, w, h, class, probability
+    of those that it keeps."""
     net, head = case.network.net, head_of(case.network)
     size = (net.height, net.width)
     boxes, scores = DECODERS[head.type](done.raw, head, size)
     boxes = boxes_to_original(boxes, image_size, size, protocol)
-    folders = sorted({name.rpartition("/")[0] for name in case.trace if name.startswith(f"{mode}/thresh")})
-    if not folders:
-        yield case.skip(f"{mode}/thresh", "no boxes recorded")
-    for folder in folders:
+    arrays: dict[str, np.ndarray | None] = {}
+    for folder in sorted({name.rpartition("/")[0] for name in case.trace if name.startswith(f"{mode}/thresh")}):
         thresh = float(folder.removeprefix(f"{mode}/thresh"))
-        geometry = tuple(image_size[0].numpy().tolist()), size, protocol.resize
-        yield _before_nms(case, f"{folder}/raw", done, boxes[0], thresh, geometry)
+        arrays[f"{folder}/raw"] = _before_nms(done, boxes[0], thresh) if len(done.decoded) == len(done.raw) else None
         for kind in NMS_KINDS:
             found = per_class_nms(boxes, scores, nms_protocol(kind, NMS_THRESHOLD, thresh, scores))
-            ours = np.column_stack([yxyx_to_cxcywh(found.boxes[0]), found.classes[0], found.scores[0]])
-            name = f"{folder}/{kind}"  # cx, cy, w, h, objectness, class, probability
-            recorded = case.trace.array(name, ("boxes", 7), np.floating)[:, [0, 1, 2, 3, 5, 6]]
-            yield case.compare(name, ours[found.valid[0].numpy()], BOXES, recorded, KEPT)
+            rows = np.column_stack([yxyx_to_cxcywh(found.boxes[0]), found.classes[0], found.scores[0]])
+            arrays[f"{folder}/{kind}"] = rows[found.valid[0].numpy()]
+    return arrays
 
 
-def _before_nms(
-    case: Case, name: str, done: _Forward, boxes: tf.Tensor, thresh: float, geometry: tuple[Sides, Sides, str]
-) -> Row:
-    """cx, cy, w, h, objectness, and maybe the probabilities above the threshold, of what has objectness above it.
-
-    geometry: sides of the image and of the network's input, and how one became the other.
-    """
-    if len(done.decoded) < len(done.raw):
-        return case.skip(name, "only [yolo] has an objectness to choose boxes by")
+def _before_nms(done: _Forward, boxes: tf.Tensor, thresh: float) -> np.ndarray:
+    """cx, cy, w, h, objectness, and the probabilities above the threshold, of what has objectness above it."""
     objectness = np.concatenate([level.objectness.numpy().ravel() for level in done.decoded])
     classes = done.decoded[0].class_probabilities.shape[-1]
     probabilities = np.concatenate([np.reshape(level.class_probabilities, [-1, classes]) for level in done.decoded])
     probabilities = objectness[:, np.newaxis] * probabilities
     probabilities[probabilities <= thresh] = 0
-    rows = np.column_stack([yxyx_to_cxcywh(boxes), objectness, probabilities])[objectness > thresh]
-    recorded = case.trace.array(name, ("boxes", "numbers"), np.floating)
-    clue = Clue("boxes", "cxcywh", placement_alternatives(recorded, *geometry))
-    return case.compare(name, rows[:, :5] if recorded.shape[1] == 5 else rows, BOXES, recorded, clue)
+    return np.column_stack([yxyx_to_cxcywh(boxes), objectness, probabilities])[objectness > thresh]
 
 
 def only(assets: Path, pattern: str) -> Path:

@@ -5,14 +5,14 @@ the same code that reads and writes .weights files, so that a trace needs no oth
 """
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import keras
 import numpy as np
 import tensorflow as tf
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 
 from modeling.darknet import sections
 from modeling.darknet.build import Graph, build_network
@@ -20,6 +20,7 @@ from modeling.darknet.loading import load_into, values_of
 from modeling.darknet.weights import Header, Record, WeightsFile, network_records
 from reproduction.compare import Absolute, OfAbsmax
 from reproduction.golden.case import Case, Row
+from reproduction.golden.precision import precision
 from reproduction.hints import Clue
 from reproduction.trace import Trace, TraceError, relayout
 
@@ -50,7 +51,13 @@ class Rebuilt:
         rebuilt.load("init/")
         return rebuilt
 
-    def load(self, prefix: str, called: Mapping[str, str] = MappingProxyType({})) -> list[Float32[tf.Tensor, "..."]]:
+    @classmethod
+    def exact(cls, case: Case) -> "Rebuilt":
+        """As `of`, in float64."""
+        with precision("float64"):
+            return cls.of(case)
+
+    def load(self, prefix: str, called: Mapping[str, str] = MappingProxyType({})) -> list[Values]:
         """Takes recorded arrays PREFIX/L000_weights, ... as parameters; gives the trainable variables' values.
 
         called: other names of some, such as those of gradients; moving statistics, which have none, are 0 then.
@@ -67,7 +74,7 @@ class Rebuilt:
         load_into(self.graph.model, self.records, WeightsFile(Header(), values), self.case.trace.origin)
         return [tf.identity(variable) for variable in self.graph.model.trainable_variables]
 
-    def image(self, name: str = "X") -> Float32[tf.Tensor, "batch height width channels"]:
+    def image(self, name: str = "X") -> Float[tf.Tensor, "batch height width channels"]:
         """A recorded input of the network, one or a batch of them: [batch, height, width, channels]."""
         net = self.case.network.net
         one = (net.channels, net.height, net.width)
@@ -75,14 +82,14 @@ class Rebuilt:
             array = self.case.trace.array(name, one, np.floating)[np.newaxis]
         else:
             array = self.case.trace.array(name, ("batch", *one), np.floating)
-        return tf.constant(relayout(array, "NCHW", "NHWC"), tf.float32)
+        return tf.constant(relayout(array, "NCHW", "NHWC"), self.graph.model.inputs[0].dtype)
 
     @functools.cached_property
     def _all_layers(self) -> keras.Model:
         return keras.Model(self.graph.model.inputs, self.graph.outputs)
 
     def all_outputs(
-        self, image: Float32[tf.Tensor, "batch height width channels"], training: bool
+        self, image: Float[tf.Tensor, "batch height width channels"], training: bool
     ) -> list[Float[tf.Tensor, "batch ..."]]:
         """The output of every cfg layer, [batch, height, width, channels] or [batch, numbers]."""
         outputs = self._all_layers(image, training=training)
@@ -142,14 +149,23 @@ def gradients_of(
 ) -> list[Values]:
     """By tensors or Keras variables; zeros by what the target does not depend on."""
     found = tape.gradient(target, sources, upstream)
-    return [tf.zeros(source.shape) if one is None else one for source, one in zip(sources, found, strict=True)]
+    pairs = zip(sources, found, strict=True)
+    return [tf.zeros(source.shape, source.dtype) if one is None else one for source, one in pairs]
 
 
-def compare_updates(rebuilt: Rebuilt, prefix: str, updates: Mapping[str, Arrays], bound: float) -> Iterator[Row]:
+def compare_updates(
+    rebuilt: Rebuilt,
+    prefix: str,
+    updates: Mapping[str, Arrays],
+    bound: float,
+    exact: Callable[[], Mapping[str, Arrays]],
+) -> Iterator[Row]:
     """Rows for arrays like L003_weight_updates beside PREFIX/L003_weight_updates, each within `bound` of its absmax.
 
     The derivative by a bias before a batch-norm is 0, and what is recorded of it is rounding. An array that small
     beside those of its layer is compared as 0: within `bound` of the layer's absmax.
+
+    exact: the updates in float64; see `Case.compare`.
     """
     case = rebuilt.case
     for name, ours in updates.items():
@@ -166,7 +182,7 @@ def compare_updates(rebuilt: Rebuilt, prefix: str, updates: Mapping[str, Arrays]
         absmax = max(float(np.abs(case.trace[other]).max()) for other in layer if other in case.trace)
         is_zero = np.abs(expected).max() < bound * absmax < np.inf
         tolerance = Absolute(bound=bound * absmax) if is_zero else OfAbsmax(bound=bound)
-        yield case.compare(recorded, ours, tolerance, expected, Clue("gradient"))
+        yield case.compare(recorded, ours, tolerance, expected, Clue("gradient"), lambda name=name: exact()[name])
 
 
 def parameter(trace: Trace, name: str, shape: tuple[int, ...]) -> Arrays:

@@ -1,11 +1,12 @@
 """The experiment's own network, with the original's weights, on recorded inputs: the numbers before each head."""
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
+from jaxtyping import Float
 
-from modeling.darknet.cfg import Network
 from reproduction.golden.case import Case, Row
 from reproduction.golden.detection import HEAD, MODES
 from reproduction.hints import Clue
@@ -25,21 +26,26 @@ def outputs(case: Case, subject: Subject) -> Iterator[Row]:
         yield case.skip("all", "needs an experiment: give --config, or --darknet")
         return
     for mode in MODES:
-        if f"{mode}/X" in case.trace:
-            image = case.trace.array(f"{mode}/X", (3, "rows", "columns"), np.floating)
-            given = tf.constant(relayout(image, "CHW", "HWC")[np.newaxis])
-            yield from _beside(case, mode, case.network, subject.own.outputs_with(subject.weights, given))
-        else:
+        if f"{mode}/X" not in case.trace:
             yield case.skip(f"{mode}/X", "not recorded")
-
-
-def _beside(case: Case, mode: str, network: Network, outputs: list[tf.Tensor]) -> Iterator[Row]:
-    for head, output in zip(network.heads, outputs, strict=True):
-        name = f"{mode}/L{head.index - 1:03d}_output"
-        if name not in case.trace:
-            yield case.skip(f"{name} (the experiment's own)", "not recorded")
             continue
-        ours = np.asarray(output)
-        ours = relayout(ours.reshape(*ours.shape[:3], -1), "NHWC", "NCHW")
-        row = case.compare(name, ours, HEAD, clue=Clue("head", "NCHW"))
-        yield row.model_copy(update={"quantity": f"{name} (the experiment's own)"})
+        array = case.trace.array(f"{mode}/X", (3, "rows", "columns"), np.floating)
+        image = tf.constant(relayout(array, "CHW", "HWC")[np.newaxis])
+        outputs = functools.cache(
+            lambda name, image=image: [_as_recorded(one) for one in subject.own.outputs_with(subject.weights, image, name)]
+        )
+        for number, head in enumerate(case.network.heads):
+            name = f"{mode}/L{head.index - 1:03d}_output"
+            quantity = f"{name} (the experiment's own)"
+            if name not in case.trace:
+                yield case.skip(quantity, "not recorded")
+                continue
+            exact = functools.partial(lambda number, outputs: outputs("float64")[number], number, outputs)
+            row = case.compare(name, outputs("float32")[number], HEAD, None, Clue("head", "NCHW"), exact)
+            yield row.model_copy(update={"quantity": quantity})
+
+
+def _as_recorded(output: Float[tf.Tensor, "batch rows columns ..."]) -> Float[np.ndarray, "batch channels rows columns"]:
+    """[batch, anchors * entries, rows, columns]."""
+    ours = np.asarray(output)
+    return relayout(ours.reshape(*ours.shape[:3], -1), "NHWC", "NCHW")

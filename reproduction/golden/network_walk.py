@@ -1,6 +1,7 @@
 """A network built from a cfg beside Darknet's trace of it, and what hints may know of its layers."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,12 +22,19 @@ from reproduction.walk import Place, Walk
 NCHW = Layout(layout="NCHW")
 
 
-def darknet_walk(rebuilt: Rebuilt, parameters: Mapping[str, Array], prefix: str = "", image: str = "X") -> Walk:
+def darknet_walk(
+    rebuilt: Rebuilt,
+    parameters: Mapping[str, Array],
+    prefix: str = "",
+    image: str = "X",
+    exact: Callable[[], Rebuilt] | None = None,
+) -> Walk:
     """Every layer of a cfg; of one that detects, what goes into it. `without_heads` leaves those out.
 
     parameters: as recorded or in the weights, by Darknet's names (L003_weights); hints compute with them.
     prefix: of the recorded outputs: `eval/`.
     image: the recorded input.
+    exact: the same network in float64; see `Case.compare`.
     """
     case, graph = rebuilt.case, rebuilt.graph
     places = [
@@ -34,7 +42,8 @@ def darknet_walk(rebuilt: Rebuilt, parameters: Mapping[str, Array], prefix: str 
         for layer, tensor in zip(case.network.layers, graph.outputs, strict=True)
     ]
     given = Place(image, graph.model.inputs[0], lambda array: rebuilt.image(image), rebuilt.in_darknets_form)
-    return Walk(case, [given], places)
+    again = None if exact is None else functools.cache(lambda: darknet_walk(exact(), parameters, prefix, image))
+    return Walk(case, [given], places, exact=again)
 
 
 def without_heads(walk: Walk) -> Walk:

@@ -1,5 +1,6 @@
 """Whole networks in training: gradients of all parameters, and steps of the optimiser (`..._cudnn_emulated`)."""
 
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,23 +40,40 @@ MOMENTUM = 1e-4  # of its absmax; the sum of the gradients of all steps, each at
 def gradients(case: Case, subject: Subject) -> Iterator[Row]:
     """Image to loss and back: every parameter's gradient, the image's, and the moving statistics afterwards."""
     rebuilt = Rebuilt.of(case)
-    image = rebuilt.image()
+    ours = _differentiated(rebuilt)
+    exact = functools.cache(lambda: _differentiated(Rebuilt.exact(case)))
+    clue = Clue("gradient", "NCHW")
+    yield case.compare("train/input_delta", ours.image, BOUND, None, clue, lambda: exact().image)
+    yield from compare_updates(rebuilt, "grad", ours.updates, BOUND.bound, lambda: exact().updates)
+    for name, array in ours.parameters.items():
+        if name.endswith(STATISTICS):
+            clue = statistics_clue(case, name, recorded_parameters(case), "train/")
+            yield case.compare(f"after/{name}", array, BOUND, None, clue, lambda name=name: exact().parameters[name])
+
+
+class _Differentiated(NamedTuple):
+    """Darknet's deltas of one training forward and back, and the parameters with the statistics that it moved."""
+
+    image: Arrays
+    updates: Mapping[str, Arrays]
+    parameters: Mapping[str, Arrays]
+
+
+def _differentiated(rebuilt: Rebuilt) -> _Differentiated:
+    """A network of float64 gives the loss its outputs rounded to float32, and takes its gradient from there on back.
+
+    Losses are float32 by definition: so the rounding inside them, 1e-6 of a delta, is on both sides alike.
+    """
+    case, image = rebuilt.case, rebuilt.image()
     with tf.GradientTape() as tape:
         tape.watch(image)
         outputs = rebuilt.graph.model(image, training=True)
         outputs = outputs if isinstance(outputs, list) else [outputs]
         value, _ = loss(case.network, outputs, labels(case), moment(case))
-    batch = image.shape[0]
     by_all = gradients_of(tape, value, [image, *rebuilt.graph.model.trainable_variables])
-    deltas = [-batch * gradient for gradient in by_all]
-    yield case.compare(
-        "train/input_delta", relayout(deltas[0].numpy(), "NHWC", "NCHW"), BOUND, clue=Clue("gradient", "NCHW")
-    )
-    yield from compare_updates(rebuilt, "grad", rebuilt.updates(deltas[1:]), BOUND.bound)
-    for name, array in rebuilt.parameters().items():
-        if name.endswith(STATISTICS):
-            clue = statistics_clue(case, name, recorded_parameters(case), "train/")
-            yield case.compare(f"after/{name}", array, BOUND, clue=clue)
+    deltas = [-image.shape[0] * gradient for gradient in by_all]
+    updates = rebuilt.updates(deltas[1:])
+    return _Differentiated(relayout(deltas[0].numpy(), "NHWC", "NCHW"), updates, rebuilt.parameters())
 
 
 class _Batch(NamedTuple):
@@ -81,21 +99,45 @@ class _Recorded:
 def steps(case: Case) -> Iterator[Row]:
     """The trainer's own step, again and again from the recorded start: rate, loss, parameters after each."""
     rebuilt = Rebuilt.of(case)
+    again = functools.cache(lambda: list(_stepped(Rebuilt.exact(case))))
+    for index, (number, ours) in enumerate(zip(_numbers(case), _stepped(rebuilt), strict=True)):
+
+        def exact(index: int = index) -> _Stepped:
+            return again()[index]
+
+        yield case.compare(f"it{number}/lr", ours.rate, RATE, clue=Clue("schedule"))
+        yield case.compare(f"it{number}/loss_printed", ours.loss, LOSS, None, Clue("loss"), lambda: exact().loss)
+        for name, array in ours.parameters.items():
+            clue = Clue("statistics" if name.endswith(STATISTICS) else "steps")
+            quantity = f"it{number}/after/{name}"
+            yield case.compare(quantity, array, BOUND, None, clue, lambda name=name: exact().parameters[name])
+        momentum = f"it{number}/momentum_buffer"
+        yield from compare_updates(rebuilt, momentum, ours.buffers, MOMENTUM, lambda: exact().buffers)
+
+
+class _Stepped(NamedTuple):
+    """After a step: its rate and loss, the parameters, and of SGD the momentum."""
+
+    rate: tf.Tensor
+    loss: tf.Tensor
+    parameters: Mapping[str, Arrays]
+    buffers: Mapping[str, Arrays]
+
+
+def _stepped(rebuilt: Rebuilt) -> Iterator[_Stepped]:
+    """All recorded steps, each in Darknet's terms. Rate and loss are float32 in a network of float64 too."""
+    case = rebuilt.case
     step, state = _train_step(rebuilt)
     batch = _Batch(rebuilt.image(), labels(case))
-    for number in _numbers(case):
+    for _ in _numbers(case):
         state, metrics = step(state, batch)
-        yield case.compare(f"it{number}/lr", metrics.scalars["learning_rate"], RATE, clue=Clue("schedule"))
-        yield case.compare(f"it{number}/loss_printed", metrics.scalars["loss"], LOSS, clue=Clue("loss"))
         rebuilt.take(state.weights, state.statistics)
-        for name, array in rebuilt.parameters().items():
-            clue = Clue("statistics" if name.endswith(STATISTICS) else "steps")
-            yield case.compare(f"it{number}/after/{name}", array, BOUND, clue=clue)
+        buffers = {}
         if isinstance(step.config.optimizer, Sgd):
             # Darknet's buffer has the sum of the batch, minus the gradient's sign, and the next step's momentum.
             factor = -case.network.net.batch * step.config.optimizer.momentum
             buffers = rebuilt.updates([factor * buffer for buffer in state.slots["momentum"]])
-            yield from compare_updates(rebuilt, f"it{number}/momentum_buffer", buffers, MOMENTUM)
+        yield _Stepped(metrics.scalars["learning_rate"], metrics.scalars["loss"], rebuilt.parameters(), buffers)
 
 
 def updates(case: Case) -> Iterator[Row]:
@@ -104,17 +146,34 @@ def updates(case: Case) -> Iterator[Row]:
     What Darknet has added up before an update is the gradient and what momentum left of the update before.
     """
     rebuilt = Rebuilt.of(case)
-    step, start = _train_step(rebuilt)
-    batch, optimizer = case.network.net.batch, step.config.optimizer
-    if not isinstance(optimizer, Sgd):
+    if not isinstance(_train_step(rebuilt)[0].config.optimizer, Sgd):
         yield case.skip("it*", "of Adam, Darknet's record does not have the moments")
         return
+    exact = functools.cache(lambda: dict(_updated(Rebuilt.exact(case))))
+    for number in [number for number in _numbers(case) if not _has_updates(case, number)]:
+        yield case.skip(f"it{number}/before_update", "not recorded")
+    for number, ours in _updated(rebuilt):
+        for name, array in ours.parameters.items():
+            if not name.endswith(STATISTICS):
+                clue = Clue("parameters", "", step_alternatives(ours.steps[name]) if name in ours.steps else {})
+                again = functools.partial(lambda number, name: exact()[number].parameters[name], number, name)
+                yield case.compare(f"it{number}/after/{name}", array, BOUND, None, clue, again)
+
+
+class _Updated(NamedTuple):
+    """Parameters after an update, and what Darknet does to each."""
+
+    parameters: Mapping[str, Arrays]
+    steps: Mapping[str, SgdStep]
+
+
+def _updated(rebuilt: Rebuilt) -> Iterator[tuple[int, _Updated]]:
+    """By their numbers, the updates that are recorded from their gradients on."""
+    case, (step, start) = rebuilt.case, _train_step(rebuilt)
+    batch, optimizer = case.network.net.batch, step.config.optimizer
     weights_before, left = rebuilt.load("init/"), None
     before = rebuilt.parameters()
-    for number in _numbers(case):
-        if not any(name.startswith(f"it{number}/before_update/") for name in case.trace):
-            yield case.skip(f"it{number}/before_update", "not recorded")
-            continue
+    for number in [number for number in _numbers(case) if _has_updates(case, number)]:
         added = rebuilt.load(f"it{number}/before_update/", UPDATES)
         left = [tf.zeros_like(array) for array in added] if left is None else left
         gradients = [(one - other) / -batch for one, other in zip(added, left, strict=True)]
@@ -124,13 +183,14 @@ def updates(case: Case) -> Iterator[Row]:
         steps = _darknets_steps(rebuilt, before, number, gradients, slots["momentum"], optimizer)
         done = optimizers.apply_gradients(optimizer, weights_before, gradients, slots, decayed, rates, at)
         rebuilt.take(done.weights, [tf.identity(one) for one in rebuilt.graph.model.non_trainable_variables])
-        for name, array in rebuilt.parameters().items():
-            if not name.endswith(STATISTICS):
-                clue = Clue("parameters", "", step_alternatives(steps[name]) if name in steps else {})
-                yield case.compare(f"it{number}/after/{name}", array, BOUND, clue=clue)
+        yield number, _Updated(rebuilt.parameters(), steps)
         weights_before = rebuilt.load(f"it{number}/after/")
         before = rebuilt.parameters()
         left = rebuilt.load(f"it{number}/momentum_buffer/", UPDATES)
+
+
+def _has_updates(case: Case, number: int) -> bool:
+    return any(name.startswith(f"it{number}/before_update/") for name in case.trace)
 
 
 def _darknets_steps(

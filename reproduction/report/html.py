@@ -63,12 +63,12 @@ def _unproven(report: Report) -> str:
 
 def _gate(gate: GateResult) -> str:
     shown = shown_rows(gate)
-    note = f"<p>{escape(gate.note)}</p>" if gate.note else ""
+    note = "".join(f"<p>{escape(text)}</p>" for text in (gate.note, noise_of(gate)) if text)
     rows = [(escape(row.case), escape(row.quantity), _verdict(row.outcome), _number(row.error), _number(row.bound),
-             f"{escape(row.note)}{_hints(row.hints)}") for row in shown]  # fmt: skip
+             _number(row.noise), f"{escape(row.note)}{_hints(row.hints)}") for row in shown]  # fmt: skip
     left = len(gate.rows) - len(shown)
     more = f"<p class='dim'>{left} more rows are in report.json.</p>" if left > 0 else ""
-    table = _table(("case", "quantity", "verdict", "error", "bound", ""), rows) if rows else ""
+    table = _table(("case", "quantity", "verdict", "error", "bound", "float32's noise", ""), rows) if rows else ""
     is_open = " open" if gate.outcome == "fail" else ""
     pictures = "".join(_maps(row) for row in gate.rows if row.maps)
     return (
@@ -86,6 +86,15 @@ def shown_rows(gate: GateResult) -> list[Row]:
         if row.outcome != "fail" and (row.case not in cases or row.share_of_bound > cases[row.case].share_of_bound):
             cases[row.case] = row
     return [*failed, *cases.values()][:SHOWN]
+
+
+def noise_of(gate: GateResult) -> str:
+    """A sentence on float32's own rounding, where errors came near enough to a bound for it to be measured."""
+    shares = [row.noise / row.bound for row in gate.rows if row.noise is not None and row.bound]
+    if not shares:
+        return ""
+    what = f"{len(shares)} quantities near their bounds"
+    return f"Rounding of float32 was measured for {what}: it is at most {max(shares):.2g} of a bound."
 
 
 def _exhibit(exhibit: Exhibit) -> str:
@@ -144,7 +153,10 @@ def _verdict(outcome: str) -> str:
 
 
 def _figures(row: Row) -> str:
-    return "" if row.error is None else f"Error {_number(row.error)}, bound {_number(row.bound)}."
+    if row.error is None:
+        return ""
+    noise = "" if row.noise is None else f", float32's noise {_number(row.noise)}"
+    return f"Error {_number(row.error)}, bound {_number(row.bound)}{noise}."
 
 
 def _number(value: float | None) -> str:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from reproduction.report.html import WORDS, shown_rows
+from reproduction.report.html import WORDS, noise_of, shown_rows
 from reproduction.report.model import Report
 
 _SHOWN = 12  # rows of a failed gate
@@ -29,13 +29,18 @@ def markdown(report: Report) -> str:
         ]
         lines += [f"{_line(row.note)}", ""]
         lines += [f"- {hint.cause}: {_line(hint.text)} ({_line(hint.evidence)})" for hint in row.hints[:3]]
+    noises = [f"- Gate {gate.number}, {_line(gate.name)}: {noise_of(gate)}" for gate in report.gates if noise_of(gate)]
+    lines += ["", *noises] if noises else []
     for gate in report.gates:
         if gate.outcome == "pass":
             continue
         lines += ["", f"## {gate.number} {_line(gate.name)}: {WORDS[gate.outcome]}", "", _line(gate.note)]
         failed = [row for row in shown_rows(gate) if row.outcome == "fail"][:_SHOWN]
-        cells = ((row.case, row.quantity, _figure(row.error), _figure(row.bound), row.note) for row in failed)
-        lines += ["", *_table(("case", "quantity", "error", "bound", ""), cells)] if failed else []
+        cells = (
+            (row.case, row.quantity, *(_figure(number) for number in (row.error, row.bound, row.noise)), row.note)
+            for row in failed
+        )
+        lines += ["", *_table(("case", "quantity", "error", "bound", "float32's noise", ""), cells)] if failed else []
     for title, facts in (("Environment", report.environment), ("Provenance", report.provenance)):
         lines += ["", f"## {title}", "", *_table(("", ""), facts.items())]
     return "\n".join(lines) + "\n"

@@ -17,8 +17,9 @@ from official.core.task import Moment
 from reproduction.compare import OfAbsmax, judge
 from reproduction.golden.case import Case
 from reproduction.golden.centernet_losses import maps
-from reproduction.golden.centernet_model import Parameters, architecture, build, precision
+from reproduction.golden.centernet_model import Parameters, architecture, build
 from reproduction.golden.centernet_network import head_names
+from reproduction.golden.precision import precision
 
 DCN = "_dcn_emulated"
 RESDCN = {"type": "deconv", "filters": (256, 128, 64), "deformable": True}

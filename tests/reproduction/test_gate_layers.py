@@ -6,8 +6,9 @@ import pytest
 from modeling.layers import batch_norm
 from reproduction.gates import pass_through
 from reproduction.golden.case import HINTED, Case
-from reproduction.golden.centernet_model import build, layer_of, precision
+from reproduction.golden.centernet_model import build, layer_of
 from reproduction.golden.centernet_network import _stages, _walk
+from reproduction.golden.precision import precision
 from reproduction.subject import Subject
 
 
