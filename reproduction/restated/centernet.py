@@ -87,9 +87,7 @@ def targets(
 
 def _gaussian(cell: tuple[int, int], around: int, grid: tuple[int, int]) -> tuple[tuple[slice, slice], np.ndarray]:
     """The part of a map that a Gaussian of this radius covers, and its values there, 1 in `cell` = (row, column)."""
-    window = tuple(
-        slice(max(at - around, 0), min(at + around + 1, side)) for at, side in zip(cell, grid, strict=True)
-    )
+    window = tuple(slice(max(at - around, 0), min(at + around + 1, side)) for at, side in zip(cell, grid, strict=True))
     down, across = (np.arange(part.start, part.stop) - at for part, at in zip(window, cell, strict=True))
     sigma = (2 * around + 1) / 6
     return window, np.exp(-(down[:, np.newaxis] ** 2 + across**2) / (2 * sigma * sigma))
