@@ -1,7 +1,7 @@
 """The experiment's own objects, as a training run builds them. They note which parts of the experiment were called."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,6 +56,11 @@ class Own:
         """What the step makes of a raw batch: the network's input, and labels."""
         self.note("pixels")
         return self.task.prepare(batch)
+
+    def detect(self, model: Callable[..., Any], batch: Batch) -> Any:
+        """Detections of an evaluation batch by a network for inference, or by what stands in for it."""
+        self.note("task.model.head")
+        return self.task.detect(model, batch)
 
     def outputs_with(
         self, weights: Path, images: Float[tf.Tensor, "batch height width 3"], dtype: Literal["float32", "float64"]

@@ -78,7 +78,7 @@ class TrainStep:
         finite = self._agree(context, part.finite) | finite_gradients
         finite["batch-norm's moving statistics"] = tf.reduce_all([_is_finite(value) for value in statistics])
         finite["weights after the update"] = tf.reduce_all([_is_finite(weight) for weight in update.weights])
-        return new_state, Metrics(scalars, finite)
+        return new_state, Metrics({name: tf.cast(value, tf.float32) for name, value in scalars.items()}, finite)
 
     def _differentiate(self, state: State, batch: Batch) -> Gradients:
         images, labels = self.task.prepare(batch)

@@ -1,6 +1,7 @@
 """What every kind of check is made of: cases that it finds in files, and rows that say how each quantity came out."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal

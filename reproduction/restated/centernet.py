@@ -87,9 +87,7 @@ def targets(
 
 def _gaussian(cell: tuple[int, int], around: int, grid: tuple[int, int]) -> tuple[tuple[slice, slice], np.ndarray]:
     """The part of a map that a Gaussian of this radius covers, and its values there, 1 in `cell` = (row, column)."""
-    window = tuple(
-        slice(max(at - around, 0), min(at + around + 1, side)) for at, side in zip(cell, grid, strict=True)
-    )
+    window = tuple(slice(max(at - around, 0), min(at + around + 1, side)) for at, side in zip(cell, grid, strict=True))
     down, across = (np.arange(part.start, part.stop) - at for part, at in zip(window, cell, strict=True))
     sigma = (2 * around + 1) / 6
     return window, np.exp(-(down[:, np.newaxis] ** 2 + across**2) / (2 * sigma * sigma))
@@ -125,17 +123,17 @@ def focal_loss(
     p is kept within 1e-4 .. 1 - 1e-4, and has no gradient where it was beyond.
     """
     right = 1 / (1 + np.exp(-np.clip(logits, -700, 700)))
-    inside = (right >= LEAST) & (right <= 1 - LEAST)
     p = np.clip(right, LEAST, 1 - LEAST)
-    positive = hm == 1
-    weight = (1 - hm.astype(np.float64)) ** 4
-    log, log_other = np.log(p), np.log(1 - p)
-    cells = np.where(positive, log * (1 - p) ** 2, log_other * p**2 * weight)
-    slopes = np.where(
-        positive, (1 - p) ** 3 - 2 * p * (1 - p) ** 2 * log, weight * (2 * p**2 * (1 - p) * log_other - p**3)
-    )
-    ones = max(int(positive.sum()), 1)
-    return float(-cells.sum() / ones), np.where(inside, -slopes / ones, 0.0)
+    weight = np.square(np.square(1 - hm.astype(np.float64)))  # 0 where hm is 1
+    log_other = np.log(1 - p)
+    squared = p * p * weight
+    cells, slopes = log_other * squared, squared * (2 * (1 - p) * log_other - p)
+    positive = np.nonzero(hm == 1)
+    one = p[positive]
+    cells[positive] = np.log(one) * (1 - one) ** 2
+    slopes[positive] = (1 - one) ** 3 - 2 * one * (1 - one) ** 2 * np.log(one)
+    count = max(len(one), 1)
+    return float(-cells.sum() / count), np.where(right == p, -slopes / count, 0.0)
 
 
 def _size_loss(maps: Gradient, truth: Targets, head: CenterNetHead, config: CenterNetLoss) -> tuple[float, Gradient]:

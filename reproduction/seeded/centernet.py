@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from jaxtyping import Bool, Float, Float32
@@ -134,6 +135,23 @@ class CenterNet:
             "height_width_swapped": lambda maps, size: self._decoded(maps, lambda pair: pair[..., ::-1]),
             "box_units": lambda maps, size: self._decoded([*maps[:1], maps[1] * STRIDE, *maps[2:]], lambda pair: pair),
         }
+
+    def evaluated(
+        self, model: keras.Model, images: Float32[np.ndarray, "batch height width 3"]
+    ) -> list[Float32[tf.Tensor, "batch ..."]]:
+        """Heat, sizes and offsets of the last stack; with the flip test heat and sizes are means with the mirror's."""
+        config = self.own.experiment.task
+        given = ((images[..., ::-1] - config.model.mean) / config.model.std).astype(np.float32)
+
+        def maps(pixels: np.ndarray) -> list[np.ndarray]:
+            outputs = tf.nest.flatten(model(tf.constant(pixels), training=False))
+            return self.maps([output.numpy() for output in outputs])
+
+        right = maps(given)
+        if config.evaluation.flip_test:
+            mirrored = maps(given[:, :, ::-1].copy())
+            right[:2] = [(one + other[:, :, ::-1]) / 2 for one, other in zip(right[:2], mirrored[:2], strict=True)]
+        return [tf.constant(each) for each in right]
 
     def undecided(self, outputs: Outputs, labels: Truth, size: Size) -> list[np.ndarray]:
         return [np.zeros(output.shape[:-1], bool) for output in outputs]

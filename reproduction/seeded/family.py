@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import keras
 import numpy as np
+import tensorflow as tf
 from jaxtyping import Bool, Float, Float32
 
 from reproduction.compare import Numbers
@@ -59,6 +61,11 @@ class Family(Protocol):
         """Boxes yxyx relative to the network's input [batch, boxes, 4], scores [batch, boxes, classes]."""
 
     def decoding_mistakes(self) -> Mapping[str, Callable[[Outputs, Size], tuple[Numbers, Numbers]]]: ...
+
+    def evaluated(
+        self, model: keras.Model, images: Float32[np.ndarray, "batch height width 3"]
+    ) -> Sequence[Float32[tf.Tensor, "batch ..."]]:
+        """What the network for inference should give for RGB images 0..1: by the trained network in evaluation mode."""
 
     def undecided(self, outputs: Outputs, labels: Any, size: Size) -> Sequence[Bool[np.ndarray, "batch ..."]]:
         """By output: where a decision is so near that float32 may take it otherwise."""

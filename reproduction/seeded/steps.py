@@ -1,14 +1,18 @@
 """Gate 9: the trainer itself runs a few steps of the experiment, and goes on from its own checkpoint.
 
-The task is the experiment's, but for its input stream: the batches are seeded bytes. The other side computes the same
-steps by the stated formulas: pixels, labels, the loss's gradient, the mean over micro-batches, clipping, update and
-average are restated; only the network, forward and backward, is the same one, called by hand and in training mode.
+The task is the experiment's, but for its input stream: the batches are seeded bytes. The other side computes each step
+from what the run held before it, by the stated formulas: pixels, labels, the loss's gradient, the mean over
+micro-batches, clipping, update and average are restated; only the network, forward and backward, is the same one,
+called by hand and in training mode. The network is built in float64: in float32, rounding turns leaky ReLUs over.
 """
 
+import contextlib
+import functools
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 from jaxtyping import Float64
@@ -18,8 +22,9 @@ from official.core.config_io import check_config, override
 from official.core.distribution import place_locally
 from official.core.task import Shard, Task
 from official.core.trainer import Run
-from reproduction.compare import Absolute, Exact, Relative
+from reproduction.compare import Exact, OfAbsmax, Relative
 from reproduction.golden.case import Case, Row
+from reproduction.golden.precision import precision
 from reproduction.hints import Clue
 from reproduction.own import EPOCH, Own
 from reproduction.restated import optimisers, training
@@ -27,14 +32,14 @@ from reproduction.seeded.families import family_of
 from reproduction.seeded.family import Family
 from reproduction.subject import Subject
 
-STEPS = 1
-BOUND = 2e-3  # of a quantity's largest number: the network's backward pass in float32, compiled otherwise
-ROUNDING = 2.0**-22  # of a weight: a change that is small beside it is rounded
-LOSS = Relative(bound=1e-4)
+STEPS = 2  # the second one sees what the first has left in the optimiser
+CHANGE = OfAbsmax(bound=1e-5)  # losses are float32 in every run
+ELEMENTS = 2048  # of a variable that are compared, evenly spread
+LOSS = Relative(bound=1e-5)
 Array = Float64[np.ndarray, "..."]
 
 
-class _Enough(Exception):
+class _EnoughError(Exception):
     """The steps that are compared are done."""
 
 
@@ -54,22 +59,24 @@ def steps(case: Case, subject: Subject) -> Iterator[Row]:
     family = family_of(own)
     start = _start(own)
     batches = {start + number: _batch(family, number) for number in range(STEPS)}
-    with tempfile.TemporaryDirectory() as folder:
+    with precision("float64"), tempfile.TemporaryDirectory() as folder:
         run = _run(own, batches, folder)
         run.variables.step.assign(start)
-        before = values_of(run)
-        losses = _train(run)
-        after, names = values_of(run), [variable.path for variable in run.model.trainable_variables]
+        held, losses = _trained(run)
         again = _run(own, batches, folder)
         report = again.resume_or_initialise()
         resumed = values_of(again)
-    stated = Stated(own, family, run, names, batches)
-    right, expected = stated.steps(before)
-    made = stated.mistakes(before)
-    for number, (ours, theirs) in enumerate(zip(losses, expected, strict=True)):
-        yield case.compare(f"step {number + 1} loss", ours, LOSS, theirs, Clue("loss"))
-    yield from _compared(case, before, after, right, names, made)
-    yield from _resumed(case, after, resumed, report)
+        names = [variable.path for variable in run.model.trainable_variables]
+        stated = Stated(own, family, run.model, names)
+        for number, (before, after, loss) in enumerate(zip(held, held[1:], losses, strict=False)):
+            batch = batches[start + number]
+            right, expected = stated.step(before, batch)
+            at = f"step {number + 1}"
+            yield case.compare(f"{at} loss", loss, LOSS, expected, Clue("loss"))
+            made = stated.mistakes(before, batch)
+            for name, quantities in _quantities(names, after, right, before).items():
+                yield _row(case, f"{at} {name}", *quantities, _of(made, names, name))
+    yield from _resumed(case, held[-1], resumed, report)
     own.note("training step", "resume", "task.loss", "label assignment", "pixels", "task.model.head")
     if own.experiment.task.data.train.multi_scale:
         own.note("task.data.train.multi_scale")
@@ -138,20 +145,19 @@ def _run(own: Own, batches: Mapping[int, Any], folder: str) -> Run:
     return Run(fed, experiment.trainer, experiment.runtime, place_locally(experiment.runtime), folder)
 
 
-def _train(run: Run) -> list[float]:
-    """The losses of STEPS steps."""
-    losses: list[float] = []
+def _trained(run: Run) -> tuple[list[Values], list[float]]:
+    """(what the run holds before its first and after each of STEPS steps, the losses of these)."""
+    held, losses = [values_of(run)], []
 
     def observe(step: int, loss: float) -> None:
         losses.append(loss)
+        held.append(values_of(run))
         if len(losses) == STEPS:
-            raise _Enough
+            raise _EnoughError
 
-    try:
+    with contextlib.suppress(_EnoughError):
         run.train(observe=observe)
-    except _Enough:
-        return losses
-    raise AssertionError("the run ended by itself")
+    return held, losses
 
 
 def values_of(run: Run) -> Values:
@@ -160,36 +166,33 @@ def values_of(run: Run) -> Values:
 
 
 class Stated:
-    """The same steps by the stated formulas."""
+    """Single steps by the stated formulas."""
 
-    def __init__(self, own: Own, family: Family, run: Run, names: list[str], batches: Mapping[int, Any]) -> None:
-        self.own, self.family, self.model, self.batches = own, family, run.model, batches
+    def __init__(self, own: Own, family: Family, model: keras.Model, names: list[str]) -> None:
+        self.own, self.family, self.model = own, family, model
         self.trainer = own.experiment.trainer
-        ranks = [len(variable.shape) for variable in run.model.trainable_variables]
+        ranks = [len(variable.shape) for variable in model.trainable_variables]
         self.groups = optimisers.groups(names, ranks, self.trainer.layers, own.to_steps)
 
-    def steps(
+    def step(
         self,
         before: Values,
+        batch: Any,
         prepared: Callable[[Any, Any], tuple[Any, Any]] = lambda images, labels: (images, labels),
         is_training: bool = True,
         factor: float = 1.0,
-    ) -> tuple[Values, list[float]]:
-        """(what is left after them, their losses); a mistake changes what it says on the way."""
-        now, losses = before, []
-        for batch in self.batches.values():
-            parts, statistics = [], now.statistics
-            values = []
-            for part in self._parts(batch):
-                images, labels = prepared(*self.family.prepare(part))
-                gradients, statistics, value = self._backward(now, statistics, images, labels, is_training)
-                parts.append([factor * one for one in gradients])
-                values.append(value)
-            former = now.weights, statistics, now.slots, now.average
-            done = training.train_step(self.trainer, parts, *former, self.groups, now.step + 1, self.own.to_steps)
-            now = Values(now.step + 1, done.weights, statistics, done.slots, done.average)
-            losses.append(float(np.mean(values)))
-        return now, losses
+    ) -> tuple[Values, float]:
+        """(what a step leaves, its loss). The last three make a mistake: in the pixels or labels, and so on."""
+        parts, values, statistics = [], [], before.statistics
+        for part in self._parts(batch):
+            images, labels = prepared(*self.family.prepare(part))
+            gradients, statistics, value = self._backward(before, statistics, images, labels, is_training)
+            parts.append([factor * one for one in gradients])
+            values.append(value)
+        former = before.weights, statistics, before.slots, before.average
+        number = before.step + 1
+        done = training.train_step(self.trainer, parts, *former, self.groups, number, self.own.to_steps)
+        return Values(number, done.weights, statistics, done.slots, done.average), float(np.mean(values))
 
     def _parts(self, batch: Any) -> Iterator[Any]:
         count = self.trainer.micro_batches
@@ -198,116 +201,111 @@ class Stated:
             yield tf.nest.map_structure(lambda one, at=number * size: one[at : at + size], batch)
 
     def _backward(
-        self, now: Values, statistics: list[Array], images: Any, labels: Any, is_training: bool
+        self, before: Values, statistics: list[Array], images: Any, labels: Any, is_training: bool
     ) -> tuple[list[Array], list[Array], float]:
         """(gradients by the weights, the statistics that the pass leaves, the loss) of one micro-batch."""
+        weights = [tf.constant(one) for one in before.weights]
         kinds = [variable.dtype for variable in self.model.non_trainable_variables]
-        weights = [tf.constant(one, tf.float32) for one in now.weights]
-        former = [tf.cast(tf.constant(one), kind) for one, kind in zip(statistics, kinds, strict=True)]
+        former = [tf.cast(one, kind) for one, kind in zip(statistics, kinds, strict=True)]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights)
-            image = tf.constant(images, tf.float32)
+            image = tf.constant(images)
             outputs, moved = self.model.stateless_call(weights, former, image, training=is_training)
             outputs = tf.nest.flatten(outputs)
         raw = [output.numpy() for output in outputs]
-        found = self.family.loss(raw, labels, tuple(image.shape[1:3]), now.step + 1)
-        upstream = [tf.constant(one, tf.float32) for one in found.gradients]
+        found = self.family.loss(raw, labels, tuple(image.shape[1:3]), before.step + 1)
+        upstream = [tf.cast(one, output.dtype) for one, output in zip(found.gradients, outputs, strict=True)]
         gradients = tape.gradient(outputs, weights, upstream, unconnected_gradients="zero")
-        return [one.numpy().astype(float) for one in gradients], [np.asarray(one, float) for one in moved], found.value
+        return [one.numpy() for one in gradients], [np.asarray(one, float) for one in moved], found.value
 
-    def mistakes(self, before: Values) -> dict[str, Callable[[], Values]]:
-        """What would be left with a known mistake, by cause."""
+    def mistakes(self, before: Values, batch: Any) -> dict[str, Callable[[], Values]]:
+        """What a step would leave with a known mistake, by cause; computed once, where something asks for it."""
         classes, count = len(self.own.experiment.task.data.classes), self.trainer.micro_batches
 
-        def labelled(change: Callable[[Any], Any]) -> Callable[[], Values]:
-            return lambda: self.steps(before, lambda images, labels: (images, change(labels)))[0]
+        def made(**changed: Any) -> Callable[[], Values]:
+            return functools.cache(lambda: self.step(before, batch, **changed)[0])
 
+        def labelled(change: Callable[[Any], Any]) -> Callable[[], Values]:
+            return made(prepared=lambda images, labels: (images, labels._replace(classes=change(labels.classes))))
+
+        forgotten = before._replace(slots={name: [0 * one for one in slot] for name, slot in before.slots.items()})
         found = {
-            "image_range": lambda: self.steps(before, lambda images, labels: (255 * images, labels))[0],
-            "channels_reversed": lambda: self.steps(before, lambda images, labels: (images[..., ::-1], labels))[0],
-            "batch_norm_training_mode": lambda: self.steps(before, is_training=False)[0],
-            "class_ids_shifted": labelled(lambda truth: truth._replace(classes=(truth.classes + 1) % classes)),
-            "class_ids_permuted": labelled(lambda truth: truth._replace(classes=classes - 1 - truth.classes)),
-            "resume_state": lambda: self.steps(before._replace(slots=_zeros(before.slots)))[0],
+            "image_range": made(prepared=lambda images, labels: (255 * images, labels)),
+            "channels_reversed": made(prepared=lambda images, labels: (images[..., ::-1], labels)),
+            "batch_norm_training_mode": made(is_training=False),
+            "class_ids_shifted": labelled(lambda ids: (ids + 1) % classes),
+            "class_ids_permuted": labelled(lambda ids: classes - 1 - ids),
+            "resume_state": functools.cache(lambda: self.step(forgotten, batch)[0]),
+            "learning_rate_scale 2": functools.cache(lambda: self._moved_further(before, batch, 2)),
         }
         if count > 1:
-            found["loss_scale"] = lambda: self.steps(before, factor=count)[0]
-        if self.trainer.moving_average:
-            found["moving_average_missing"] = lambda: self.steps(before)[0]._replace(average=before.average)
-        return _kept(found)
+            found["loss_scale"] = made(factor=count)
+        if before.average:
+            right = functools.cache(lambda: self.step(before, batch)[0])
+            found["moving_average_missing"] = lambda: right()._replace(average=before.average)
+            found["moving_average_decay exchanged"] = lambda: _exchanged(right(), before)
+        return found
+
+    def _moved_further(self, before: Values, batch: Any, factor: float) -> Values:
+        right, _ = self.step(before, batch)
+        pairs = zip(before.weights, right.weights, strict=True)
+        return right._replace(weights=[old + factor * (new - old) for old, new in pairs])
 
 
-def _zeros(slots: Mapping[str, list[Array]]) -> dict[str, list[Array]]:
-    return {name: [np.zeros_like(one) for one in slot] for name, slot in slots.items()}
+def _exchanged(right: Values, before: Values) -> Values:
+    """The average with decay and 1 - decay exchanged: it has the rest of its way to the new values behind it."""
+    values = zip(before.average, [*right.weights, *right.statistics], right.average, strict=True)
+    return right._replace(average=[old + new - one for old, new, one in values])
 
 
-def _kept(made: Mapping[str, Callable[[], Values]]) -> dict[str, Callable[[], Values]]:
-    """Each is computed once, where something asks for it."""
-    done: dict[str, Values] = {}
-
-    def ask(cause: str) -> Values:
-        if cause not in done:
-            done[cause] = made[cause]()
-        return done[cause]
-
-    return {cause: lambda cause=cause: ask(cause) for cause in made}
+def _of(made: Mapping[str, Callable[[], Values]], names: list[str], name: str) -> dict[str, Callable[[], Array]]:
+    return {cause: lambda one=one: _quantities(names, one())[name][0] for cause, one in made.items()}
 
 
-def _compared(
-    case: Case, before: Values, after: Values, right: Values, names: list[str], made: Mapping[str, Callable[[], Values]]
-) -> Iterator[Row]:
-    """A row for each kind of quantity: the change of all of them, the first layer's first."""
-    for name, (ours, theirs, start) in _quantities(names, after, right, before).items():
-        others = {cause: lambda one=one, name=name: _quantities(names, one())[name][0] - start for cause, one in made.items()}
-        change = theirs - start
-        # Of a weight that moves little, rounding to float32 is what is left of the difference.
-        bound = BOUND * float(np.abs(change).max(initial=0)) + ROUNDING * float(np.abs(start).max(initial=0))
-        yield case.compare(f"step {STEPS} {name}", ours - start, Absolute(bound=bound), change, Clue("steps", "", others))
+def _row(
+    case: Case, name: str, ours: Array, theirs: Array, start: Array, others: Mapping[str, Callable[[], Array]]
+) -> Row:
+    """What the step has changed."""
+    clue = Clue("steps", "", {cause: lambda one=one: one() - start for cause, one in others.items()})
+    return case.compare(name, ours - start, CHANGE, theirs - start, clue)
 
 
 def _quantities(names: list[str], *values: Values) -> dict[str, tuple[Array, ...]]:
-    """Slots, which hold the gradient, then statistics, weights and average; each kind of variable in one row."""
+    """Slots, which hold the gradient, then statistics, weights and average; all variables of a kind in one row."""
     kinds = [name.rpartition("/")[2] for name in names]
 
     def of(each: Values) -> dict[str, Array]:
         found = {
-            f"slot {slot} of {kind}": _row(one for one, own in zip(arrays, kinds, strict=True) if own == kind)
+            f"slot {slot} of {kind}": _joined(one for one, own in zip(arrays, kinds, strict=True) if own == kind)
             for slot, arrays in each.slots.items()
             for kind in dict.fromkeys(kinds)
         }
-        found["statistics"] = _row(each.statistics)
+        found["statistics"] = _joined(each.statistics)
         for kind in dict.fromkeys(kinds):
-            found[f"weights {kind}"] = _row(one for one, own in zip(each.weights, kinds, strict=True) if own == kind)
-        if each.average:
-            found["average of weights"] = _row(each.average[: len(names)])
-            found["average of statistics"] = _row(each.average[len(names) :])
+            found[f"weights {kind}"] = _joined(one for one, own in zip(each.weights, kinds, strict=True) if own == kind)
+        found["average of weights"] = _joined(each.average[: len(names)])
+        found["average of statistics"] = _joined(each.average[len(names) :])
         return found
 
     found = [of(each) for each in values]
     return {name: tuple(one[name] for one in found) for name in found[0] if found[0][name].size}
 
 
-def _row(arrays: Any) -> Array:
-    return np.concatenate([np.ravel(one) for one in arrays] or [np.zeros(0)])
+def _joined(arrays: Iterable[Array]) -> Array:
+    """Some elements of each, in one row."""
+    rows = [np.ravel(one) for one in arrays]
+    return np.concatenate([row[:: -(-row.size // ELEMENTS)] for row in rows] or [np.zeros(0)])
 
 
 def _resumed(case: Case, after: Values, resumed: Values, report: str) -> Iterator[Row]:
-    """The second run has, bit for bit, what the first one had when it ended."""
-    names = [str(number) for number in range(len(after.weights))]
-    clue = Clue("steps", "", {"resume_state": lambda: np.zeros(1)})
-    yield case.compare("resumed step", resumed.step, Exact(), after.step, clue)
-    for name, (ours, theirs) in _whole(resumed, after).items():
-        nothing = {"resume_state": lambda theirs=theirs: np.zeros_like(theirs)}
-        yield case.compare(f"resumed {name}", ours, Exact(), theirs, Clue("steps", "", nothing))
+    """The second run has, bit for bit, what the first one had when it ended: of each kind, how many variables differ."""
     if "resumed from" not in report:
-        yield case.fail("resumed", f"the second run did not go on from the checkpoint: {report}")
-    del names
-
-
-def _whole(*values: Values) -> dict[str, tuple[Array, ...]]:
-    found = [
-        {"weights": _row(each.weights), "statistics": _row(each.statistics), "average": _row(each.average)}
-        | {f"slot {name}": _row(slot) for name, slot in each.slots.items()}
-        for each in values
-    ]
-    return {name: tuple(one[name] for one in found) for name in found[0]}
+        yield case.fail("resumed", f"the second run did not go on from the checkpoint of the first: {report}")
+    yield case.compare("resumed step", resumed.step, Exact(), after.step, Clue("steps"))
+    groups = ("weights", "statistics", "average", *after.slots)
+    for name in groups:
+        pairs = [getattr(each, name) if name not in after.slots else each.slots[name] for each in (resumed, after)]
+        differing = [float(not np.array_equal(one, other)) for one, other in zip(*pairs, strict=True)]
+        clue = Clue("steps", "", {"resume_state": lambda differing=differing: np.array(differing)})
+        if differing:
+            yield case.compare(f"resumed {name}: differs", differing, Exact(), np.zeros(len(differing)), clue)

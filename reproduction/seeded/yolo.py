@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from jaxtyping import Bool, Float, Float32
@@ -200,6 +201,11 @@ class Yolo:
         if isinstance(self.head, YoloHead):
             found["activation_missing"] = with_head(self._levels_changed(new_coords=lambda level: not level.new_coords))
         return found
+
+    def evaluated(
+        self, model: keras.Model, images: Float32[np.ndarray, "batch height width 3"]
+    ) -> list[Float32[tf.Tensor, "batch ..."]]:
+        return tf.nest.flatten(model(tf.constant(images), training=False))
 
     def undecided(self, outputs: Outputs, labels: Truth, size: Size) -> list[np.ndarray]:
         if not isinstance(self.head, YoloHead):

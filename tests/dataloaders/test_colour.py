@@ -1,7 +1,5 @@
 """Flip and colour: draws as a distribution, pixels against float64 NumPy and recorded Darknet output."""
 
-import colorsys
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,6 +9,7 @@ from dataloaders.augment.colour import apply_colour, draw_colour
 from dataloaders.augment.fused import fused
 from dataloaders.augment.hsv import distort as plain_distort
 from dataloaders.batch import ColourDraws, Effects, TrainBatch
+from reproduction.restated import pixels
 
 IMAGES = np.random.default_rng(2).integers(0, 256, (3, 10, 14, 3), np.uint8)
 IMAGES[0, 0, :4] = [[0, 0, 0], [255, 255, 255], [90, 90, 90], [255, 0, 255]]
@@ -27,24 +26,12 @@ def _batch(images, draws, boxes, valid):
     return TrainBatch(tf.constant(images), boxes, classes, valid, tf.range(tf.cast(count, tf.int64)), draws)
 
 
-def _reference(image, hue, saturation, exposure):
-    """By Python's own HSV, float64; unlike it, hsv_to_rgb is written for a saturation beyond 1."""
-    result = np.zeros(image.shape)
-    for at in np.ndindex(image.shape[:2]):
-        h, s, v = colorsys.rgb_to_hsv(*(image[at] / 255.0))
-        h, s, v = (h + hue) % 1.0, s * saturation, v * exposure
-        sixth = int(h * 6)
-        f = h * 6 - sixth
-        p, q, t = v * (1 - s), v * (1 - s * f), v * (1 - s * (1 - f))
-        result[at] = [(v, t, p), (q, v, p), (p, v, t), (p, q, v), (t, p, v), (v, p, q)][sixth % 6]
-    return result.clip(0, 1)
-
-
-def test_distort_equals_the_reference():
+def test_distort_equals_the_restated_one():
+    """tests/reproduction/restated hold that against Darknet's record and Python's own HSV."""
     draws = _draws([False] * 3, [0.1, -0.3, 0.0], [1.5, 0.4, 1.0], [0.7, 1.5, 1.2])
     ours = distort(tf.constant(IMAGES), draws).numpy()
     for number in range(3):
-        expected = _reference(IMAGES[number], *(float(draw[number]) for draw in draws[1:4]))
+        expected = pixels.distorted(IMAGES[number], *(draw[number].numpy() for draw in draws[1:4]))
         np.testing.assert_allclose(ours[number], expected, atol=2e-6)
 
 

@@ -1,4 +1,4 @@
-"""Optimisers against independent float64 NumPy, and SGD against Darknet's recorded updates."""
+"""Optimisers against the restated ones in float64 NumPy, and SGD against Darknet's recorded updates."""
 
 import itertools
 import math
@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from official.core.config import Adam, AdamW, Sgd
 from official.optimization.optimizers import apply_gradients, slot_names
+from reproduction.restated import optimisers
 
 
 def run(config, weights, gradients_of_steps, decayed, rate=0.1, dtype=tf.float32) -> list[list[np.ndarray]]:
@@ -38,56 +39,32 @@ def problem():
     return weights, [[rng.normal(size=weight.shape) for weight in weights] for _ in range(7)]
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_sgd_is_darknets_order_of_operations_in_float64(problem, momentum):
-    """Written in Darknet's own form: sums of gradients, decay times batch, momentum multiplied in after the step."""
-    weights, steps = problem
-    batch, rate, decay = 4, 0.1, 0.01
-    values, buffers = [weight.copy() for weight in weights], [np.zeros_like(weight) for weight in weights]
-    for gradients in steps:
-        for index, gradient in enumerate(gradients):
-            buffers[index] += -gradient * batch
-            if index == 0:
-                buffers[index] += -decay * batch * values[index]
-            values[index] = values[index] + rate / batch * buffers[index]
-            buffers[index] = buffers[index] * momentum
-    ours = run(Sgd(momentum=momentum, weight_decay=decay), weights, steps, [True, False], rate)[-1]
-    for mine, theirs in zip(ours, values, strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
+CONFIGS = {
+    "sgd": Sgd(weight_decay=0.01),
+    "no momentum": Sgd(momentum=0.0, weight_decay=0.01),
+    "nesterov": Sgd(nesterov=True, weight_decay=0.01),
+    "adam": Adam(beta1=0.8, beta2=0.95, epsilon=1e-3, weight_decay=0.1),
+    "adamw": AdamW(beta1=0.8, beta2=0.95, epsilon=1e-3, weight_decay=0.1),
+}
 
 
-def test_adam_is_darknets_order_of_operations_in_float64(problem):
-    """Written in Darknet's own form: sums of gradients, decay of all weights, epsilon beside the root of that sum."""
-    weights, steps = problem
-    batch, b1, b2, eps, decay, rate = 4, 0.8, 0.95, 1e-2, 0.1, 0.1
-    values = [weight.copy() for weight in weights]
-    first, second = ([np.zeros_like(weight) for weight in weights] for _ in range(2))
-    for number, gradients in enumerate(steps, start=1):
-        for index, gradient in enumerate(gradients):
-            updates = -gradient * batch - decay * batch * values[index]
-            first[index] = b1 * first[index] + (1 - b1) * updates
-            second[index] = b2 * second[index] + (1 - b2) * updates**2
-            mean, square = first[index] / (1 - b1**number), second[index] / (1 - b2**number)
-            values[index] = values[index] + rate * mean / (np.sqrt(square) + eps)
-    config = Adam(beta1=b1, beta2=b2, epsilon=eps / batch, weight_decay=decay)
-    ours = run(config, weights, steps, [True, False], rate)[-1]
-    for mine, theirs in zip(ours, values, strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5)
-
-
-def pytorchs_adam(weights, steps, b1, b2, eps, rate) -> list[list[np.ndarray]]:
-    """In PyTorch's own order: moments, the rate corrected for the first, the root of the second, then epsilon."""
-    values = [weight.copy() for weight in weights]
-    first, second = ([np.zeros_like(weight) for weight in weights] for _ in range(2))
-    history = []
-    for number, gradients in enumerate(steps, start=1):
-        for index, gradient in enumerate(gradients):
-            first[index] += (gradient - first[index]) * (1 - b1)
-            second[index] = second[index] * b2 + (1 - b2) * gradient * gradient
-            denominator = np.sqrt(second[index]) / math.sqrt(1 - b2**number) + eps
-            values[index] = values[index] - rate / (1 - b1**number) * (first[index] / denominator)
-        history.append([value.copy() for value in values])
+def restated(config, weights, gradients_of_steps, decayed, rate=0.1) -> list[list[np.ndarray]]:
+    """Weights after each step by the originals' loops, which tests/reproduction/restated hold against the originals."""
+    slots, history = optimisers.slots_at_start(config, weights), []
+    for step, gradients in enumerate(gradients_of_steps, start=1):
+        rates = [rate] * len(weights)
+        weights, slots = optimisers.update(config, weights, gradients, slots, decayed, rates, step)
+        history.append(weights)
     return history
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(("dtype", "bound"), [(tf.float64, 1e-12), (tf.float32, 1e-5)])
+def test_every_optimiser_is_the_restated_one(problem, name, dtype, bound):
+    config, (weights, steps) = CONFIGS[name], problem
+    ours, expected = run(config, weights, steps, [True, False], dtype=dtype), restated(config, *problem, [True, False])
+    for mine, theirs in zip(itertools.chain(*ours), itertools.chain(*expected), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=bound, atol=bound)
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [(tf.float64, 1e-12), (tf.float32, 1e-6)])
@@ -98,8 +75,9 @@ def test_adam_without_decay_is_pytorchs(problem, dtype, bound):
     steps = [[gradient * size for gradient, size in zip(gradients, sizes, strict=True)] for gradients in steps]
     b1, b2, eps, rate = 0.9, 0.999, 1e-8, 1.25e-4
     zeros = [np.zeros_like(weight) for weight in weights]  # so that a step keeps its digits in float32
-    expected = pytorchs_adam(zeros, steps, b1, b2, eps, rate)
-    ours = run(Adam(beta1=b1, beta2=b2, epsilon=eps, weight_decay=0), zeros, steps, [True, False], rate, dtype)
+    config = Adam(beta1=b1, beta2=b2, epsilon=eps, weight_decay=0)
+    expected = restated(config, zeros, steps, [True, False], rate)
+    ours = run(config, zeros, steps, [True, False], rate, dtype)
     for mine, theirs in zip(itertools.chain(*ours), itertools.chain(*expected), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=bound * rate)
     keras = zeros[0] - rate * steps[0][0] * 0.1 / 0.1 / (np.abs(steps[0][0]) + eps / math.sqrt(1 - b2))
@@ -124,23 +102,6 @@ def test_each_weight_has_a_rate_of_its_own(problem):
     np.testing.assert_array_equal(update.weights[1], values[1])
     for mine, other in zip(update.slots["momentum"], both.slots["momentum"], strict=True):
         np.testing.assert_array_equal(mine, other)
-
-
-def test_adamw_equals_the_paper_in_float64(problem):
-    weights, steps = problem
-    b1, b2, eps, decay, rate = 0.8, 0.95, 1e-3, 0.1, 0.1
-    values = [weight.copy() for weight in weights]
-    first, second = ([np.zeros_like(weight) for weight in weights] for _ in range(2))
-    for number, gradients in enumerate(steps, start=1):
-        for index, gradient in enumerate(gradients):
-            first[index] = b1 * first[index] + (1 - b1) * gradient
-            second[index] = b2 * second[index] + (1 - b2) * gradient**2
-            change = first[index] / (1 - b1**number) / (np.sqrt(second[index] / (1 - b2**number)) + eps)
-            values[index] = values[index] - rate * (change + (decay * values[index] if index == 0 else 0))
-    config = AdamW(beta1=b1, beta2=b2, epsilon=eps, weight_decay=decay)
-    ours = run(config, weights, steps, [True, False], rate)[-1]
-    for mine, theirs in zip(ours, values, strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("trace", ["sgd_v4tiny_cudnn_emulated", "sgd_v3_cudnn_emulated"])

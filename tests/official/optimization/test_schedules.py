@@ -73,19 +73,6 @@ def test_a_restart_is_after_the_cycles_last_step_and_cycles_of_one_length_go_on(
     )
 
 
-@pytest.mark.parametrize(("cycle", "multiplier", "minimum"), [(7, 2, 1e-5), (10, 3, 0.002), (4, 1, 0.0), (60, 2, 1e-5)])
-def test_warm_restarts_are_the_papers_in_float64(cycle, multiplier, minimum):
-    """A loop that restarts by counting (Loshchilov and Hutter 2017, equation 5); a cycle ends at its minimum."""
-    expected, since, length = [], 0, cycle
-    for _ in range(60):
-        since += 1
-        expected.append(minimum + 0.5 * (0.01 - minimum) * (1 + np.cos(np.pi * since / length)))
-        if since == length:
-            since, length = 0, length * multiplier
-    sgdr = Sgdr(learning_rate=0.01, cycle={"steps": cycle}, multiplier=multiplier, minimum=minimum)
-    np.testing.assert_allclose(rates(sgdr, range(1, 61), total=60), expected, rtol=1e-6, atol=1e-12)
-
-
 def test_random_rates_follow_from_seed_and_step_and_are_distributed_as_powers_of_uniform_ones():
     config, numbers = Random(learning_rate=0.5, power=2.0), np.arange(1, 4001)
     seen = rates(config, numbers)

@@ -1,6 +1,4 @@
-"""SGD as PyTorch's YOLOs train by it: three groups, two warm-ups, Nesterov; against independent float64 NumPy."""
-
-import math
+"""SGD as PyTorch's YOLOs train by it: three groups, two warm-ups, Nesterov; against the restated step."""
 
 import numpy as np
 import pytest
@@ -12,6 +10,8 @@ from official.core.layer_rules import weight_rules
 from official.optimization.optimizers import apply_gradients
 from official.optimization.schedules import build_schedule
 from official.optimization.warm_up import build_warm_up
+from reproduction.restated import optimisers
+from reproduction.restated.training import train_step
 from tests.official.core.toy_task import ToyTask, make_run, toy_trainer, trained, weights
 
 KINDS = ("kernel", "gamma", "beta", "bias")
@@ -24,27 +24,16 @@ def to_steps(duration) -> int:
     return duration.in_steps(4, 4 * STEPS)
 
 
-def pytorch(start: dict[str, np.ndarray], gradients: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
-    """A loop over epochs and batches, the groups in PyTorch's order, torch.optim.SGD's buffer set at its first step."""
-    groups = [["gamma"], ["kernel"], ["beta", "bias"]]
-    values, buffers, history = {name: value.copy() for name, value in start.items()}, {}, []
-    for epoch in range(EPOCHS):
-        target = RATE * ((1 + math.cos(epoch * math.pi / EPOCHS)) / 2 * (1 - FINAL) + FINAL)
-        for batch in range(STEPS):
-            count = batch + STEPS * epoch
-            warm = count <= WARM
-            momentum = np.interp(count, [0, WARM], [LOW, MOMENTUM]) if warm else MOMENTUM
-            for number, group in enumerate(groups):
-                first = BIAS_RATE if number == 2 else 0.0
-                rate = np.interp(count, [0, WARM], [first, target]) if warm else target
-                for name in group:
-                    gradient = gradients[count][name] + (DECAY * values[name] if number == 1 else 0)
-                    if name in buffers:
-                        buffers[name] = momentum * buffers[name] + gradient
-                    else:
-                        buffers[name] = gradient.copy()
-                    values[name] = values[name] - rate * (gradient + momentum * buffers[name])
-            history.append({name: value.copy() for name, value in values.items()})
+def restated(config, cosine, start, gradients) -> list[dict[str, np.ndarray]]:
+    """Weights after each step, in float64; tests/reproduction/restated hold this against PyTorch's loop and record."""
+    groups = optimisers.groups([f"x/{name}" for name in start], [weight.ndim for weight in start.values()])
+    trainer = toy_trainer(duration={"epochs": EPOCHS}, optimizer=config, schedule=cosine)
+    weights, history = list(start.values()), []
+    slots = optimisers.slots_at_start(config, weights)
+    for step, given in enumerate(gradients, start=1):
+        done = train_step(trainer, [list(given.values())], weights, [], slots, [], groups, step, to_steps)
+        weights, slots = done.weights, done.slots
+        history.append(dict(zip(start, weights, strict=True)))
     return history
 
 
@@ -61,7 +50,7 @@ def test_sgd_with_warm_ups_nesterov_and_an_epochs_cosine_is_pytorchs(dtype, boun
     pace_at = build_warm_up(config, to_steps)
     values = [tf.constant(start[name], dtype) for name in KINDS]
     slots = {"momentum": [tf.zeros_like(value) for value in values]}
-    for number, expected in enumerate(pytorch(start, gradients), start=1):
+    for number, expected in enumerate(restated(config, cosine, start, gradients), start=1):
         step = tf.constant(number, tf.int64)
         pace = pace_at(step, rate_at(step))
         rates = [pace.rate, pace.rate, pace.bias_rate, pace.bias_rate]

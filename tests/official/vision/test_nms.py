@@ -5,38 +5,9 @@ import tensorflow as tf
 from official.core.config import Protocol
 from official.vision.boxes import cxcywh_to_yxyx, iou, yxyx_to_cxcywh
 from official.vision.nms import Detections, best_pairs, per_class_nms
+from reproduction.restated.nms import detections, suppresses
 
 KINDS = [{"nms": "per_class_iou"}, {"nms": "greedynms"}, {"nms": "diounms", "beta_nms": 1.3}]
-
-
-def greedy_loop(boxes, scores, protocol):
-    """The definition, one pair after the other: (flat index, score) of what is kept, of one image."""
-    class_count = scores.shape[1]
-    allowed = (scores > np.float32(protocol.score_floor)) & np.isfinite(boxes).all(axis=-1)[:, None]
-    flat = np.where(allowed, scores, 0).ravel()
-    ranked = [index for index in np.argsort(-flat, kind="stable")[: protocol.candidates] if flat[index] > 0]
-    kept = []
-    for index in ranked:
-        same = [other for other in kept if other % class_count == index % class_count]
-        if not any(suppresses(boxes[other // class_count], boxes[index // class_count], protocol) for other in same):
-            kept.append(index)
-        if len(kept) == protocol.detections_per_image:
-            break
-    return kept
-
-
-def suppresses(a, b, protocol):
-    zero = np.float32(0)
-    intersection = max(min(a[2], b[2]) - max(a[0], b[0]), zero) * max(min(a[3], b[3]) - max(a[1], b[1]), zero)
-    areas = [max(box[2] - box[0], zero) * max(box[3] - box[1], zero) for box in (a, b)]
-    union = areas[0] + areas[1] - intersection
-    if protocol.nms == "per_class_iou":
-        return intersection > np.float32(protocol.nms_threshold) * union
-    diagonal = (max(a[2], b[2]) - min(a[0], b[0])) ** 2 + (max(a[3], b[3]) - min(a[1], b[1])) ** 2
-    distance = (a[0] + a[2] - b[0] - b[2]) ** 2 / 4 + (a[1] + a[3] - b[1] - b[3]) ** 2 / 4
-    exponent = 0.6 if protocol.nms == "greedynms" else protocol.beta_nms
-    overlap = intersection / union if union else zero
-    return overlap - (distance / diagonal if diagonal else zero) ** exponent > protocol.nms_threshold
 
 
 def check(boxes, scores, protocol, nms=per_class_nms):
@@ -44,12 +15,11 @@ def check(boxes, scores, protocol, nms=per_class_nms):
     found = Detections(*(part.numpy() for part in nms(tf.constant(boxes), tf.constant(scores), protocol)))
     assert found.boxes.shape == (len(boxes), protocol.detections_per_image, 4)
     for image in range(len(boxes)):
-        kept = np.array(greedy_loop(boxes[image], scores[image], protocol), int)
-        count, class_count = len(kept), scores.shape[2]
+        kept = detections(boxes[image], scores[image], protocol)
+        count = len(kept.scores)
         np.testing.assert_array_equal(found.valid[image], np.arange(protocol.detections_per_image) < count)
-        np.testing.assert_array_equal(found.boxes[image, :count], boxes[image, kept // class_count])
-        np.testing.assert_array_equal(found.scores[image, :count], scores[image].ravel()[kept])
-        np.testing.assert_array_equal(found.classes[image, :count], kept % class_count)
+        for ours, theirs in zip(found[:3], kept, strict=True):
+            np.testing.assert_array_equal(ours[image, :count], theirs)
         for part in found:
             assert not part[image, count:].any()  # zeros behind
     return found

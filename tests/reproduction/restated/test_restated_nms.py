@@ -5,7 +5,6 @@ import pytest
 import tensorflow as tf
 
 from official.core.config import Protocol
-from official.vision import soft_nms as product
 from official.vision.boxes import cxcywh_to_yxyx
 from official.vision.nms import select
 from reproduction.restated import nms
@@ -117,26 +116,6 @@ def test_soft_nms_and_merge_as_centernet_recorded(golden_centernet):
         own, expected = merged.classes == number - 1, recorded[f"merge/out_class{number}"]
         ours = np.column_stack([merged.boxes[own], merged.scores[own]])
         np.testing.assert_allclose(ours, expected, rtol=1e-6)
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_soft_nms_of_boxes_that_fall_as_the_product(seed):
-    rng = np.random.default_rng(seed)
-    corners = rng.uniform(0, 40, [60, 2])
-    boxes = np.concatenate([corners, corners + rng.uniform(5, 60, [60, 2])], axis=1).astype(np.float32)
-    scores = rng.uniform(0, 0.01, 60).astype(np.float32)
-    ours, lowered, running = nms.soft_nms(boxes, scores)
-    theirs = product.soft_nms(boxes, scores)
-    assert running == theirs[2] < 55
-    np.testing.assert_array_equal(ours, theirs[0])
-    np.testing.assert_allclose(lowered, theirs[1], rtol=1e-5)
-    classes = rng.integers(0, 3, 60)
-    scales = [[part[rows] for part in (boxes, scores, classes)] for rows in (slice(30), slice(30, 60))]
-    merged = nms.merge_scales([Kept(*scale) for scale in scales], 3, 20)
-    expected = product.merge_scales([product.Rows(*scale) for scale in scales], 3, 20)
-    np.testing.assert_array_equal(merged.boxes, expected.boxes)
-    np.testing.assert_allclose(merged.scores, expected.scores, rtol=1e-5)
-    np.testing.assert_array_equal(merged.classes, expected.classes)
 
 
 def test_merge_keeps_equals_of_the_last_and_nothing_gives_nothing():

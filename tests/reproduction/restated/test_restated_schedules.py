@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.core.config import Adam, Cosine, Random, Sgd, Steps
+from official.core.config import Adam, Cosine, Random, Sgd, Sgdr, Steps
 from official.optimization.schedules import build_schedule
 from official.optimization.warm_up import build_warm_up
 from reproduction.restated.schedules import learning_rate, pace
@@ -35,6 +35,7 @@ MORE = {
     "cosine": {"type": "cosine", "final_fraction": 0.1, "burn_in": {"length": {"steps": 10}, "power": 1}},
     "cosine held": {"type": "cosine", "held": {"epochs": 1}},
     "cosine held after burn-in": {"type": "cosine", "held": {"steps": 7}, "burn_in": {"length": {"steps": 10}}},
+    "one restart after the run": {"type": "sgdr", "cycle": {"steps": 60}},
     "burn-in all along": {"type": "cosine", "burn_in": {"length": {"steps": 60}}},
 }
 
@@ -64,6 +65,20 @@ def test_a_step_is_at_its_drop_from_the_first_update_on():
     config = Steps(learning_rate=1.0, burn_in={"length": {"steps": 10}}, drops=[{"at": {"steps": 20}, "scale": 0.1}])
     seen = [learning_rate(config, step, 100, in_steps) for step in (1, 5, 9, 10, 19, 20)]
     np.testing.assert_allclose(seen, [1e-4, 0.0625, 0.6561, 1.0, 1.0, 0.1], rtol=1e-12)
+
+
+@pytest.mark.parametrize(("cycle", "multiplier", "minimum"), [(7, 2, 1e-5), (10, 3, 0.002), (4, 1, 0.0), (60, 2, 1e-5)])
+def test_warm_restarts_are_the_papers(cycle, multiplier, minimum):
+    """A loop that restarts by counting (Loshchilov and Hutter 2017, equation 5); a cycle ends at its minimum."""
+    expected, since, length = [], 0, cycle
+    for _ in range(60):
+        since += 1
+        expected.append(minimum + 0.5 * (0.01 - minimum) * (1 + np.cos(np.pi * since / length)))
+        if since == length:
+            since, length = 0, length * multiplier
+    sgdr = Sgdr(learning_rate=0.01, cycle={"steps": cycle}, multiplier=multiplier, minimum=minimum)
+    ours = [learning_rate(sgdr, step, 60, in_steps) for step in range(1, 61)]
+    np.testing.assert_allclose(ours, expected, rtol=1e-12)
 
 
 def test_random_rates_are_refused():

@@ -1,0 +1,196 @@
+"""Gates 2 and 3: what is evaluated and exported, beside the network that is trained and the stated formulas."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+from jaxtyping import Float, Float64
+
+from dataloaders.batch import EvalBatch
+from official.core.config import Protocol
+from official.vision.nms import Detections
+from official.vision.resize import normalise, resize_image
+from reproduction.compare import AbsoluteAndRelative, OfAbsmax, SameSet
+from reproduction.golden.case import Case, Row
+from reproduction.hints import Clue
+from reproduction.own import Own
+from reproduction.restated import nms, placement
+from reproduction.seeded.families import family_of
+from reproduction.seeded.family import Outputs
+from reproduction.subject import Subject
+from serving.export import export_saved_model
+
+FOLDED = OfAbsmax(bound=1e-4)  # folding rounds every weight
+KEPT = SameSet(bound=1e-4)
+SAME = AbsoluteAndRelative(absolute=1e-5, relative=1e-4)  # the same numbers by another program
+CLUE = "yxyx class score"
+SIZES = ((150, 121), (64, 230))  # (height, width) of the seeded images
+NEAR = 1e-5  # a decision of NMS that so small a change of its threshold turns is open
+TRIES = 8
+Kept = Float64[np.ndarray, "kept 6"]  # box yxyx relative to the image, class, score
+
+
+def inference_network(case: Case, subject: Subject) -> Iterator[Row]:
+    """Outputs of the network for inference, batch-norm folded, beside those of the trained one in evaluation mode."""
+    own = subject.own.small
+    trained, inference = _folded(own)
+    size = own.experiment.task.model.input_size
+    images = np.random.default_rng(1).uniform(0, 1, (2, *size, 3)).astype(np.float32)
+    ours = tf.nest.flatten(inference(tf.constant(images), training=False))
+    for number, (mine, theirs) in enumerate(zip(ours, family_of(own).evaluated(trained, images), strict=True)):
+        yield case.compare(f"output {number}", mine, FOLDED, theirs, Clue("layer"))
+    own.note("inference network")
+
+
+def _folded(own: Own) -> tuple[keras.Model, keras.Model]:
+    """(a network as training builds it, with seeded weights and statistics; the same for inference)."""
+    trained, inference = own.task.build_model(), own.task.build_inference_model()
+    seed_weights(trained, own.experiment.runtime.seed)
+    own.task.fold(trained, inference)
+    return trained, inference
+
+
+def seed_weights(model: keras.Model, seed: int) -> None:
+    """Gives kernels that keep the size of what goes through, and batch-norms that shift and scale it."""
+    rng = np.random.default_rng(seed)
+    for variable in model.variables:
+        name, shape = variable.path.rpartition("/")[2], tuple(variable.shape)
+        if name == "kernel":
+            value = rng.normal(0, np.sqrt(2 / max(1, np.prod(shape[:-1]))), shape)
+        elif name in ("gamma", "moving_variance"):
+            value = rng.uniform(0.6, 1.4, shape)
+        else:
+            value = rng.normal(0, 0.1, shape)
+        if tf.as_dtype(variable.dtype).is_floating:
+            variable.assign(value)
+
+
+def detections(case: Case, subject: Subject) -> Iterator[Row]:
+    """Detections of given outputs by the experiment's protocol: normalising, decoding, the way back, NMS."""
+    own, protocol = subject.own, subject.experiment.task.evaluation
+    if protocol.sees_whole_images:
+        yield case.skip("detections", "several scales are merged on the host; the recorded cases compare that")
+        return
+    rng = np.random.default_rng(subject.experiment.runtime.seed)
+    for image_size in SIZES:
+        name = f"image of {image_size[0]} x {image_size[1]}"
+        image = tf.constant(rng.integers(0, 256, (*image_size, 3)).astype(np.uint8))
+        given = resize_image(image, tuple(subject.experiment.task.model.input_size), protocol)
+        shown = _Shown(own, given.numpy(), image_size)
+        maps = next((one for one in shown.seeded() if shown.is_decided(one)), None)
+        if maps is None:
+            yield case.skip(name, f"each of {TRIES} seeds has a decision of NMS that rounding may turn")
+            continue
+        batch = EvalBatch(given[tf.newaxis], tf.constant([image_size]), tf.constant([0], tf.int64))
+        found = own.detect(shown.network(maps), batch)
+        clue = Clue("detections", CLUE, shown.mistakes(maps))
+        yield case.compare(name, _rows(found), KEPT, shown.kept(maps, protocol), clue)
+    own.note("task.evaluation")
+
+
+class _Shown:
+    """One image as evaluation shows it, and a stand-in for the network whose outputs depend on it a little."""
+
+    def __init__(self, own: Own, given: Float[np.ndarray, "height width 3"], image_size: tuple[int, int]) -> None:
+        self.own, self.given, self.image_size = own, given, image_size
+        self.family, self.protocol = family_of(own), own.experiment.task.evaluation
+
+    def seeded(self) -> Iterator[Outputs]:
+        """Maps for the decoder, from one seed after the other."""
+        size = self.given.shape[:2]
+        for seed in range(TRIES):
+            rng = np.random.default_rng((self.own.experiment.runtime.seed, seed))
+            yield [each[2:3] for each in self.family.maps(self.family.outputs(self.family.labels(rng), size, rng))]
+
+    def network(self, maps: Outputs) -> Callable[..., list[tf.Tensor]]:
+        """Called as the network is: its first output is the first map, and a fourth of the mean of what it is given."""
+        first, *rest = (tf.constant(each) for each in maps)
+        return lambda images, training: [first + tf.reduce_mean(images) / 4, *rest]
+
+    def is_decided(self, maps: Outputs) -> bool:
+        """Whether a little higher or lower threshold of NMS keeps the same."""
+        threshold = self.protocol.nms_threshold
+        near = [self.protocol.model_copy(update={"nms_threshold": threshold + shift}) for shift in (-NEAR, NEAR)]
+        low, high = (self.kept(maps, protocol) for protocol in near)
+        return np.array_equal(low, high)
+
+    def kept(self, maps: Outputs, protocol: Protocol, factor: float = 1 / 255) -> Kept:
+        """Detections by the stated formulas. factor: from levels to the network's input."""
+        first, *rest = maps
+        first = first + np.float32(self.given.astype(float).mean() * factor / 4)
+        size = self.given.shape[:2]
+        boxes, scores = self.family.decode([first, *rest], size)
+        boxes = placement.to_original(np.asarray(boxes[0], float), self.image_size, size, protocol)
+        found = nms.detections(boxes.astype(np.float32), np.asarray(scores[0], np.float32), protocol)
+        return np.column_stack([found.boxes, found.classes, found.scores]).astype(float)
+
+    def mistakes(self, maps: Outputs) -> Mapping[str, Callable[[], Kept]]:
+        """What would be detected with a known mistake."""
+
+        def otherwise(**changed: object) -> Callable[[], Kept]:
+            return lambda: self.kept(maps, self.protocol.model_copy(update=changed))
+
+        other = {"stretch": "letterbox", "letterbox": "stretch"}.get(self.protocol.resize, "stretch")
+        found = {
+            "image_range": lambda: self.kept(maps, self.protocol, 1.0),
+            "letterbox_or_stretch": otherwise(resize=other),
+            "score_floor": otherwise(score_floor=0.2),
+            "detections_limit": otherwise(detections_per_image=10),
+        }
+        for kind in ("none", "per_class_iou", "greedynms", "diounms"):
+            found[f"nms_kind {kind}"] = otherwise(nms=kind)
+        for threshold in (0.3, 0.45, 0.5, 0.6):
+            found[f"nms_threshold {threshold}"] = otherwise(nms_threshold=threshold)
+        return found
+
+
+def _rows(found: Detections) -> Kept:
+    """The detections of the first image."""
+    rows = np.column_stack([found.boxes[0], found.classes[0], found.scores[0]])
+    return rows[found.valid[0].numpy()].astype(float)
+
+
+def export(case: Case, subject: Subject) -> Iterator[Row]:
+    """The signatures of a SavedModel that was written and loaded again, beside the detections of evaluation."""
+    own = subject.own.small
+    experiment = own.experiment
+    protocol, size = experiment.task.evaluation, tuple(experiment.task.model.input_size)
+    if protocol.sees_whole_images:
+        yield case.skip("export", "this protocol merges scales on the host and cannot be exported")
+        return
+    _, inference = _folded(own)
+    image = np.random.default_rng(2).integers(0, 256, (*SIZES[0], 3)).astype(np.uint8)
+    given = resize_image(tf.constant(image), size, protocol)[tf.newaxis]
+    batch = EvalBatch(given, tf.constant([SIZES[0]]), tf.constant([0], tf.int64))
+    expected = _rows(own.detect(inference, batch))
+    boxes, scores = own.decode(inference(normalise(given), training=False))
+    with tempfile.TemporaryDirectory() as folder:
+        classes = experiment.task.data.classes
+        export_saved_model(inference, own.task.decode, protocol, classes, size, f"{folder}/export")
+        signatures = tf.saved_model.load(f"{folder}/export").signatures
+        raw = signatures["raw"](images=normalise(given))
+        yield case.compare("raw boxes", raw["boxes"], SAME, boxes, Clue("layer"))
+        yield case.compare("raw scores", raw["scores"], SAME, scores, Clue("layer"))
+        asked = {
+            "serving_default": {"images": tf.constant(image[np.newaxis])},
+            "encoded": {"contents": tf.io.encode_png(image)[tf.newaxis]},
+        }
+        for name, inputs in asked.items():
+            found = signatures[name](**inputs)
+            clue = Clue("detections", CLUE, {"preprocessing_missing": lambda found=found: _exported(found)})
+            yield case.compare(name, _exported(found), KEPT, _clipped(expected), clue)
+    own.note("export")
+
+
+def _exported(found: Mapping[str, tf.Tensor]) -> Kept:
+    """What a signature gives for the first image, its boxes relative to the image."""
+    count = int(found["num_detections"][0])
+    boxes = found["detection_boxes"][0, :count].numpy() / np.tile(SIZES[0], 2)
+    return np.column_stack([boxes, found["detection_classes"][0, :count], found["detection_scores"][0, :count]])
+
+
+def _clipped(rows: Kept) -> Kept:
+    """Boxes within the image, as an export gives them."""
+    return np.column_stack([np.clip(rows[:, :4], 0, 1), rows[:, 4:]])
