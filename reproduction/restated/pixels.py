@@ -135,14 +135,6 @@ def opencv_rgb(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """OpenCV's HSV2RGB in 8 bits, of whole numbers; hues may go on beyond 180.
 
-<<<<<<< HEAD
-    Exact, in 7650ths of a level, then cut. OpenCV computes in float: a channel that is a whole number may come out a
-    level lower there, as the processor's rounding has it, and so it may in the product.
-    """
-    sixth, rest = hue // 30 % 6, hue % 30
-    full, low = value * 7650, value * (255 - saturation) * 30
-    falling, rising = value * (7650 - saturation * rest), value * (7650 - saturation * (30 - rest))
-=======
     In float32 and then cut, as there: where a channel is a whole number, its rounding says whether it falls to the
     level below. Fused multiplications round otherwise (one colour in some 9,000), in OpenCV as in the product.
     """
@@ -153,18 +145,12 @@ def opencv_rgb(
     part = sixths - sector
     strength, full = (plane.astype(np.float32) * np.float32(1 / 255) for plane in (saturation, value))
     low, falling, rising = (full * (one - strength * share) for share in (one, part, one - part))
->>>>>>> restated_rest
     cases = (
         *((full, rising, low), (falling, full, low), (low, full, rising)),
         *((low, falling, full), (rising, low, full), (full, low, falling)),
     )
-<<<<<<< HEAD
-    rgb = [np.select([sixth == n for n in range(6)], [case[k] for case in cases]) for k in range(3)]
-    return (np.stack(rgb, axis=2) // 7650).astype(np.uint8)
-=======
     rgb = [np.select([sector == n for n in range(6)], [case[k] for case in cases]) for k in range(3)]
     return (np.float32(255) * np.stack(rgb, axis=2)).astype(np.uint8)
->>>>>>> restated_rest
 
 
 def centernet_inputs(
