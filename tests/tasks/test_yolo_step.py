@@ -13,6 +13,7 @@ import yaml
 from configs.experiment import Experiment
 from dataloaders.annotations import DataError
 from dataloaders.synthetic import write_synthetic
+from official.core.checkpoint import CheckpointError
 from official.core.config_io import load_config
 from official.core.distribution import Placement
 from official.core.evaluation import Evaluation
@@ -167,6 +168,21 @@ def test_a_resumed_run_on_real_data_equals_an_uninterrupted_one_bit_for_bit(data
     second.train()
     for here, there in zip(tf.nest.flatten(second.variables), tf.nest.flatten(whole.variables), strict=True):
         np.testing.assert_array_equal(here.numpy(), there.numpy())
+
+
+def test_a_run_that_the_version_before_saved_is_resumed(data, tmp_path):
+    """Its manifests have the loss of a level, if it has one of its own, in the words of then."""
+    level = "task.model.head.levels.0.loss={iou_loss: giou}"
+    config = experiment("demo", data, "task.model.backbone.width=0.25", level)
+    first = make_run(config, tmp_path)
+    manifest = Path(first.checkpoints.save(first.step, first._groups(), first._facts())) / "manifest.json"
+    text = manifest.read_text()
+    assert text.count('"gradient": "autodiff"') == 1
+    manifest.write_text(text.replace('"gradient": "autodiff"', '"gradient": "true"'))
+    assert first.resume_or_initialise().startswith("resumed from")
+    manifest.write_text(text.replace('"gradient": "autodiff"', '"gradient": "darknet"'))
+    with pytest.raises(CheckpointError, match="model has changed; this would not be the same run"):
+        first.resume_or_initialise()
 
 
 def broken_copy(data: Path, folder: Path, split: str, count: int = 1) -> list[Path]:
