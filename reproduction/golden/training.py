@@ -170,8 +170,9 @@ class _Updated(NamedTuple):
 
 def _updated(rebuilt: Rebuilt) -> Iterator[tuple[int, _Updated]]:
     """By their numbers, the updates that are recorded from their gradients on."""
-    case, step = rebuilt.case, _train_step(rebuilt)[0]
-    batch, optimizer = case.network.net.batch, step.config.optimizer
+    step, start = _train_step(rebuilt)
+    case, optimizer = rebuilt.case, step.config.optimizer
+    batch = case.network.net.batch
     weights_before, left = rebuilt.load("init/"), None
     before = rebuilt.parameters()
     for number in [number for number in _numbers(case) if _has_updates(case, number)]:
@@ -179,7 +180,7 @@ def _updated(rebuilt: Rebuilt) -> Iterator[tuple[int, _Updated]]:
         left = [tf.zeros_like(array) for array in added] if left is None else left
         gradients = [(one - other) / -batch for one, other in zip(added, left, strict=True)]
         slots = {"momentum": [other / (-batch * optimizer.momentum) for other in left]}
-        at = tf.constant(number + 1, tf.int64)
+        at = start.step + number + 1
         decayed, rates = zip(*((r.decays, r.learning_rate * step.learning_rate(at)) for r in step.rules), strict=True)
         steps = _darknets_steps(rebuilt, before, number, gradients, slots["momentum"], optimizer)
         done = optimizers.apply_gradients(optimizer, weights_before, gradients, slots, decayed, rates, at)
