@@ -16,6 +16,7 @@ from reproduction.golden.case import Row
 from reproduction.golden.check import Check, run_check
 from reproduction.judge import judge_again
 from reproduction.result import Exhibit, GateResult, NoInputsError
+from reproduction.seeded import inference, losses, pixels, steps, updates
 from reproduction.subject import Subject
 
 KEPT_MAPS = 3  # pictures of failing rows that a result keeps
@@ -38,7 +39,17 @@ BEFORE_TRAINING = tuple(range(1, 10))
 
 OF_EVERY_EXPERIMENT = (
     Check("recipe", "every hyper-parameter, beside the original's and the paper's", 1, recipe.check),
+    Check("own_inference", "the network for inference, beside the trained one", 3, inference.inference_network),
+    Check("own_decoding", "the experiment's decoder, beside the formula", 3, losses.decoding),
+    Check("own_detections", "evaluation's detections, beside the formulas", 3, inference.detections),
+    Check("own_export", "an export's signatures, beside evaluation's detections", 3, inference.export),
+    Check("own_assignment", "what the experiment's loss asks of each prediction", 5, losses.assignment),
+    Check("own_loss", "the experiment's loss and its gradient, beside the formulas", 6, losses.loss),
+    Check("own_rates", "the run's learning rate, beside the formula", 7, updates.rates),
+    Check("own_updates", "the run's update and average, beside the formulas", 7, updates.updates),
+    Check("own_pixels", "pixels and labels on the accelerator, beside the formulas", 8, pixels.prepare),
     Check("draws", "random draws of the augmentation, as distributions", 8, augmentation.check),
+    Check("own_steps", "steps of the run itself, and its resumption", 9, steps.steps),
     Check("overfit", "the loss of eight images falls", 10, overfit.check),
     Check("short_run", "a run's loss, beside the original's curve", 11, curves.short_run),
     Check("full_run", "a run's score, beside the published one", 12, curves.full_run),

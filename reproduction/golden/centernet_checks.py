@@ -1,5 +1,7 @@
 """The checks of CenterNet's recordings, and which recorded cases say something about an experiment."""
 
+from collections.abc import Iterator
+
 from configs.centernet import CenterNetModel
 from reproduction.golden import (
     centernet_augment,
@@ -10,9 +12,11 @@ from reproduction.golden import (
     centernet_targets,
     centernet_training,
 )
-from reproduction.golden.case import Case
+from reproduction.golden.case import Case, Row
 from reproduction.golden.centernet_model import Parameters, architecture
 from reproduction.golden.check import Check, of_trace
+from reproduction.own import NETWORK
+from reproduction.result import NoInputsError
 from reproduction.subject import Subject
 
 
@@ -43,19 +47,30 @@ def is_deformable(subject: Subject, case: Case) -> bool:
     return decoder is not None and (decoder.type == "dla_up" or decoder.deformable)
 
 
+def network(case: Case, subject: Subject) -> Iterator[Row]:
+    """The network of the experiment's own parts, with the recorded parameters."""
+    yield from centernet_network.network(case)
+    subject.own.note(*NETWORK)
+
+
+def no_weights(case: Case, subject: Subject) -> Iterator[Row]:
+    raise NoInputsError("no detections of an original CenterNet are recorded, and its published weights not at hand")
+
+
 CHECKS = (
     Check(
         "centernet_dcn", "deformable convolution and its gradients", 2, of_trace(centernet_deformable.operator),
         "dcnv2_*.npz", is_deformable, about="layer",
     ),
     Check(
-        "centernet_network", "networks: stages, heads, moving statistics", 2, of_trace(centernet_network.network),
+        "centernet_network", "networks: stages, heads, moving statistics", 2, network,
         "*_trace.npz", same_network, needed=True, beside=("*_state_dict.npz",),
     ),
     Check(
         "centernet_decode", "peaks, boxes, flip test, soft-NMS", 3, of_trace(centernet_decode.decoding),
         "decode_*.npz", needed=True, about="boxes",
     ),
+    Check("centernet_score", "AP of the original's weights", 4, no_weights),
     Check(
         "centernet_gaussian", "radii and heatmaps", 5, of_trace(centernet_targets.gaussian),
         "gaussian*.npz", parts=centernet_targets.folders, needed=True, about="targets",

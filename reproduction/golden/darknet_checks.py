@@ -67,6 +67,7 @@ CHECKS = (
         "own_network", "the experiment's own network on recorded inputs", 2, network_own.outputs,
         "infer/*.npz", network_own.has_weights,
     ),
+    Check("cfg_network", "the experiment's own network beside the cfg's", 2, network_own.beside_cfg),
     Check(
         "iou", "IoU, GIoU, DIoU, CIoU and Darknet's derivatives", 3, of_trace(vision.iou_family), "misc/iou.npz",
     ),

@@ -1,17 +1,28 @@
-"""The experiment's own network, with the original's weights, on recorded inputs: the numbers before each head."""
+"""The experiment's own network: on recorded inputs, and beside the network that the original's cfg describes."""
 
 import functools
+import tempfile
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 from jaxtyping import Float
 
+from configs.yolo import YoloModel
+from modeling.darknet.build import build_network
+from modeling.darknet.classes import with_classes
+from modeling.darknet.loading import save_weights
+from modeling.darknet.weights import network_records
+from reproduction.compare import OfAbsmax
 from reproduction.golden.case import Case, Row
 from reproduction.golden.detection import HEAD, MODES
 from reproduction.hints import Clue
+from reproduction.own import NETWORK
+from reproduction.seeded.inference import seed_weights
 from reproduction.subject import Subject, sha256
 from reproduction.trace import relayout
+
+BESIDE = OfAbsmax(bound=1e-4)
 
 
 def has_weights(subject: Subject, case: Case) -> bool:
@@ -32,7 +43,9 @@ def outputs(case: Case, subject: Subject) -> Iterator[Row]:
         array = case.trace.array(f"{mode}/X", (3, "rows", "columns"), np.floating)
         image = tf.constant(relayout(array, "CHW", "HWC")[np.newaxis])
         outputs = functools.cache(
-            lambda name, image=image: [_as_recorded(one) for one in subject.own.outputs_with(subject.weights, image, name)]
+            lambda name, image=image: [
+                _as_recorded(one) for one in subject.own.outputs_with(subject.weights, image, name)
+            ]
         )
         for number, head in enumerate(case.network.heads):
             name = f"{mode}/L{head.index - 1:03d}_output"
@@ -45,7 +58,33 @@ def outputs(case: Case, subject: Subject) -> Iterator[Row]:
             yield row.model_copy(update={"quantity": quantity})
 
 
-def _as_recorded(output: Float[tf.Tensor, "batch rows columns ..."]) -> Float[np.ndarray, "batch channels rows columns"]:
+def _as_recorded(
+    output: Float[tf.Tensor, "batch rows columns ..."],
+) -> Float[np.ndarray, "batch channels rows columns"]:
     """[batch, anchors * entries, rows, columns]."""
     ours = np.asarray(output)
     return relayout(ours.reshape(*ours.shape[:3], -1), "NHWC", "NCHW")
+
+
+def beside_cfg(case: Case, subject: Subject) -> Iterator[Row]:
+    """Outputs of the model that training builds and of the cfg's network, with the same seeded file of weights."""
+    model_config = subject.experiment.task.model
+    if subject.original is None or not isinstance(model_config, YoloModel):
+        named = "the model is the cfg's own" if subject.original else "the original's cfg is not at hand (--assets)"
+        yield case.skip("outputs", f"nothing to compare the model's parts with: {named}")
+        return
+    own = subject.own.small
+    size = tuple(own.experiment.task.model.input_size)
+    network = with_classes(subject.original, len(own.experiment.task.data.classes))
+    described = build_network(network, seed=1, input_size=size).model
+    seed_weights(described, subject.experiment.runtime.seed)
+    ours = own.task.build_model()
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/seeded.weights"
+        save_weights(described, path, network_records(network))
+        own.task.load_weights(ours, path)
+    images = tf.constant(np.random.default_rng(3).uniform(size=(2, *size, 3)), tf.float32)
+    pairs = zip(*(tf.nest.flatten(model(images, training=False)) for model in (ours, described)), strict=True)
+    for number, (mine, theirs) in enumerate(pairs):
+        yield case.compare(f"output {number}", mine, BESIDE, theirs, Clue("layer"))
+    own.note(*NETWORK)

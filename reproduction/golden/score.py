@@ -19,6 +19,7 @@ from reproduction.golden.case import Case, Row
 from reproduction.golden.detection import ANNOTATIONS, AP, COCO_PROTOCOL, only
 from reproduction.hints import Clue
 from reproduction.hints.scores import Scores
+from reproduction.own import NETWORK
 from reproduction.result import Boxes, Exhibit, Table
 from reproduction.subject import Subject
 from tasks import jobs
@@ -45,7 +46,7 @@ def check(case: Case, subject: Subject) -> Iterator[Row | Exhibit]:
     if weights is None:
         yield case.skip("all", f"the original's weights {subject.claims.weights!r} are not below --assets")
         return
-    subject.own.note("task.evaluation", "inference network", "task.model.head")
+    subject.own.note("inference network", "task.model.head", *NETWORK)
     yield from _scored(case, _on(experiment, annotations), weights, annotations)
 
 

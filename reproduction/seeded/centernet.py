@@ -82,7 +82,9 @@ class CenterNet:
     def loss(self, outputs: Outputs, labels: Truth, size: Size, step: int) -> Stated:
         return self._stated(outputs, labels, self.rules)
 
-    def _stated(self, outputs: Outputs, labels: Truth, rules: Any, change: Callable = lambda targets: targets) -> Stated:
+    def _stated(
+        self, outputs: Outputs, labels: Truth, rules: Any, change: Callable = lambda targets: targets
+    ) -> Stated:
         grid = outputs[0].shape[1:3]
         boxes, classes, valid = (np.asarray(part) for part in (labels.boxes, labels.classes, labels.valid))
         targets = change(centernet.targets(boxes, classes, valid, grid, self.classes))

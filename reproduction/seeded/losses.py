@@ -54,7 +54,7 @@ def decoding(case: Case, subject: Subject) -> Iterator[Row]:
     expected = family.decode(maps, given.size)
     others = family.decoding_mistakes()
     for place, (name, ours) in enumerate((("boxes", boxes), ("scores", scores))):
-        made = {cause: lambda one=one: one(maps, given.size)[place] for cause, one in others.items()}
+        made = {cause: lambda one=one, at=place: one(maps, given.size)[at] for cause, one in others.items()}
         yield case.compare(name, ours, BOXES, expected[place], Clue("head", "", made))
 
 
@@ -131,12 +131,17 @@ def assignment(case: Case, subject: Subject) -> Iterator[Row]:
         """Of what is decided."""
         found = family.assigned(gradients[number], given.outputs[number], number)
         open_ = undecided[number]
-        return {name: one & ~(open_ if one.ndim == open_.ndim else open_[..., np.newaxis]) for name, one in found.items()}
+        return {
+            name: one & ~(open_ if one.ndim == open_.ndim else open_[..., np.newaxis]) for name, one in found.items()
+        }
 
     for number in range(len(given.outputs)):
         ours, expected = (read(each, number) for each in (gradients, stated.gradients))
         for name in ours:
-            made = {cause: lambda one=one, n=number, name=name: read(one().gradients, n)[name] for cause, one in others.items()}
+            made = {
+                cause: lambda one=one, n=number, name=name: read(one().gradients, n)[name]
+                for cause, one in others.items()
+            }
             clue = Clue("targets", "", made)
             yield case.compare(f"output {number} {name}", ours[name], Exact(), expected[name], clue)
     subject.own.note("label assignment")

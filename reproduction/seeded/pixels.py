@@ -49,7 +49,9 @@ def prepare(case: Case, subject: Subject) -> Iterator[Row]:
         "class_ids_permuted": lambda: classes - 1 - truth.classes,
     }
     ids = {cause: lambda one=one: one() * truth.valid for cause, one in ids.items()}
-    yield case.compare("classes", labels.classes.numpy() * truth.valid, Exact(), truth.classes * truth.valid, Clue("targets", "", ids))
+    yield case.compare(
+        "classes", labels.classes.numpy() * truth.valid, Exact(), truth.classes * truth.valid, Clue("targets", "", ids)
+    )
     rows = {"padded_rows_scatter": lambda: np.ones_like(truth.valid)}
     yield case.compare("valid", labels.valid, Exact(), truth.valid, Clue("targets", "", rows))
 

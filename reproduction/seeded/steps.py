@@ -35,6 +35,7 @@ from reproduction.subject import Subject
 STEPS = 2  # the second one sees what the first has left in the optimiser
 CHANGE = OfAbsmax(bound=1e-5)  # losses are float32 in every run
 ELEMENTS = 2048  # of a variable that are compared, evenly spread
+LEAST_GRADIENT = 0.1  # of the largest of a variable: below it Adam's weights are not compared, its moments are
 LOSS = Relative(bound=1e-5)
 Array = Float64[np.ndarray, "..."]
 
@@ -74,8 +75,10 @@ def steps(case: Case, subject: Subject) -> Iterator[Row]:
             at = f"step {number + 1}"
             yield case.compare(f"{at} loss", loss, LOSS, expected, Clue("loss"))
             made = stated.mistakes(before, batch)
-            for name, quantities in _quantities(names, after, right, before).items():
-                yield _row(case, f"{at} {name}", *quantities, _of(made, names, name))
+            after, right = _settled(after, right), _settled(right, right)
+            for name, quantities in _quantities(names, after, right, _settled(before, right)).items():
+                others = {cause: _quantity(one, right, names, name) for cause, one in made.items()}
+                yield _row(case, f"{at} {name}", *quantities, others)
     yield from _resumed(case, held[-1], resumed, report)
     own.note("training step", "resume", "task.loss", "label assignment", "pixels", "task.model.head")
     if own.experiment.task.data.train.multi_scale:
@@ -258,8 +261,19 @@ def _exchanged(right: Values, before: Values) -> Values:
     return right._replace(average=[old + new - one for old, new, one in values])
 
 
-def _of(made: Mapping[str, Callable[[], Values]], names: list[str], name: str) -> dict[str, Callable[[], Array]]:
-    return {cause: lambda one=one: _quantities(names, one())[name][0] for cause, one in made.items()}
+def _settled(values: Values, right: Values) -> Values:
+    """The values, 0 where rounding alone gives Adam's direction: where the gradients so far are next to nothing."""
+    if "second_moment" not in right.slots:
+        return values
+    sizes = [np.sqrt(one) for one in right.slots["second_moment"]]
+    clear = [size >= LEAST_GRADIENT * size.max(initial=0) for size in sizes]
+    weights = [one * where for one, where in zip(values.weights, clear, strict=True)]
+    average = [one * where for one, where in zip(values.average, clear, strict=False)]
+    return values._replace(weights=weights, average=[*average, *values.average[len(average) :]])
+
+
+def _quantity(made: Callable[[], Values], right: Values, names: list[str], name: str) -> Callable[[], Array]:
+    return lambda: _quantities(names, _settled(made(), right))[name][0]
 
 
 def _row(

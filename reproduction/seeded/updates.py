@@ -49,7 +49,9 @@ class GivenGradients(TrainStep):
     def _differentiate(self, state: State, batch: Drawn) -> Gradients:
         factor = tf.reduce_mean(batch.factor)
         scalars = {"loss": tf.cast(factor, tf.float32)}
-        return Gradients([factor * one for one in self.gradients], state.statistics, scalars, {"loss": tf.constant(True)})
+        return Gradients(
+            [factor * one for one in self.gradients], state.statistics, scalars, {"loss": tf.constant(True)}
+        )
 
 
 class Before(NamedTuple):
@@ -70,7 +72,9 @@ def updates(case: Case, subject: Subject) -> Iterator[Row]:
     freeze(own.model, trainer.freeze)
     step = build_step(own.task, own.model, trainer, own.to_steps, subject.experiment.runtime.seed)
     names = [variable.path for variable in own.model.trainable_variables]
-    groups = optimisers.groups(names, [len(v.shape) for v in own.model.trainable_variables], trainer.layers, own.to_steps)
+    groups = optimisers.groups(
+        names, [len(v.shape) for v in own.model.trainable_variables], trainer.layers, own.to_steps
+    )
     before = _drawn(own, trainer, np.random.default_rng(subject.experiment.runtime.seed))
     if isinstance(trainer.schedule, Random):
         yield case.skip("learning_rate", "policy random draws every rate: there is no formula to compare it with")
@@ -85,10 +89,16 @@ def updates(case: Case, subject: Subject) -> Iterator[Row]:
 
         right = stated()
         made = _mistakes(trainer, before, groups, number, stated)
-        yield case.compare(f"step {number} learning_rate", metrics["learning_rate"], RATE, right.learning_rate, Clue("schedule"))
-        yield case.compare(f"step {number} gradient_norm", metrics["gradient_norm"], RATE, right.gradient_norm, Clue("loss"))
+        yield case.compare(
+            f"step {number} learning_rate", metrics["learning_rate"], RATE, right.learning_rate, Clue("schedule")
+        )
+        yield case.compare(
+            f"step {number} gradient_norm", metrics["gradient_norm"], RATE, right.gradient_norm, Clue("loss")
+        )
         for name, mine, theirs, start in _quantities(ours, right, before, names):
-            others = {cause: lambda one=one, name=name: _named(one(), before, names)[name] for cause, one in made.items()}
+            others = {
+                cause: lambda one=one, name=name: _named(one(), before, names)[name] for cause, one in made.items()
+            }
             clue = Clue("parameters", "", others)
             yield case.compare(f"step {number} {name}", mine - start, CHANGE, theirs - start, clue)
     _note(subject.own, trainer)

@@ -50,7 +50,10 @@ class Yolo:
         data = self.own.experiment.task.data
         rows, classes = data.train.max_boxes, len(data.classes)
         boxes = np.concatenate(
-            [rng.uniform(0.02, 0.98, (IMAGES, rows, 2)), np.exp(rng.uniform(np.log(0.04), np.log(0.7), (IMAGES, rows, 2)))],
+            [
+                rng.uniform(0.02, 0.98, (IMAGES, rows, 2)),
+                np.exp(rng.uniform(np.log(0.04), np.log(0.7), (IMAGES, rows, 2))),
+            ],
             axis=-1,
         ).astype(np.float32)
         labels = rng.integers(0, classes, (IMAGES, rows)).astype(np.int32)
@@ -148,7 +151,9 @@ class Yolo:
             found["ciou_gradient_wh"] = with_rules(gradient={"darknet": "autodiff"}.get(self.rules.gradient, "darknet"))
         if hasattr(self.rules, "iou_loss"):
             found |= {f"normaliser {name} 1": with_rules(**{name: 1.0}) for name in _NORMALISERS}
-            found |= {f"iou_kind {kind}": with_rules(iou_loss=kind) for kind in IOU_KINDS if kind != self.rules.iou_loss}
+            found |= {
+                f"iou_kind {kind}": with_rules(iou_loss=kind) for kind in IOU_KINDS if kind != self.rules.iou_loss
+            }
             found["ignore_rule nothing ignored"] = with_rules(ignore_thresh=1.0)
             found["ignore_rule at 0.5"] = with_rules(ignore_thresh=0.5)
             found["label_smoothing_missing"] = with_rules(label_smoothing=0.0)
