@@ -173,14 +173,12 @@ def export(case: Case, subject: Subject) -> Iterator[Row]:
         raw = signatures["raw"](images=normalise(given))
         yield case.compare("raw boxes", raw["boxes"], SAME, boxes, Clue("layer"))
         yield case.compare("raw scores", raw["scores"], SAME, scores, Clue("layer"))
-        asked = {
-            "serving_default": {"images": tf.constant(image[np.newaxis])},
-            "encoded": {"contents": tf.io.encode_png(image)[tf.newaxis]},
-        }
+        asked = {"serving_default": {"images": tf.constant(image[np.newaxis])}}
+        asked["encoded"] = {"contents": tf.io.encode_png(image)[tf.newaxis]}
         for name, inputs in asked.items():
-            found = signatures[name](**inputs)
-            clue = Clue("detections", CLUE, {"preprocessing_missing": lambda found=found: _exported(found)})
-            yield case.compare(name, _exported(found), KEPT, _clipped(expected), clue)
+            found = _exported(signatures[name](**inputs))
+            clue = Clue("detections", CLUE, {"preprocessing_missing": lambda found=found: found})
+            yield case.compare(name, found, KEPT, _clipped(expected), clue)
     own.note("export")
 
 

@@ -63,23 +63,23 @@ def steps(case: Case, subject: Subject) -> Iterator[Row]:
     with precision("float64"), tempfile.TemporaryDirectory() as folder:
         run = _run(own, batches, folder)
         run.variables.step.assign(start)
-        held, losses = _trained(run)
+        held, rows = [values_of(run)], []
+        stated = Stated(own, family, run.model)
+
+        def observe(step: int, loss: float) -> None:
+            before, after = held.pop(), values_of(run)
+            rows.extend(_of_step(case, stated, before, after, batches[before.step], loss, step - start))
+            held.append(after)
+            if step == start + STEPS:
+                raise _EnoughError
+
+        with contextlib.suppress(_EnoughError):
+            run.train(observe=observe)
+        yield from rows
+        del run, stated
         again = _run(own, batches, folder)
         report = again.resume_or_initialise()
-        resumed = values_of(again)
-        names = [variable.path for variable in run.model.trainable_variables]
-        stated = Stated(own, family, run.model, names)
-        for number, (before, after, loss) in enumerate(zip(held, held[1:], losses, strict=False)):
-            batch = batches[start + number]
-            right, expected = stated.step(before, batch)
-            at = f"step {number + 1}"
-            yield case.compare(f"{at} loss", loss, LOSS, expected, Clue("loss"))
-            made = stated.mistakes(before, batch)
-            after, right = _settled(after, right), _settled(right, right)
-            for name, quantities in _quantities(names, after, right, _settled(before, right)).items():
-                others = {cause: _quantity(one, right, names, name) for cause, one in made.items()}
-                yield _row(case, f"{at} {name}", *quantities, others)
-    yield from _resumed(case, held[-1], resumed, report)
+        yield from _resumed(case, held[0], values_of(again), report)
     own.note("training step", "resume", "task.loss", "label assignment", "pixels", "task.model.head")
     if own.experiment.task.data.train.multi_scale:
         own.note("task.data.train.multi_scale")
@@ -148,32 +148,19 @@ def _run(own: Own, batches: Mapping[int, Any], folder: str) -> Run:
     return Run(fed, experiment.trainer, experiment.runtime, place_locally(experiment.runtime), folder)
 
 
-def _trained(run: Run) -> tuple[list[Values], list[float]]:
-    """(what the run holds before its first and after each of STEPS steps, the losses of these)."""
-    held, losses = [values_of(run)], []
-
-    def observe(step: int, loss: float) -> None:
-        losses.append(loss)
-        held.append(values_of(run))
-        if len(losses) == STEPS:
-            raise _EnoughError
-
-    with contextlib.suppress(_EnoughError):
-        run.train(observe=observe)
-    return held, losses
-
-
 def values_of(run: Run) -> Values:
     """Everything that the run's variables hold."""
-    return Values(*tf.nest.map_structure(lambda one: np.asarray(one, np.float64), tuple(run.variables)))
+    _, *held = tf.nest.map_structure(lambda one: np.asarray(one, np.float64), tuple(run.variables))
+    return Values(run.step, *held)
 
 
 class Stated:
     """Single steps by the stated formulas."""
 
-    def __init__(self, own: Own, family: Family, model: keras.Model, names: list[str]) -> None:
+    def __init__(self, own: Own, family: Family, model: keras.Model) -> None:
         self.own, self.family, self.model = own, family, model
         self.trainer = own.experiment.trainer
+        self.names = names = [variable.path for variable in model.trainable_variables]
         ranks = [len(variable.shape) for variable in model.trainable_variables]
         self.groups = optimisers.groups(names, ranks, self.trainer.layers, own.to_steps)
 
@@ -272,16 +259,21 @@ def _settled(values: Values, right: Values) -> Values:
     return values._replace(weights=weights, average=[*average, *values.average[len(average) :]])
 
 
-def _quantity(made: Callable[[], Values], right: Values, names: list[str], name: str) -> Callable[[], Array]:
-    return lambda: _quantities(names, _settled(made(), right))[name][0]
-
-
-def _row(
-    case: Case, name: str, ours: Array, theirs: Array, start: Array, others: Mapping[str, Callable[[], Array]]
-) -> Row:
-    """What the step has changed."""
-    clue = Clue("steps", "", {cause: lambda one=one: one() - start for cause, one in others.items()})
-    return case.compare(name, ours - start, CHANGE, theirs - start, clue)
+def _of_step(
+    case: Case, stated: Stated, before: Values, after: Values, batch: Any, loss: float, number: int
+) -> Iterator[Row]:
+    """What step `number` has changed, by the run and by the formulas."""
+    right, expected = stated.step(before, batch)
+    yield case.compare(f"step {number} loss", loss, LOSS, expected, Clue("loss"))
+    made, names = stated.mistakes(before, batch), stated.names
+    after, start, right = (_settled(each, right) for each in (after, before, right))
+    for name, (ours, theirs, former) in _quantities(names, after, right, start).items():
+        others = {
+            cause: lambda one=one, name=name, former=former: _quantities(names, _settled(one(), right))[name][0] - former
+            for cause, one in made.items()
+        }
+        clue = Clue("steps", "", others)
+        yield case.compare(f"step {number} {name}", ours - former, CHANGE, theirs - former, clue)
 
 
 def _quantities(names: list[str], *values: Values) -> dict[str, tuple[Array, ...]]:
