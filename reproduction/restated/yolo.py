@@ -96,7 +96,9 @@ def assign(
     return assigned_to(predicted.boxes, predicted.classes, truths_of(truth), table, level.mask, rules)
 
 
-def loss(outputs: Sequence[Outputs], truth: Any, head: YoloHead, rules: YoloLoss, input_size: tuple[int, int]) -> Result:
+def loss(
+    outputs: Sequence[Outputs], truth: Any, head: YoloHead, rules: YoloLoss, input_size: tuple[int, int]
+) -> Result:
     """The loss and its derivatives. outputs: raw, of each level; truth: anything with boxes, classes and valid."""
     batch, parts, gradients = len(outputs[0]), np.zeros(3), []
     for raw, level in zip(outputs, head.levels, strict=True):

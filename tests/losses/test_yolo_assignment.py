@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from yolo_cases import CASES, GRIDS, HEAD, SIZE, TRUTH, as_truth, random_outputs
-from yolo_reference import assignment
 
 from configs.yolo import YoloLevel, YoloLoss
 from losses import yolo_assignment
 from losses.yolo_assignment import Targets, assign, best_overlap
 from modeling.heads.yolo import decode_level
+from reproduction.restated import yolo
 
 
 def targets_of(number: int, raw: np.ndarray, truth, rules: YoloLoss) -> Targets:
@@ -19,21 +19,22 @@ def targets_of(number: int, raw: np.ndarray, truth, rules: YoloLoss) -> Targets:
 @pytest.mark.parametrize("iou_thresh", [1.0, 0.213])
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_equals_plain_loops(case, iou_thresh, seed):
+def test_equals_the_restated_assignment(case, iou_thresh, seed):
     rules = YoloLoss(iou_thresh=iou_thresh, ignore_thresh=0.3)
     for number, (raw, level) in enumerate(zip(random_outputs(seed), HEAD.levels, strict=True)):
         targets = targets_of(number, raw, CASES[case], rules)
-        positives, ignored = assignment(raw.astype(np.float64), CASES[case], HEAD, level, rules, SIZE)
-        assert set(zip(*np.nonzero(targets.object), strict=True)) == set(positives)
-        assert set(zip(*np.nonzero(targets.ignored), strict=True)) == ignored
-        assert ignored or case != "crowded"  # the rule has something to do
-        classes = {(*where, label) for where, truths in positives.items() for _, _, label in truths}
-        assert set(zip(*np.nonzero(targets.classes), strict=True)) == classes
-        pairs = {(w[0], n, w[3]): (w, len(truths)) for w, truths in positives.items() for n, _, _ in truths}
-        assert set(zip(*np.nonzero(targets.positive), strict=True)) == set(pairs)
-        for (image, row, slot), (where, count) in pairs.items():
-            assert tuple(targets.cells[image, row].numpy()) == where[1:3]
-            assert targets.share[image, row, slot] == np.float32(1 / count if iou_thresh < 1 else 1)
+        expected = yolo.assign(raw, as_truth(CASES[case]), HEAD, level, rules, SIZE)
+        assert not expected.undecided.any()
+        for field in ("object", "ignored", "classes"):
+            np.testing.assert_array_equal(getattr(targets, field), getattr(expected, field))
+        assert expected.ignored.any() or case != "crowded"  # the rule has something to do
+        pairs = {(image, truth, slot) for image, _, _, slot, truth in expected.matches}
+        assert set(zip(*np.nonzero(targets.positive), strict=True)) == pairs
+        _, which, counts = np.unique(expected.matches[:, :4], axis=0, return_inverse=True, return_counts=True)
+        shares = 1 / counts[which.ravel()] if iou_thresh < 1 else np.ones(len(which))
+        for (image, *cell, slot, truth), share in zip(expected.matches, shares, strict=True):
+            np.testing.assert_array_equal(targets.cells[image, truth], cell)
+            assert targets.share[image, truth, slot] == np.float32(share)
 
 
 def test_the_crowded_case_is_crowded():

@@ -62,7 +62,7 @@ def test_value_and_gradient_are_the_products(case, form, kind, iou_thresh, smoot
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("form", HEADS)
 def test_gradient_equals_finite_differences_of_the_value(monkeypatch, form, kind, iou_thresh):
-    """All slots moved at once, each its own random way, one of their numbers at a time. CIoU's alpha stays as it was."""
+    """All slots moved at once, each its own random way, one of their numbers at a time. CIoU's alpha is held."""
     head, rules = HEADS[form], rules_of(kind, iou_thresh=iou_thresh, label_smoothing=0.1)
     outputs = [raw.astype(np.float64) for raw in outputs_of(form, 5)]
     truth, step = truths_of(as_truth(TRUTH)), 1e-6
