@@ -1,4 +1,4 @@
-"""All restated decoders and losses of the YOLO family against the product's, where truths are few, many and at edges."""
+"""Restated decoders and losses of the YOLO family against the product's, where truths are few, many and at edges."""
 
 import ast
 import sys
