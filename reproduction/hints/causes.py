@@ -123,8 +123,8 @@ _TRAINING = {
     "weight_decay_everywhere": "Biases or batch-norm's parameters are decayed, too; Darknet's SGD decays kernels only.",
     "weight_decay_scale": "The decay is scaled otherwise: Darknet's is times the batch before the division by it.",
     "momentum_form": "The momentum buffer has another form: the rate inside or outside of it, or another momentum.",
-    "weight_decay_form": "The decay goes another way: into the gradient and so the moments (Adam), or past them (AdamW).",
-    "layer_rules_missing": "Rates or waits of single layers (trainer.layers, Darknet's learning_rate= and stopbackward=) "
+    "weight_decay_form": "The decay goes another way: into the gradient and its moments (Adam), or past them (AdamW).",
+    "layer_rules_missing": "Rates or waits of single layers (trainer.layers; Darknet's learning_rate=, stopbackward=) "
     "are not applied.",
     "bias_group": "Biases and offsets do not have the warm-up of their own.",
     "gradient_clip": "The gradient is not clipped, or each weight's by itself instead of all by their common norm.",

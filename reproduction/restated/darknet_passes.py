@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float64, Int64
 from configs.yolo_losses import GaussianYoloLoss, YoloLoss
 from reproduction.restated.boxes import darknet_slopes
 from reproduction.restated.yolo_assignment import Assigned
-from reproduction.restated.yolo_common import Truths, corners
+from reproduction.restated.yolo_common import Truths, corners, saturated
 
 Rules = YoloLoss | GaussianYoloLoss
 
@@ -175,7 +175,7 @@ def _all_classes(probabilities: np.ndarray, labels: np.ndarray, rules: Rules) ->
     """Delta [n, classes] of classes that no truth has set yet, for a truth of `labels` [n]."""
     own = np.arange(probabilities.shape[1]) == labels[:, np.newaxis]
     if isinstance(rules, YoloLoss) and rules.focal_loss:
-        chance = probabilities[own][:, np.newaxis] + 1e-15
+        chance = saturated(probabilities[own] + 1e-15)[:, np.newaxis]
         slope = -(1 - chance) * (2 * chance * np.log(chance) + chance - 1)
         return (own - probabilities) * 0.5 * slope
     low = rules.label_smoothing / 2

@@ -13,7 +13,7 @@ Size = tuple[int, int]
 
 
 def network_size(image: Size, size: Size, protocol: Protocol) -> Size:
-    """The input that an image is shown in: `size`, or with `keep` the next multiples of keep_multiple above its sides."""
+    """The input that shows an image: `size`, or with `keep` the next multiples of keep_multiple above its sides."""
     if protocol.resize != "keep":
         return size
     return tuple((side // protocol.keep_multiple + 1) * protocol.keep_multiple for side in image)

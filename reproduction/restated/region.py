@@ -74,7 +74,9 @@ def decode_all(
     return in_one_row([decoded.boxes], [decoded.objectness[..., np.newaxis] * decoded.classes])
 
 
-def darknet_deltas(outputs: Sequence[Outputs], truth: Any, head: RegionHead, rules: RegionLoss, step: int) -> DarknetResult:
+def darknet_deltas(
+    outputs: Sequence[Outputs], truth: Any, head: RegionHead, rules: RegionLoss, step: int
+) -> DarknetResult:
     """Darknet's cost and its hand-written gradient.
 
     outputs: raw, one array; truth: anything with boxes (cxcywh), classes and valid; step: of the optimiser, from 1.

@@ -62,7 +62,7 @@ def train_step(
     decays = [group.decays for group in groups]
     weights, slots = update(config.optimizer, weights, gradients, slots, decays, rates, step, at.momentum)
     if config.moving_average is not None:
-        average = moving_average(config.moving_average, average, [*weights, *statistics], step, to_steps)
+        weights, average = moving_average(config.moving_average, average, weights, statistics, step, to_steps)
     return Step(weights, slots, list(average), at.rate, norm)
 
 
@@ -84,15 +84,31 @@ def clip(gradients: Sequence[Array], norm: float | None) -> tuple[Arrays, float]
 
 
 def moving_average(
-    config: MovingAverage, average: Sequence[Array], values: Sequence[Array], step: int, to_steps: ToSteps
-) -> Arrays:
-    """The average after update `step`, from itself and the weights and statistics that the update left.
+    config: MovingAverage,
+    average: Sequence[Array],
+    weights: Sequence[Array],
+    statistics: Sequence[Array],
+    step: int,
+    to_steps: ToSteps,
+) -> tuple[Arrays, Arrays]:
+    """(weights, average) after update `step`, from the average before it and the values that the update left.
 
-    Until `start` it is these values. After it, decay * average + (1 - decay) * value; with `warm_up` the decay is at
-    most (1 + n) / (10 + n) in the n-th update after the start.
+    Until `start` the average is these values. After it, decay * average + (1 - decay) * value; with `warm_up` the decay
+    is at most (1 + n) / (10 + n) in the n-th update after the start. Update `replaces_weights_at` leaves the average so
+    far as the weights, and from then on the average is the values again. Statistics that are not averaged stay as they
+    are.
     """
     since = step - (to_steps(config.start) if config.start else 0)
-    if since <= 0:
-        return [np.array(value) for value in values]
+    end = to_steps(config.replaces_weights_at) if config.replaces_weights_at else None
+    former, former_statistics = average[: len(weights)], average[len(weights) :]
+    if step == end:
+        weights = [np.array(one) for one in former]
+    if since <= 0 or (end is not None and step >= end):
+        return list(weights), [np.array(value) for value in (*weights, *statistics)]
     decay = min(config.decay, (1 + since) / (10 + since)) if config.warm_up else config.decay
-    return [decay * old + (1 - decay) * new for old, new in zip(average, values, strict=True)]
+
+    def follow(olds: Sequence[Array], news: Sequence[Array]) -> Arrays:
+        return [decay * old + (1 - decay) * new for old, new in zip(olds, news, strict=True)]
+
+    kept = follow(former_statistics, statistics) if config.statistics else [np.array(one) for one in statistics]
+    return list(weights), [*follow(former, weights), *kept]

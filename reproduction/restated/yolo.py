@@ -96,7 +96,9 @@ def assign(
     return assigned_to(predicted.boxes, predicted.classes, truths_of(truth), table, level.mask, rules)
 
 
-def loss(outputs: Sequence[Outputs], truth: Any, head: YoloHead, rules: YoloLoss, input_size: tuple[int, int]) -> Result:
+def loss(
+    outputs: Sequence[Outputs], truth: Any, head: YoloHead, rules: YoloLoss, input_size: tuple[int, int]
+) -> Result:
     """The loss and its derivatives. outputs: raw, of each level; truth: anything with boxes, classes and valid."""
     batch, parts, gradients = len(outputs[0]), np.zeros(3), []
     for raw, level in zip(outputs, head.levels, strict=True):
@@ -108,10 +110,8 @@ def loss(outputs: Sequence[Outputs], truth: Any, head: YoloHead, rules: YoloLoss
         weights = own.iou_normalizer, own.obj_normalizer, own.cls_normalizer
         losses = [
             _box(exact, assigned, head, level, own, input_size),
-            _cross_entropy(assigned.object, exact[..., 4], ~assigned.ignored, level.new_coords),
-            _cross_entropy(
-                _smoothed(assigned, own), exact[..., 5:], assigned.object[..., np.newaxis], level.new_coords
-            ),
+            _cross_entropy(assigned.object.astype(np.float64), exact[..., 4], ~assigned.ignored, level.new_coords),
+            _cross_entropy(smoothed, exact[..., 5:], assigned.object[..., np.newaxis], level.new_coords),
         ]
         for entries, weight, (_, slopes) in zip((slice(4), 4, slice(5, None)), weights, losses, strict=True):
             gradient[..., entries] = weight * slopes / batch

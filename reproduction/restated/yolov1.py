@@ -35,9 +35,7 @@ class Cells(NamedTuple):
 
     classes: Float64[np.ndarray, "batch side side classes"]
     objectness: Float64[np.ndarray, "batch side side num"]
-    boxes: Float64[
-        np.ndarray, "batch side side num 4"
-    ]  # as cxcywh: x, y in the cell; sizes, or their roots
+    boxes: Float64[np.ndarray, "batch side side num 4"]  # as cxcywh: x, y in the cell; sizes, or their roots
 
 
 class CellTruths(NamedTuple):

@@ -268,10 +268,11 @@ def _of_step(
     made, names = stated.mistakes(before, batch), stated.names
     after, start, right = (_settled(each, right) for each in (after, before, right))
     for name, (ours, theirs, former) in _quantities(names, after, right, start).items():
-        others = {
-            cause: lambda one=one, name=name, former=former: _quantities(names, _settled(one(), right))[name][0] - former
-            for cause, one in made.items()
-        }
+
+        def changed(one: Callable[[], Values], name: str = name, former: Array = former) -> Array:
+            return _quantities(names, _settled(one(), right))[name][0] - former
+
+        others = {cause: functools.partial(changed, one) for cause, one in made.items()}
         clue = Clue("steps", "", others)
         yield case.compare(f"step {number} {name}", ours - former, CHANGE, theirs - former, clue)
 
@@ -304,7 +305,7 @@ def _joined(arrays: Iterable[Array]) -> Array:
 
 
 def _resumed(case: Case, after: Values, resumed: Values, report: str) -> Iterator[Row]:
-    """The second run has, bit for bit, what the first one had when it ended: of each kind, how many variables differ."""
+    """The second run has, bit for bit, what the first one had when it ended: which variables differ."""
     if "resumed from" not in report:
         yield case.fail("resumed", f"the second run did not go on from the checkpoint of the first: {report}")
     yield case.compare("resumed step", resumed.step, Exact(), after.step, Clue("steps"))

@@ -1,9 +1,8 @@
-"""Darknet's gradient where truths crowd, in every combination of options, against plain loops."""
+"""Darknet's gradient where truths crowd, in every combination of options, against the restated one."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from darknet_reference import Level
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from yolo_cases import CLASSES, MOMENT, SIZE, as_truth
@@ -11,6 +10,7 @@ from yolo_cases import CLASSES, MOMENT, SIZE, as_truth
 from configs.yolo_heads import GaussianYoloHead, YoloHead
 from configs.yolo_losses import GaussianYoloLoss, YoloLoss
 from losses import HEADS
+from reproduction.restated.yolo_family import LOSS
 
 ROWS, COLUMNS = 3, 4
 ANCHORS = ((10, 14), (22, 18), (40, 30), (60, 70))
@@ -57,36 +57,29 @@ def raw_of(generator, entries: int, new_coords: bool) -> np.ndarray:
     return raw
 
 
-def compare(raw, truth, head, rules, **how):
-    boxes, classes, valid = truth
+def compare(raw, truth, head, rules):
     (got,) = HEADS[head.type]([tf.constant(raw)], as_truth(truth), head, rules, MOMENT)
-    table = [(width / SIZE[1], height / SIZE[0]) for width, height in ANCHORS]
-    for image in range(2):
-        kept = [
-            (tuple(map(float, box)), int(label))
-            for box, label in zip(boxes[image][valid[image]], classes[image][valid[image]], strict=True)
-        ]
-        expected = Level(raw[image], kept, table, MASK, rules, scale_x_y=head.levels[0].scale_x_y, **how).run()
-        np.testing.assert_allclose(got.delta[image], expected, rtol=2e-4, atol=2e-5)
+    (expected,) = LOSS[head.type, "darknet"]([raw], as_truth(truth), head, rules, SIZE, 1).deltas
+    np.testing.assert_allclose(got.delta, expected, rtol=2e-4, atol=2e-5)
     return got
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(options=YOLO, new_coords=st.booleans(), seed=st.integers(0, 10**6))
-def test_yolo_equals_plain_loops(options, new_coords, seed):
+def test_yolo_equals_the_restated_gradient(options, new_coords, seed):
     generator = np.random.default_rng(seed)
     level = {"mask": MASK, "scale_x_y": 1.2, "new_coords": new_coords}
     head = YoloHead(anchors=ANCHORS, levels=[level])
-    compare(raw_of(generator, 5, new_coords), crowd(generator, 12), head, YoloLoss(**options), new_coords=new_coords)
+    compare(raw_of(generator, 5, new_coords), crowd(generator, 12), head, YoloLoss(**options))
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(options=GAUSSIAN, seed=st.integers(0, 10**6))
-def test_gaussian_yolo_equals_plain_loops(options, seed):
+def test_gaussian_yolo_equals_the_restated_gradient(options, seed):
     generator = np.random.default_rng(seed)
     head = GaussianYoloHead(anchors=ANCHORS, levels=[{"mask": MASK, "scale_x_y": 1.1}])
     rules = GaussianYoloLoss(**options)
-    compare(raw_of(generator, 9, False), crowd(generator, 12), head, rules, gaussian=True)
+    compare(raw_of(generator, 9, False), crowd(generator, 12), head, rules)
 
 
 def test_the_crowd_is_one():

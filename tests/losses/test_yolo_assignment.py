@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from yolo_cases import CASES, GRIDS, HEAD, SIZE, TRUTH, as_truth, random_outputs
-from yolo_reference import assignment
 
 from configs.yolo import YoloLoss
 from losses import darknet_boxes, yolo_assignment
 from losses.yolo_assignment import Targets, assign, best_overlap, claim
 from modeling.heads.yolo import decode_level, relative_anchors
+from reproduction.restated import yolo
 
 
 def targets_of(number: int, raw: np.ndarray, truth, rules: YoloLoss) -> Targets:
@@ -37,20 +37,21 @@ def classes_in_slots(targets: Targets) -> set[tuple[int, ...]]:
 @pytest.mark.parametrize("iou_thresh", [1.0, 0.213])
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_equals_plain_loops(case, iou_thresh, seed):
+def test_equals_the_restated_assignment(case, iou_thresh, seed):
     rules = YoloLoss(iou_thresh=iou_thresh, ignore_thresh=0.3)
     for number, (raw, level) in enumerate(zip(random_outputs(seed), HEAD.levels, strict=True)):
         targets = targets_of(number, raw, CASES[case], rules)
-        positives, ignored = assignment(raw.astype(np.float64), CASES[case], HEAD, level, rules, SIZE)
-        assert set(zip(*np.nonzero(targets.object), strict=True)) == set(positives)
-        assert set(zip(*np.nonzero(targets.ignored), strict=True)) == ignored
-        assert ignored or case != "crowded"  # the rule has something to do
-        classes = {(*where, label) for where, truths in positives.items() for _, _, label in truths}
-        assert classes_in_slots(targets) == classes
-        assert truths_in_slots(targets) == {where: [n for n, *_ in truths] for where, truths in positives.items()}
-        for where, truths in positives.items():
-            for number, *_ in truths:
-                assert tuple(targets.claims.cells[where[0], number].numpy()) == where[1:3]
+        expected = yolo.assign(raw, as_truth(CASES[case]), HEAD, level, rules, SIZE)
+        assert not expected.undecided.any()
+        for field in ("object", "ignored"):
+            np.testing.assert_array_equal(getattr(targets, field), getattr(expected, field))
+        assert expected.ignored.any() or case != "crowded"  # the rule has something to do
+        assert classes_in_slots(targets) == {tuple(map(int, at)) for at in np.argwhere(expected.classes)}
+        asking: dict[tuple[int, ...], list[int]] = {}
+        for *where, truth in expected.matches.tolist():
+            asking.setdefault(tuple(where), []).append(truth)
+            np.testing.assert_array_equal(targets.claims.cells[where[0], truth], where[1:3])
+        assert truths_in_slots(targets) == asking
 
 
 def test_the_crowded_case_is_crowded():

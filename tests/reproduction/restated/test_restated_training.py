@@ -204,24 +204,30 @@ def test_rules_find_the_weights_below_a_layer():
 
 
 @pytest.mark.parametrize(
-    "average", [{}, {"warm_up": False}, {"start": {"steps": 3}}, {"start": {"steps": 3}, "warm_up": False}]
+    "average",
+    [
+        *({}, {"warm_up": False}, {"start": {"steps": 3}}, {"start": {"steps": 3}, "warm_up": False}),
+        *({"statistics": False}, {"start": {"steps": 2}, "replaces_weights_at": {"steps": 4}, "statistics": False}),
+    ],
 )
 def test_the_average_is_the_products(problem, average):
+    """Of the values of each step the first is a weight, the others stand for batch-norm's statistics."""
     config, history = MovingAverage(decay=0.3, **average), problem[1]
     ours = theirs = problem[0]
     for step, values in enumerate(history, start=1):
-        ours = training.moving_average(config, ours, values, step, in_steps)
-        single = [tf.constant(value, tf.float32) for value in theirs], [tf.constant(v, tf.float32) for v in values]
-        theirs = build_average(config, in_steps)(*single, tf.constant(step, tf.int64))
-        for mine, other in zip(ours, theirs, strict=True):
+        weights, ours = training.moving_average(config, ours, values[:1], values[1:], step, in_steps)
+        mean, *single = ([tf.constant(one, tf.float32) for one in some] for some in (theirs, values[:1], values[1:]))
+        done = build_average(config, in_steps)(mean, *single, tf.constant(step, tf.int64))
+        theirs = done.average
+        for mine, other in zip([*weights, *ours], [*done.weights, *theirs], strict=True):
             np.testing.assert_allclose(mine, other, atol=1e-6)
 
 
 def test_the_average_starts_at_the_weights_and_its_warm_up_begins_there():
     config = MovingAverage(decay=0.99, start={"epochs": 50})
     at = lambda step, **change: training.moving_average(  # noqa: E731
-        config.model_copy(update=change), [np.array([1.0])], [np.array([2.0])], step, in_steps
-    )[0][0]
+        config.model_copy(update=change), [np.array([1.0])], [np.array([2.0])], [], step, in_steps
+    )[1][0]
     assert at(1) == at(500) == at(500, warm_up=False) == 2
     assert at(501, warm_up=False) == pytest.approx(1.01)
     assert at(501) == pytest.approx(2 - 2 / 11)
