@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import keras
 import tensorflow as tf
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 
 from configs.experiment import Experiment
 from official.core.config import Duration
@@ -47,8 +47,10 @@ class Own:
         self.note("task.loss", "task.model.head")
         return self.task.loss(outputs, labels, moment)
 
-    def decode(self, outputs: Sequence[Float[tf.Tensor, "batch ..."]]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Boxes yxyx relative to the network's input [batch, boxes, 4], and scores [batch, boxes, classes]."""
+    def decode(
+        self, outputs: Sequence[Float[tf.Tensor, "batch ..."]]
+    ) -> tuple[Float32[tf.Tensor, "batch boxes 4"], Float32[tf.Tensor, "batch boxes classes"]]:
+        """Boxes yxyx relative to the network's input, and scores."""
         self.note("task.model.head")
         return self.task.decode(outputs)
 

@@ -155,7 +155,7 @@ class CenterNet:
             right[:2] = [(one + other[:, :, ::-1]) / 2 for one, other in zip(right[:2], mirrored[:2], strict=True)]
         return [tf.constant(each) for each in right]
 
-    def undecided(self, outputs: Outputs, labels: Truth, size: Size) -> list[np.ndarray]:
+    def undecided(self, outputs: Outputs, labels: Truth, size: Size) -> list[Bool[np.ndarray, "batch ..."]]:
         return [np.zeros(output.shape[:-1], bool) for output in outputs]
 
     def hidden(self) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Float
 
-from official.core.task import Moment
+from official.core.task import Moment, Scalar, Scalars
 from reproduction.compare import AbsoluteAndRelative, Exact, Numbers, OfAbsmax, Relative
 from reproduction.golden.case import Case, Row
 from reproduction.hints import Clue
@@ -80,9 +80,7 @@ def loss(case: Case, subject: Subject) -> Iterator[Row]:
         subject.own.note("task.data.train.multi_scale")
 
 
-def differentiated(
-    subject: Subject, given: Inputs
-) -> tuple[tf.Tensor, Mapping[str, tf.Tensor], list[Float[np.ndarray, "batch ..."]]]:
+def differentiated(subject: Subject, given: Inputs) -> tuple[Scalar, Scalars, list[Float[np.ndarray, "batch ..."]]]:
     """(value, parts, gradients by the outputs) of the experiment's loss."""
     outputs = [tf.constant(each) for each in given.outputs]
     with tf.GradientTape() as tape:

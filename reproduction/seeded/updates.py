@@ -44,7 +44,7 @@ class Drawn(NamedTuple):
 class GivenGradients(TrainStep):
     """The run's step, but for forward and backward: their result is drawn."""
 
-    gradients: Sequence[tf.Tensor]
+    gradients: Sequence[Float64[tf.Tensor, "..."]]
 
     def _differentiate(self, state: State, batch: Drawn) -> Gradients:
         factor = tf.reduce_mean(batch.factor)

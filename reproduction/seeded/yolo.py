@@ -212,7 +212,7 @@ class Yolo:
     ) -> list[Float32[tf.Tensor, "batch ..."]]:
         return tf.nest.flatten(model(tf.constant(images), training=False))
 
-    def undecided(self, outputs: Outputs, labels: Truth, size: Size) -> list[np.ndarray]:
+    def undecided(self, outputs: Outputs, labels: Truth, size: Size) -> list[Bool[np.ndarray, "batch ..."]]:
         if not isinstance(self.head, YoloHead):
             return [np.zeros(output.shape[:-1], bool) for output in outputs]
         return [
