@@ -97,11 +97,11 @@ def _probability_losses(
     raw: tf.Tensor, decoded: DecodedLevel, targets: Targets, level: YoloLevel, loss: YoloLoss
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Binary cross-entropies of objectness [batch, rows, columns, anchors] and of classes [..., classes]."""
-    claims, is_object = targets.claims, tf.cast(targets.object, tf.float32)
-    one_hot = tf.one_hot(claims.truth.classes, decoded.class_probabilities.shape[-1])[:, :, tf.newaxis]
-    one_hot = tf.repeat(one_hot, claims.slot.shape[2], axis=2)  # [batch, truths, anchors, classes]
+    claims, shape, is_object = targets.claims, decoded.class_probabilities.shape, tf.cast(targets.object, tf.float32)
     # Every truth in a slot adds its class.
-    class_targets = tf.minimum(into_slots(one_hot, claims, targets.object.shape), 1.0)
+    labels = claims.slot * shape[-1] + claims.truth.classes[..., tf.newaxis]  # [batch, truths, anchors]
+    votes = tf.math.unsorted_segment_sum(tf.cast(claims.claimed, tf.float32), labels, shape.num_elements())
+    class_targets = tf.reshape(tf.minimum(votes, 1.0), shape)
     smooth = class_targets * (1 - loss.label_smoothing) + loss.label_smoothing / 2
     if level.new_coords:
         return _cross_entropy(is_object, decoded.objectness), _cross_entropy(smooth, decoded.class_probabilities)
