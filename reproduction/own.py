@@ -19,7 +19,7 @@ from tasks.jobs import build_task
 EPOCH = 5000  # examples of an epoch, where a duration counts in epochs and no data set is opened
 BATCH = 2  # examples of a micro-batch in a small copy
 SIDE = 96  # the shorter side of a small copy's input, at least
-MOST_MICRO_BATCHES = 8
+MOST_MICRO_BATCHES = 2
 
 NETWORK = ("task.model.backbone", "task.model.decoder", "task.model.cfg")
 
