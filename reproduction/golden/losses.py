@@ -167,7 +167,7 @@ def _recorded_forward(
     change: of what is given to a head, [batch, channels, rows, columns].
     """
     graph = build_network(case.network, seed=0)
-    inputs = [_input_of(case, layer, change) for layer in case.heads]
+    inputs = [_input_of(case, layer, graph.outputs[layer.index - 1].shape, change) for layer in case.heads]
     with tf.GradientTape() as tape:
         tape.watch(inputs)
         outputs = [
@@ -213,10 +213,13 @@ def moment(case: Case) -> Moment:
     return Moment(tf.constant(step, tf.int64), (net.height, net.width))
 
 
-def _input_of(case: Case, head: Layer, change: Callable[[Layer, Array], Array]) -> tf.Tensor:
-    """What the layer before a head gave it, [batch, rows, columns, channels]."""
-    shape = ("batch", "channels", "rows", "columns")
-    array = case.trace.array(f"train/L{head.index - 1:03d}_output", shape, np.floating)
+def _input_of(
+    case: Case, head: Layer, shape: tuple[int | None, ...], change: Callable[[Layer, Array], Array]
+) -> tf.Tensor:
+    """What the layer before a head gave it, [batch, rows, columns, channels]; `shape` is that layer's of ours."""
+    _, *sides, channels = shape
+    name = f"train/L{head.index - 1:03d}_output"
+    array = case.trace.array(name, ("batch", channels, *(sides or ("rows", "columns"))), np.floating)
     return tf.constant(relayout(change(head, array), "NCHW", "NHWC"), tf.float32)
 
 

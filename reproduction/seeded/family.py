@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Float32
 from reproduction.compare import Numbers
 from reproduction.own import Own
 
-Outputs = Sequence[Float32[np.ndarray, "batch ..."]]  # raw, of each output of the network
+Outputs = Sequence[Float[np.ndarray, "batch ..."]]  # raw, of each output of the network
 Size = tuple[int, int]  # (height, width) in pixels of the network's input
 
 

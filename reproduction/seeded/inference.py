@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 import keras
 import numpy as np
 import tensorflow as tf
-from jaxtyping import Float, Float64
+from jaxtyping import Float64, Shaped
 
 from dataloaders.batch import EvalBatch
 from official.core.config import Protocol
@@ -93,7 +93,7 @@ def detections(case: Case, subject: Subject) -> Iterator[Row]:
 class _Shown:
     """One image as evaluation shows it, and a stand-in for the network whose outputs depend on it a little."""
 
-    def __init__(self, own: Own, given: Float[np.ndarray, "height width 3"], image_size: tuple[int, int]) -> None:
+    def __init__(self, own: Own, given: Shaped[np.ndarray, "height width 3"], image_size: tuple[int, int]) -> None:
         self.own, self.given, self.image_size = own, given, image_size
         self.family, self.protocol = family_of(own), own.experiment.task.evaluation
 
