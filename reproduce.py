@@ -1,9 +1,9 @@
 """Prove a reproduction before training it: python reproduce.py --config X.yaml [--traces DIR] [--assets DIR]
 
-Or of Darknet's files: reproduce.py --darknet x.cfg --weights x.weights. With --traces alone every recording in it is
-compared; --compare model.keras --trace x.npz [--map map.yaml] compares a Keras model with any trace. Exit code 0: all
-gates that were asked passed, and a check ran every part of the experiment; 1: a gate failed; 3: none failed, but one
-lacked inputs; 4: all passed, but no check ran some part. --render report.json writes the pages of a stored report again.
+Or of Darknet's files: reproduce.py --darknet x.cfg --weights x.weights. --traces alone compares every recording in it;
+--compare model.keras --trace x.npz [--map map.yaml] compares a Keras model with any trace. Exit code 0: all gates that
+were asked passed, and a check ran every part of the experiment; 1: a gate failed, or the input cannot be used; 3: none
+failed, but one lacked inputs; 4: all passed, but no check ran some part. --render report.json writes its pages again.
 """
 
 import preflight
