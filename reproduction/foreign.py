@@ -72,7 +72,8 @@ def load_model(path: str) -> keras.Model:
         why = first_line(UserError(cause)).partition(". ")[0]
         raise ForeignError(f"{path}: Keras cannot load this model: {why}") from None
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
-        raise ForeignError(f"{path}: expected a functional or sequential model, found a {type(model).__name__}")
+        what = f"found a {type(model).__name__} without known inputs"
+        raise ForeignError(f"{path}: expected a functional model, or a sequential one that was built; {what}")
     return model
 
 
@@ -86,8 +87,13 @@ def _rows(model: keras.Model, case: Case, names: Mapping[str, str]) -> Iterator[
     walk, found = keras_walk(model, case, of_layers, inputs)
     if not found.pairs:
         raise ForeignError(_nothing_in_common(model, case, found))
-    yield from walk.whole()
-    yield from walk.alone()
+    try:
+        yield from walk.whole()
+        yield from walk.alone()
+    except UserError:
+        raise
+    except Exception as error:  # of a foreign layer, or of what it was given: the model's failure, not the command's
+        yield case.fail("all", f"{type(error).__name__}: {first_line(error)}")
     for ours, near in found.suggestions.items():
         if ours not in own:
             perhaps = f"; perhaps it is {' or '.join(near)}: say so in the map" if near else ""

@@ -116,6 +116,43 @@ def test_what_is_no_model_and_no_trace(files, tmp_path):
     (tmp_path / "text.npz").write_text("no trace")
     with pytest.raises(UserError, match=r"not a whole .npz file"):
         compare(model, str(tmp_path / "text.npz"), names)
+    (tmp_path / "map.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="neither YAML nor JSON"):
+        compare(model, trace, names)
+
+
+def saved(tmp_path, model, arrays):
+    """(model, trace) on disk, by the names of the model's own layers."""
+    model.save(tmp_path / "model.keras")
+    write_trace(tmp_path / "x.npz", arrays)
+    return str(tmp_path / "model.keras"), str(tmp_path / "x.npz")
+
+
+def test_a_layer_that_is_called_twice(tmp_path):
+    """What Keras cannot cut out is skipped, and compared whole all the same."""
+    image, twice = keras.Input((6, 8, 3), name="image"), keras.layers.Conv2D(3, 3, padding="same", name="twice")
+    model = keras.Model(image, keras.layers.ReLU(name="last")(twice(twice(image))))
+    x = np.random.default_rng(1).normal(size=(1, 6, 8, 3)).astype(np.float32)
+    last = np.asarray(model(x))
+    files = saved(tmp_path, model, {"image": x, "last": last, "twice": np.asarray(twice(x))})
+    found = {"twice": "pass", "last": "pass", "alone/twice": "pass", "alone/last": "skip"}
+    assert outcomes(compare(*files)) == found
+    assert compare(*saved(tmp_path, model, {"image": x, "last": 1.1 * last})).exit_code == 1
+
+
+def test_two_inputs_of_other_types(tmp_path):
+    inputs = [keras.Input((4, 5), name=name) for name in ("left", "right")]
+    model = keras.Model(inputs, keras.layers.Subtract(name="apart")(inputs))
+    left, right = np.full((1, 4, 5), 7, np.uint8), np.full((1, 4, 5), 2, np.float64)
+    files = saved(tmp_path, model, {"left": left, "right": right, "apart": np.full((1, 4, 5), 5.0)})
+    assert outcomes(compare(*files)) == {"apart": "pass", "alone/apart": "pass"}
+
+
+@pytest.mark.parametrize("stem", [np.array("text"), np.zeros((0, 10, 14, 4), np.float32)], ids=["text", "no image"])
+def test_arrays_that_cannot_be_computed_with_fail(tmp_path, stem):
+    images = np.zeros((0 if stem.ndim else 1, 10, 14, 3), np.float32)
+    report = compare(*saved(tmp_path, small_model(), {"image": images, "stem": stem}))
+    assert report.exit_code == 1 and "fail" in outcomes(report).values()
 
 
 def test_code_in_a_model_file_is_not_run(files, tmp_path):
