@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
-from jaxtyping import Float
 
 from configs.yolo_losses import YoloLoss
 from losses.from_cfg import head_of
@@ -17,9 +16,9 @@ from modeling.heads import DECODERS
 from official.vision.boxes import yxyx_to_cxcywh
 from reproduction.compare import Absolute
 from reproduction.golden.case import Case, Row
+from reproduction.golden.losses import of_slots
 from reproduction.hints import Clue
 from reproduction.hints.yolo import Level, decoding_alternatives
-from reproduction.trace import relayout
 
 BOXES = Absolute(bound=1e-5)  # of the input's side, where boxes are no larger than it
 _LARGEST = 4.0  # the logit of a side; beyond it rounding grows with the box
@@ -32,7 +31,8 @@ def decoding(case: Case) -> Iterator[Row]:
         return
     net, head = case.network.net, head_of(case.network)
     size = (net.height, net.width)
-    raw = [np.clip(_before(case, layer), -_LARGEST, _LARGEST) for layer in case.heads]
+    raw = [of_slots(case, layer, f"train/L{layer.index - 1:03d}_output") for layer in case.heads]
+    raw = [np.clip(array, -_LARGEST, _LARGEST) for array in raw]
     boxes, _ = DECODERS[head.type]([tf.constant(array, tf.float32) for array in raw], head, size)
     boxes, first = yxyx_to_cxcywh(boxes).numpy(), 0
     for number, (layer, array) in enumerate(zip(case.heads, raw, strict=True)):
@@ -42,9 +42,3 @@ def decoding(case: Case) -> Iterator[Row]:
         level = Level.of(head, number, YoloLoss(), array, size)
         clue = Clue("boxes", "", decoding_alternatives(level))
         yield case.compare(f"L{layer.index:03d}_boxes", ours, BOXES, level.boxes(), clue)
-
-
-def _before(case: Case, layer: Yolo) -> Float[np.ndarray, "image rows columns anchors entries"]:
-    """What the layer before a head gave it."""
-    array = case.trace.array(f"train/L{layer.index - 1:03d}_output", ("b", "channels", "rows", "columns"), np.floating)
-    return relayout(array.reshape(len(array), len(layer.mask), -1, *array.shape[2:]), "NAEHW", "NHWAE")

@@ -222,12 +222,12 @@ def _input_of(case: Case, head: Layer, change: Callable[[Layer, Array], Array]) 
 def _rule(case: Case, layer: Yolo) -> Level:
     """What a head was given, for hints."""
     head, rules = head_and_loss(case.network)
-    raw = _of_slots(case, layer, f"train/L{layer.index - 1:03d}_output")
+    raw = of_slots(case, layer, f"train/L{layer.index - 1:03d}_output")
     size = case.network.net.height, case.network.net.width
     return Level.of(head, case.heads.index(layer), rules, raw, size, truths_of(labels(case)))
 
 
-def _of_slots(case: Case, layer: Yolo, name: str) -> Array:
+def of_slots(case: Case, layer: Yolo, name: str) -> Array:
     """A recorded [batch, channels, rows, columns] as [batch, rows, columns, anchors, entries]."""
     array = case.trace.array(name, ("images", "channels", "rows", "columns"), np.floating)
     return relayout(array.reshape(len(array), len(layer.mask), -1, *array.shape[2:]), "NAEHW", "NHWAE")
@@ -243,7 +243,7 @@ def _suspected(case: Case, layer: Layer) -> Alternatives:
     if not isinstance(layer, Yolo) or layer.iou_loss == "mse" or layer.new_coords:
         return {}
     name = f"train/L{layer.index:03d}_loss_delta"
-    others = delta_alternatives(_rule(case, layer), _of_slots(case, layer, name))
+    others = delta_alternatives(_rule(case, layer), of_slots(case, layer, name))
     shape = case.trace[name].shape
     return {cause: lambda one=one: relayout(one(), "NHWAE", "NAEHW").reshape(shape) for cause, one in others.items()}
 

@@ -11,7 +11,7 @@ from configs.yolo_losses import YoloLoss
 from reproduction.hints.residual import Alternatives, Array
 from reproduction.restated.boxes import DARKNET_KINDS, slopes
 from reproduction.restated.yolo import assign, darknet_deltas, decode
-from reproduction.restated.yolo_common import Truths, relative, sigmoid, size_factors
+from reproduction.restated.yolo_common import Truths, anchors_of, sigmoid, size_factors
 
 _NOTHING = 1e-6  # a side of padding that claims a slot: too small to overlap anything
 Slots = Float[np.ndarray, "image rows columns anchors numbers"]
@@ -30,7 +30,8 @@ class Level(NamedTuple):
     def of(cls, head: YoloHead, number: int, rules: YoloLoss, *given: Array | tuple[int, int] | Truths) -> "Level":
         """One of a head's levels, and its raw outputs, the input's size and the truths."""
         level = head.levels[number]
-        alone = {"anchors": head.table(level), "levels": (level.model_copy(update={"anchors": None, "loss": None}),)}
+        anchors = head.anchors if level.anchors is None else level.anchors
+        alone = {"anchors": anchors, "levels": (level.model_copy(update={"anchors": None, "loss": None}),)}
         raw, size, *truth = given
         return cls(head.model_copy(update=alone), raw, size, level.loss or rules, *truth)
 
@@ -117,7 +118,7 @@ def _other_anchors(right: Level) -> Iterator[tuple[str, Level]]:
 def delta_alternatives(right: Level, delta: Slots) -> Alternatives:
     """Of the delta of a level with an IoU loss; `delta` is what was recorded."""
     exps = size_factors(right.raw[..., 2:4])
-    anchors = relative(right.head.anchors_of(right.head.levels[0]), right.size)
+    anchors = anchors_of(right.head, right.head.levels[0], right.size)
 
     def sizes(factors: Array) -> Callable[[], Array]:
         """The delta of widths and heights times factors."""

@@ -28,7 +28,7 @@ def test_gradient_of_boxes_with_a_mistake(golden, kind):
     """Each is another than what was recorded, which the formulas give without one."""
     case = Case(golden(f"loss/{kind}_plain.npz"))
     for layer in case.heads:
-        right, delta = losses._rule(case, layer), losses._of_slots(case, layer, f"train/L{layer.index:03d}_loss_delta")
+        right, delta = losses._rule(case, layer), losses.of_slots(case, layer, f"train/L{layer.index:03d}_loss_delta")
         np.testing.assert_allclose(right.delta(), delta, rtol=2e-6, atol=2e-6)
         others = delta_alternatives(right, delta)
         assert f"iou_kind {kind}" not in others
