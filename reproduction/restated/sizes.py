@@ -7,7 +7,7 @@ STRIDE = 32
 
 
 def size_of(base: Size, factor: float) -> Size:
-    """The size for a drawn factor: rounded to whole strides, one stride added; a smaller one is never above the base."""
+    """The size for a drawn factor: rounded to whole strides and one more; for a factor below 1 at most the base."""
     sides = tuple(int(factor * side / STRIDE + 0.5) * STRIDE + STRIDE for side in base)
     return base if factor < 1 and any(side > whole for side, whole in zip(sides, base, strict=True)) else sides
 
