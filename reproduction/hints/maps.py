@@ -183,8 +183,8 @@ def without(cause: str, part: Array, ours: Array, expected: Array, words: str) -
     return Suspect(cause, np.where(part, ours, expected), f"{words}, with {share:.1%} of the squared error")
 
 
-def factor_between(ours: Array, expected: Array) -> float | None:
-    """The factor between two arrays, from their larger numbers; None where too few say it."""
+def factor_between(ours: Array, expected: Array, least: int = 8) -> float | None:
+    """The factor between two arrays, from their larger numbers; None where fewer than `least` say it."""
     size = size_of(expected)
     large = np.isfinite(ours) & np.isfinite(expected) & (np.abs(expected) > 0.01 * size)
-    return float(np.median(ours[large] / expected[large])) if size and large.sum() >= 8 else None
+    return float(np.median(ours[large] / expected[large])) if size and large.sum() >= least else None

@@ -15,6 +15,7 @@ from official.vision.resize import normalise, resize_image
 from reproduction.compare import AbsoluteAndRelative, OfAbsmax, SameSet
 from reproduction.golden.case import Case, Row
 from reproduction.hints import Clue
+from reproduction.hints.overlaps import protocol_mistakes
 from reproduction.own import Own
 from reproduction.restated import nms, placement
 from reproduction.seeded.families import family_of
@@ -136,13 +137,10 @@ class _Shown:
         found = {
             "image_range": lambda: self.kept(maps, self.protocol, 1.0),
             "letterbox_or_stretch": otherwise(resize=other),
-            "score_floor": otherwise(score_floor=0.2),
             "detections_limit": otherwise(detections_per_image=10),
         }
-        for kind in ("none", "per_class_iou", "greedynms", "diounms"):
-            found[f"nms_kind {kind}"] = otherwise(nms=kind)
-        for threshold in (0.3, 0.45, 0.5, 0.6):
-            found[f"nms_threshold {threshold}"] = otherwise(nms_threshold=threshold)
+        for cause, protocol in protocol_mistakes(self.protocol):
+            found[cause] = lambda protocol=protocol: self.kept(maps, protocol)
         return found
 
 
