@@ -244,7 +244,7 @@ class Stated:
             image = tf.constant(images)
             outputs, moved = self.model.stateless_call(weights, former, image, training=is_training)
             outputs = tf.nest.flatten(outputs)
-        raw = [output.numpy() for output in outputs]
+        raw = [output.numpy().astype(np.float32) for output in outputs]  # what every run's loss is given
         found = self.family.loss(raw, labels, tuple(image.shape[1:3]), before.values.step + 1)
         upstream = [tf.cast(one, output.dtype) for one, output in zip(found.gradients, outputs, strict=True)]
         gradients = tape.gradient(outputs, weights, upstream, unconnected_gradients="zero")
