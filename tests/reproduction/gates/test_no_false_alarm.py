@@ -40,6 +40,8 @@ OPTIONS = {
     ),
     "several sizes": ("demo", ["task.data.train.multi_scale={sizes: 3}"], ("own_decoding", "own_loss")),
     "adam": ("demo", ["trainer.optimizer={type: adam}"], ("own_updates",)),
+    "a drawn rate": ("demo", ["trainer.schedule={type: random, learning_rate: 0.01}"], ("own_rates", "own_updates")),
+    "no augmentation": ("demo", ["task.data.train.augmentation=null"], ("own_pixels",)),
     "sgd, constant": (
         "demo",
         ["trainer.optimizer={type: sgd, nesterov: true}", "trainer.schedule={type: constant, learning_rate: 0.01}"],
