@@ -1,7 +1,10 @@
 """Gates 2 and 3: what is evaluated and exported, beside the network that is trained and the stated formulas."""
 
+import functools
+import gc
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal
 
 import keras
 import numpy as np
@@ -14,6 +17,7 @@ from official.vision.nms import Detections
 from official.vision.resize import normalise, resize_image
 from reproduction.compare import AbsoluteAndRelative, OfAbsmax, SameSet, judge, measure, measure_rows
 from reproduction.golden.case import Case, Row
+from reproduction.golden.precision import graphs_as_written, precision
 from reproduction.hints import Clue
 from reproduction.own import Own
 from reproduction.restated import nms, placement
@@ -27,7 +31,7 @@ KEPT = SameSet(bound=1e-4)
 SAME = AbsoluteAndRelative(absolute=1e-5, relative=1e-4)  # the same numbers by another program
 CLUE = "yxyx class score"
 SIZES = ((150, 121), (64, 230))  # (height, width) of the seeded images
-ROUNDING = 1e-6  # of a map's largest number: a decision (a peak, a rank, NMS) that so little noise turns is open
+ROUNDING = 1e-7  # of the largest number: a decision (a peak, a rank, NMS) that so little noise turns is open
 NOISES = 2  # drawn for that
 TRIES = 8
 OPEN = f"each of {TRIES} seeds has a decision that rounding may turn"
@@ -35,23 +39,38 @@ Kept = Float64[np.ndarray, "kept 6"]  # box yxyx relative to the image, class, s
 
 
 def inference_network(case: Case, subject: Subject) -> Iterator[Row]:
-    """Outputs of the network for inference, batch-norm folded, beside those of the trained one in evaluation mode."""
+    """Outputs of the network for inference, batch-norm folded, beside those of the trained one in evaluation mode.
+
+    The trained one is of float64, and so decides where the rounding of float32 comes near the bound.
+    """
     own = subject.own.small
-    trained, inference = _folded(own)
-    size = own.experiment.task.model.input_size
-    images = np.random.default_rng(1).uniform(0, 1, (2, *size, 3)).astype(np.float32)
-    ours = tf.nest.flatten(inference(tf.constant(images), training=False))
-    for number, (mine, theirs) in enumerate(zip(ours, family_of(own).evaluated(trained, images), strict=True)):
-        yield case.compare(f"output {number}", mine, FOLDED, theirs, Clue("layer"))
+    trained = _trained(own, "float64")
+    images = np.random.default_rng(1).uniform(0, 1, (2, *own.experiment.task.model.input_size, 3)).astype(np.float32)
+
+    @functools.cache
+    def outputs(kind: Literal["float32", "float64"]) -> list[tf.Tensor]:
+        return tf.nest.flatten(_folded(own, trained, kind)(tf.constant(images), training=False))
+
+    for number, theirs in enumerate(family_of(own).evaluated(trained, images)):
+        exact = functools.partial(lambda number: outputs("float64")[number], number)
+        yield case.compare(f"output {number}", outputs("float32")[number], FOLDED, theirs, Clue("layer"), exact)
     own.note("inference network")
 
 
-def _folded(own: Own) -> tuple[keras.Model, keras.Model]:
-    """(a network as training builds it, with seeded weights and statistics; the same for inference)."""
-    trained, inference = own.task.build_model(), own.task.build_inference_model()
-    seed_weights(trained, own)
-    own.task.fold(trained, inference)
-    return trained, inference
+def _trained(own: Own, kind: Literal["float32", "float64"]) -> keras.Model:
+    """A network as training builds it, with seeded weights and statistics."""
+    with precision(kind):
+        model = own.task.build_model()
+    seed_weights(model, own)
+    return model
+
+
+def _folded(own: Own, trained: keras.Model, kind: Literal["float32", "float64"]) -> keras.Model:
+    """The same for inference."""
+    with precision(kind):
+        model = own.task.build_inference_model()
+    own.task.fold(trained, model)
+    return model
 
 
 def seed_weights(model: keras.Model, own: Own) -> None:
@@ -193,7 +212,8 @@ def export(case: Case, subject: Subject) -> Iterator[Row]:
     if protocol.sees_whole_images:
         yield case.skip("export", "this protocol merges scales on the host and cannot be exported")
         return
-    _, inference = _folded(own)
+    inference = _folded(own, _trained(own, "float32"), "float32")
+    gc.collect()  # what it was made of is large
     seeded = (_Evaluated(own, inference, seed) for seed in range(TRIES))
     evaluated = next((one for one in seeded if one.is_decided()), None)
     if evaluated is None:
@@ -201,7 +221,7 @@ def export(case: Case, subject: Subject) -> Iterator[Row]:
         return
     image, given, expected = evaluated.image, evaluated.batch.image, evaluated.kept(evaluated.maps)
     boxes, scores = own.decode(evaluated.maps)
-    with tempfile.TemporaryDirectory() as folder:
+    with graphs_as_written(), tempfile.TemporaryDirectory() as folder:
         classes = experiment.task.data.classes
         export_saved_model(inference, own.task.decode, protocol, classes, size, f"{folder}/export")
         signatures = tf.saved_model.load(f"{folder}/export").signatures
@@ -222,21 +242,23 @@ class _Evaluated:
 
     def __init__(self, own: Own, inference: keras.Model, seed: int) -> None:
         task = own.experiment.task
-        self.own = own
+        self.own, self.inference = own, inference
         self.image = np.random.default_rng((2, seed)).integers(0, 256, (*SIZES[0], 3)).astype(np.uint8)
         given = resize_image(tf.constant(self.image), tuple(task.model.input_size), task.evaluation)[tf.newaxis]
         self.batch = EvalBatch(given, tf.constant([SIZES[0]]), tf.constant([0], tf.int64))
-        self.maps = tf.nest.flatten(inference(normalise(given), training=False))
+        self.images = normalise(given)
+        self.maps = tf.nest.flatten(inference(self.images, training=False))
 
     def kept(self, maps: Sequence[Float32[tf.Tensor, "batch ..."]]) -> Kept:
         """Detections by the experiment's protocol, of these maps."""
         return _rows(self.own.detect(lambda images, training: maps, self.batch))
 
     def is_decided(self) -> bool:
-        """Whether the same is decoded and kept of the maps with a little noise."""
+        """Whether the same is decoded and kept of the image with a little noise."""
         right, kept = self.own.decode(self.maps), self.kept(self.maps)
         for seed in range(NOISES):
-            noisy = [tf.constant(one) for one in _rounded([each.numpy() for each in self.maps], seed)]
+            noise = ROUNDING * np.random.default_rng(seed).standard_normal(self.images.shape)
+            noisy = tf.nest.flatten(self.inference(self.images + noise.astype(np.float32), training=False))
             pairs = zip(self.own.decode(noisy), right, strict=True)
             if not all(judge(measure("decoded", one, other), SAME).passed for one, other in pairs):
                 return False

@@ -26,7 +26,7 @@ from official.core.task import Shard, Task
 from official.core.trainer import Run
 from reproduction.compare import Exact, OfAbsmax, Relative
 from reproduction.golden.case import Case, Row
-from reproduction.golden.precision import precision
+from reproduction.golden.precision import graphs_as_written, precision
 from reproduction.hints import Clue
 from reproduction.own import EPOCH, Own
 from reproduction.restated import optimisers, training
@@ -73,7 +73,7 @@ def steps(case: Case, subject: Subject) -> Iterator[Row]:
     family = family_of(own)
     start = _start(own)
     batches = {start + number: _batch(family, number) for number in range(STEPS)}
-    with precision("float64"), tempfile.TemporaryDirectory() as folder:
+    with precision("float64"), graphs_as_written(), tempfile.TemporaryDirectory() as folder:
         run = _run(own, batches, folder)
         run.variables.step.assign(start)
         held, rows = [before_next(run)], []

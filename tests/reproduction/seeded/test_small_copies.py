@@ -32,7 +32,7 @@ CONNECTED = "[connected]\noutput=28\nactivation=linear\n[detection]\nclasses=2\n
 )
 def test_a_small_copy_has_an_input_that_the_network_can_take(tmp_path, layers, size):
     path = tmp_path / "net.cfg"
-    path.write_text(f"[net]\nwidth=256\nheight=256\nchannels=3\nbatch=1\n{layers}", encoding="utf-8")
+    path.write_text(f"[net]\nwidth=256\nheight=256\nchannels=3\nbatch=1\nmax_batches=9\n{layers}", encoding="utf-8")
     own = Own(darknet_experiment(str(path), None, []))
     assert small_size(own.experiment.task.model) == size
     assert len(own.small.model.outputs) == 1
@@ -58,7 +58,7 @@ def test_elements_are_spread_over_a_variable_and_hold_none_of_it():
     some = _some(whole)
     assert len(some) == ELEMENTS and some[0] == 0 and some[-1] >= whole.size - 10
     assert not np.shares_memory(some, whole)
-    assert _some(np.zeros(0)).size == 0 and _some(np.float32(3)).tolist() == [3]
+    assert _some(np.zeros(0)).size == 0 and _some(np.array(3.0)).tolist() == [3]
 
 
 def test_a_drawn_rate_alone_is_exchanged():
