@@ -9,7 +9,13 @@ import keras
 import tensorflow as tf
 from jaxtyping import Float, Float32
 
+from configs.centernet import CenterNetModel
+from configs.darknet import DarknetModel
 from configs.experiment import Experiment
+from configs.yolo import YoloModel
+from modeling.darknet.cfg import read_cfg
+from modeling.darknet.sections import Connected, Local
+from modeling.darknet.shapes import layer_shapes
 from official.core.config import Duration
 from official.core.config_io import check_config, override
 from official.core.task import Batch, Moment, Scalar, Scalars, Task
@@ -19,6 +25,7 @@ from tasks.jobs import build_task
 EPOCH = 5000  # examples of an epoch, where a duration counts in epochs and no data set is opened
 BATCH = 2  # examples of a micro-batch in a small copy
 SIDE = 96  # the shorter side of a small copy's input, at least
+STRIDE = 32  # of the coarsest features, at least
 MOST_MICRO_BATCHES = 2
 
 NETWORK = ("task.model.backbone", "task.model.decoder", "task.model.cfg")
@@ -101,11 +108,9 @@ class Own:
         Everything but these sizes is the experiment's: the classes that are built, their options, the seed.
         """
         task, trainer = self.experiment.task, self.experiment.trainer
-        stride = getattr(task.model, "coarsest_stride", 32)
-        height = -(-SIDE // stride) * stride
         micro = min(trainer.micro_batches, MOST_MICRO_BATCHES)
         sets = [
-            f"task.model.input_size={[height, height + stride]}",
+            f"task.model.input_size={list(small_size(task.model))}",
             f"trainer.micro_batches={micro}",
             f"task.data.train.batch_size={BATCH * micro}",
             f"task.data.train.max_boxes={min(task.data.train.max_boxes or 16, 16)}",
@@ -113,3 +118,24 @@ class Own:
         data = self.experiment.model_dump(mode="json", exclude_none=True)
         changed = check_config(override(data, sets), Experiment, "the experiment, with a small input")
         return Own(changed, self.called)
+
+
+def small_size(model: YoloModel | DarknetModel | CenterNetModel) -> tuple[int, int]:
+    """(height, width) in pixels that the network can take: the sides differ, unless a layer of its cfg fixes them."""
+    if isinstance(model, DarknetModel) and any(
+        isinstance(one, Connected | Local) for one in read_cfg(model.cfg).layers
+    ):
+        return tuple(model.input_size)
+    stride = coarsest_stride(model)
+    height = -(-SIDE // stride) * stride
+    return height, height + stride
+
+
+def coarsest_stride(model: YoloModel | DarknetModel | CenterNetModel) -> int:
+    """Input pixels of a cell of the coarsest output: the sides of an input are multiples of it."""
+    if not isinstance(model, DarknetModel):
+        return getattr(model, "coarsest_stride", STRIDE)
+    network = read_cfg(model.cfg)
+    shapes = layer_shapes(network)
+    strides = [network.net.height // max(1, shapes[head.index - 1].output.height) for head in network.heads]
+    return max([STRIDE, *strides])

@@ -13,6 +13,7 @@ from official.core.progress import progress
 from official.core.task import Shard
 from reproduction.golden.case import Case, Row
 from reproduction.golden.training import train_step
+from reproduction.own import coarsest_stride
 from reproduction.result import Exhibit, Lines, NoInputsError
 from reproduction.subject import Subject
 from tasks.jobs import build_task
@@ -69,7 +70,7 @@ def _trainer() -> Trainer:
 def _of_one_batch(experiment: Experiment) -> Experiment:
     """Without augmentation, a batch of eight, and an input small enough for a laptop."""
     data = experiment.model_dump(mode="json", exclude_none=True)
-    stride, size = getattr(experiment.task.model, "coarsest_stride", 32), experiment.task.model.input_size
+    stride, size = coarsest_stride(experiment.task.model), experiment.task.model.input_size
     scale = min(1.0, SIDE / max(size))
     small = [max(stride, int(side * scale) // stride * stride) for side in size]
     for key in ("augmentation", "multi_scale"):

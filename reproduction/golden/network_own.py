@@ -77,7 +77,7 @@ def beside_cfg(case: Case, subject: Subject) -> Iterator[Row]:
     size = tuple(own.experiment.task.model.input_size)
     network = with_classes(subject.original, len(own.experiment.task.data.classes))
     described = build_network(network, seed=1, input_size=size).model
-    seed_weights(described, subject.experiment.runtime.seed)
+    seed_weights(described, own)
     ours = own.task.build_model()
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/seeded.weights"

@@ -50,12 +50,40 @@ def train_step(
         step: number of this update, from 1.
         to_steps: turns a duration into steps.
     """
+    gradients, norm = step_gradients(config, micro_batches, groups, step)
+    return update_step(config, gradients, norm, weights, statistics, slots, average, groups, step, to_steps)
+
+
+def step_gradients(
+    config: Trainer, micro_batches: Sequence[Sequence[Array]], groups: Sequence[Group], step: int
+) -> tuple[Arrays, float]:
+    """(the gradients that an update is given, how long they were before clipping). Arguments as of `train_step`."""
     gradients = mean_of_micro_batches(micro_batches)
     gradients = [
         np.zeros_like(gradient) if step <= group.waits else gradient
         for gradient, group in zip(gradients, groups, strict=True)
     ]
-    gradients, norm = clip(gradients, config.clip_global_norm)
+    return clip(gradients, config.clip_global_norm)
+
+
+def update_step(
+    config: Trainer,
+    gradients: Sequence[Array],
+    norm: float,
+    weights: Sequence[Array],
+    statistics: Sequence[Array],
+    slots: Slots,
+    average: Sequence[Array],
+    groups: Sequence[Group],
+    step: int,
+    to_steps: ToSteps,
+) -> Step:
+    """The rest of a step: its update and average. Arguments as of `train_step`.
+
+    No element looks at another one: all arrays may hold some elements of theirs alone, the same in each.
+
+    gradients, norm: of `step_gradients`.
+    """
     scheduled = learning_rate(config.schedule, step, to_steps(config.duration), to_steps)
     at = pace(config.optimizer, step, scheduled, to_steps)
     rates = [group.rate * (at.bias_rate if group.is_bias else at.rate) for group in groups]
@@ -68,11 +96,13 @@ def train_step(
 
 def mean_of_micro_batches(gradients: Sequence[Sequence[Array]]) -> Arrays:
     """The batch's gradients from those of its parts, all of one size: added up, as Darknet does, then divided."""
-    sums = [np.zeros(one.shape) for one in gradients[0]]
-    for part in gradients:
+    sums = [np.array(one, float) for one in gradients[0]]
+    for part in gradients[1:]:
         for total, gradient in zip(sums, part, strict=True):
             total += gradient
-    return [total / len(gradients) for total in sums]
+    for total in sums:
+        total /= len(gradients)
+    return sums
 
 
 def clip(gradients: Sequence[Array], norm: float | None) -> tuple[Arrays, float]:

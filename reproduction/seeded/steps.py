@@ -8,6 +8,8 @@ called by hand and in training mode. The network is built in float64: in float32
 
 import contextlib
 import functools
+import gc
+import hashlib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -24,12 +26,13 @@ from official.core.task import Shard, Task
 from official.core.trainer import Run
 from reproduction.compare import Exact, OfAbsmax, Relative
 from reproduction.golden.case import Case, Row
-from reproduction.golden.precision import precision
+from reproduction.golden.precision import graphs_as_written, precision
 from reproduction.hints import Clue
 from reproduction.own import EPOCH, Own
 from reproduction.restated import optimisers, training
 from reproduction.seeded.families import family_of
 from reproduction.seeded.family import Family
+from reproduction.seeded.updates import without_draws
 from reproduction.subject import Subject
 
 STEPS = 2  # the second one sees what the first has left in the optimiser
@@ -45,7 +48,7 @@ class _EnoughError(Exception):
 
 
 class Values(NamedTuple):
-    """What a run holds, in float64: of each variable, in the model's order."""
+    """What is compared of what a run holds, in float64: some elements of each variable, in the model's order."""
 
     step: int
     weights: list[Array]
@@ -54,41 +57,57 @@ class Values(NamedTuple):
     average: list[Array]
 
 
+class Before(NamedTuple):
+    """What a step starts from. The network needs every weight whole; of slots and average what is compared is enough:
+    no element of an update looks at another one, but for the norm of the gradient.
+    """
+
+    values: Values
+    weights: list[Array]
+    statistics: list[Array]
+
+
 def steps(case: Case, subject: Subject) -> Iterator[Row]:
     """Loss, weights, statistics, slots and average after the run's steps; then what a second run resumes with."""
     own = _prepared(subject.own.small)
     family = family_of(own)
     start = _start(own)
     batches = {start + number: _batch(family, number) for number in range(STEPS)}
-    with precision("float64"), tempfile.TemporaryDirectory() as folder:
+    with precision("float64"), graphs_as_written(), tempfile.TemporaryDirectory() as folder:
         run = _run(own, batches, folder)
         run.variables.step.assign(start)
-        held, rows = [values_of(run)], []
+        held, rows = [before_next(run)], []
         stated = Stated(own, family, run.model)
 
         def observe(step: int, loss: float) -> None:
             before, after = held.pop(), values_of(run)
-            rows.extend(_of_step(case, stated, before, after, batches[before.step], loss, step - start))
-            held.append(after)
+            rows.extend(_of_step(case, stated, before, after, batches[before.values.step], loss, step - start))
+            del before  # large
             if step == start + STEPS:
                 raise _EnoughError
+            held.append(before_next(run))
 
         with contextlib.suppress(_EnoughError):
             run.train(observe=observe)
         yield from rows
+        left = fingerprints(run)
         del run, stated
+        gc.collect()  # a run refers to itself; with the second one it would be held twice
         again = _run(own, batches, folder)
         report = again.resume_or_initialise()
-        yield from _resumed(case, held[0], values_of(again), report)
+        yield from _resumed(case, left, fingerprints(again), report)
     own.note("training step", "resume", "task.loss", "label assignment", "pixels", "task.model.head")
 
 
 def _prepared(small: Own) -> Own:
-    """The small copy, for a run that saves after every step and says nothing on the way."""
-    sets = ["trainer.steps_per_loop=1", "trainer.checkpoint.every={steps: 1}", "trainer.summary_every={steps: 1000000}"]
+    """The small copy, for a run that stops after every step, saves after the last one and is silent on the way."""
+    last = f"{{steps: {_start(small) + STEPS}}}"
+    sets = ["trainer.steps_per_loop=1", f"trainer.checkpoint.every={last}", "trainer.summary_every={steps: 1000000}"]
     data = small.experiment.model_dump(mode="json", exclude_none=True)
     data["trainer"].pop("initialise", None)
     data["trainer"].pop("evaluate_every", None)
+    schedule = without_draws(small.experiment.trainer).schedule
+    data["trainer"]["schedule"] = schedule.model_dump(mode="json", exclude_none=True)
     changed = check_config(override(data, sets), Experiment, "the experiment, for a few steps")
     return Own(changed, small.called)
 
@@ -146,10 +165,31 @@ def _run(own: Own, batches: Mapping[int, Any], folder: str) -> Run:
     return Run(fed, experiment.trainer, experiment.runtime, place_locally(experiment.runtime), folder)
 
 
+def before_next(run: Run) -> Before:
+    """What the run's next step starts from."""
+    weights, statistics = ([np.array(one, np.float64) for one in held] for held in run.variables[1:3])
+    return Before(values_of(run), weights, statistics)
+
+
 def values_of(run: Run) -> Values:
-    """Everything that the run's variables hold."""
-    _, *held = tf.nest.map_structure(lambda one: np.asarray(one, np.float64), tuple(run.variables))
+    """What is compared of the run's variables."""
+    _, *held = tf.nest.map_structure(_some, tuple(run.variables))
     return Values(run.step, *held)
+
+
+def _some(values: Array | tf.Variable) -> Array:
+    """At most `ELEMENTS`, evenly spread. A copy: a view would keep all of them."""
+    row = np.ravel(np.asarray(values))
+    return np.array(row[:: -(-row.size // ELEMENTS) or 1], np.float64)
+
+
+def fingerprints(run: Run) -> dict[str, list[str]]:
+    """A digest of each of the run's variables, bit for bit, by what they are."""
+    step, weights, statistics, slots, average = run.variables
+    groups = {"step": [step], "weights": weights, "statistics": statistics, "average": average, **slots}
+    return {
+        name: [hashlib.sha256(np.ascontiguousarray(one)).hexdigest() for one in group] for name, group in groups.items()
+    }
 
 
 class Stated:
@@ -164,7 +204,7 @@ class Stated:
 
     def step(
         self,
-        before: Values,
+        before: Before,
         batch: Any,
         prepared: Callable[[Any, Any], tuple[Any, Any]] = lambda images, labels: (images, labels),
         is_training: bool = True,
@@ -177,9 +217,11 @@ class Stated:
             gradients, statistics, value = self._backward(before, statistics, images, labels, is_training)
             parts.append([factor * one for one in gradients])
             values.append(value)
-        former = before.weights, statistics, before.slots, before.average
-        number = before.step + 1
-        done = training.train_step(self.trainer, parts, *former, self.groups, number, self.own.to_steps)
+        former, number = before.values, before.values.step + 1
+        gradients, norm = training.step_gradients(self.trainer, parts, self.groups, number)
+        few, statistics = [_some(one) for one in gradients], [_some(one) for one in statistics]
+        held = former.weights, statistics, former.slots, former.average
+        done = training.update_step(self.trainer, few, norm, *held, self.groups, number, self.own.to_steps)
         return Values(number, done.weights, statistics, done.slots, done.average), float(np.mean(values))
 
     def _parts(self, batch: Any) -> Iterator[Any]:
@@ -189,7 +231,7 @@ class Stated:
             yield tf.nest.map_structure(lambda one, at=number * size: one[at : at + size], batch)
 
     def _backward(
-        self, before: Values, statistics: list[Array], images: Any, labels: Any, is_training: bool
+        self, before: Before, statistics: list[Array], images: Any, labels: Any, is_training: bool
     ) -> tuple[list[Array], list[Array], float]:
         """(gradients by the weights, the statistics that the pass leaves, the loss) of one micro-batch."""
         weights = [tf.constant(one) for one in before.weights]
@@ -200,13 +242,13 @@ class Stated:
             image = tf.constant(images)
             outputs, moved = self.model.stateless_call(weights, former, image, training=is_training)
             outputs = tf.nest.flatten(outputs)
-        raw = [output.numpy() for output in outputs]
-        found = self.family.loss(raw, labels, tuple(image.shape[1:3]), before.step + 1)
+        raw = [output.numpy().astype(np.float32) for output in outputs]  # what every run's loss is given
+        found = self.family.loss(raw, labels, tuple(image.shape[1:3]), before.values.step + 1)
         upstream = [tf.cast(one, output.dtype) for one, output in zip(found.gradients, outputs, strict=True)]
         gradients = tape.gradient(outputs, weights, upstream, unconnected_gradients="zero")
         return [one.numpy() for one in gradients], [np.asarray(one, float) for one in moved], found.value
 
-    def mistakes(self, before: Values, batch: Any) -> dict[str, Callable[[], Values]]:
+    def mistakes(self, before: Before, batch: Any) -> dict[str, Callable[[], Values]]:
         """What a step would leave with a known mistake, by cause; computed once, where something asks for it."""
         classes, count = len(self.own.experiment.task.data.classes), self.trainer.micro_batches
 
@@ -216,7 +258,9 @@ class Stated:
         def labelled(change: Callable[[Any], Any]) -> Callable[[], Values]:
             return made(prepared=lambda images, labels: (images, labels._replace(classes=change(labels.classes))))
 
-        forgotten = before._replace(slots={name: [0 * one for one in slot] for name, slot in before.slots.items()})
+        values = before.values
+        zeros = {name: [0 * one for one in slot] for name, slot in values.slots.items()}
+        forgotten = before._replace(values=values._replace(slots=zeros))
         found = {
             "image_range": made(prepared=lambda images, labels: (255 * images, labels)),
             "channels_reversed": made(prepared=lambda images, labels: (images[..., ::-1], labels)),
@@ -228,15 +272,15 @@ class Stated:
         }
         if count > 1:
             found["loss_scale"] = made(factor=count)
-        if before.average:
+        if values.average:
             right = functools.cache(lambda: self.step(before, batch)[0])
-            found["moving_average_missing"] = lambda: right()._replace(average=before.average)
-            found["moving_average_decay exchanged"] = lambda: _exchanged(right(), before)
+            found["moving_average_missing"] = lambda: right()._replace(average=values.average)
+            found["moving_average_decay exchanged"] = lambda: _exchanged(right(), values)
         return found
 
-    def _moved_further(self, before: Values, batch: Any, factor: float) -> Values:
+    def _moved_further(self, before: Before, batch: Any, factor: float) -> Values:
         right, _ = self.step(before, batch)
-        pairs = zip(before.weights, right.weights, strict=True)
+        pairs = zip(before.values.weights, right.weights, strict=True)
         return right._replace(weights=[old + factor * (new - old) for old, new in pairs])
 
 
@@ -258,13 +302,13 @@ def _settled(values: Values, right: Values) -> Values:
 
 
 def _of_step(
-    case: Case, stated: Stated, before: Values, after: Values, batch: Any, loss: float, number: int
+    case: Case, stated: Stated, before: Before, after: Values, batch: Any, loss: float, number: int
 ) -> Iterator[Row]:
     """What step `number` has changed, by the run and by the formulas."""
     right, expected = stated.step(before, batch)
     yield case.compare(f"step {number} loss", loss, LOSS, expected, Clue("loss"))
     made, names = stated.mistakes(before, batch), stated.names
-    after, start, right = (_settled(each, right) for each in (after, before, right))
+    after, start, right = (_settled(each, right) for each in (after, before.values, right))
     for name, (ours, theirs, former) in _quantities(names, after, right, start).items():
 
         def changed(one: Callable[[], Values], name: str = name, former: Array = former) -> Array:
@@ -297,20 +341,18 @@ def _quantities(names: list[str], *values: Values) -> dict[str, tuple[Array, ...
 
 
 def _joined(arrays: Iterable[Array]) -> Array:
-    """Some elements of each, in one row."""
-    rows = [np.ravel(one) for one in arrays]
-    return np.concatenate([row[:: -(-row.size // ELEMENTS)] for row in rows] or [np.zeros(0)])
+    """All of them in one row."""
+    return np.concatenate([*arrays] or [np.zeros(0)])
 
 
-def _resumed(case: Case, after: Values, resumed: Values, report: str) -> Iterator[Row]:
+def _resumed(
+    case: Case, after: Mapping[str, list[str]], resumed: Mapping[str, list[str]], report: str
+) -> Iterator[Row]:
     """The second run has, bit for bit, what the first one had when it ended: which variables differ."""
     if "resumed from" not in report:
         yield case.fail("resumed", f"the second run did not go on from the checkpoint of the first: {report}")
-    yield case.compare("resumed step", resumed.step, Exact(), after.step, Clue("steps"))
-    groups = ("weights", "statistics", "average", *after.slots)
-    for name in groups:
-        pairs = [getattr(each, name) if name not in after.slots else each.slots[name] for each in (resumed, after)]
-        differing = [float(not np.array_equal(one, other)) for one, other in zip(*pairs, strict=True)]
+    for name, former in after.items():
+        differing = [float(one != other) for one, other in zip(resumed[name], former, strict=True)]
         clue = Clue("steps", "", {"resume_state": lambda differing=differing: np.array(differing)})
         if differing:
             yield case.compare(f"resumed {name}: differs", differing, Exact(), np.zeros(len(differing)), clue)

@@ -14,7 +14,7 @@ import tensorflow as tf
 from jaxtyping import Float64, Int64
 
 from official.core.build_step import build_step
-from official.core.config import Adam, AdamW, Config, Duration, Random, Sgd, Trainer
+from official.core.config import Adam, AdamW, Config, Constant, Duration, Random, Sgd, Trainer
 from official.core.layer_rules import freeze
 from official.core.step import Gradients, State, TrainStep
 from official.optimization.optimizers import slot_names
@@ -30,6 +30,7 @@ RATE = Relative(bound=1e-6)  # rates are float32
 CHANGE = OfAbsmax(bound=2e-6)
 ELEMENTS = 48  # of each weight
 MOST_STEPS = 12
+DRAWN = "policy random draws every rate: there is no formula to compare it with"
 Array = Float64[np.ndarray, "..."]
 
 
@@ -68,7 +69,9 @@ class Before(NamedTuple):
 def updates(case: Case, subject: Subject) -> Iterator[Row]:
     """Learning rate, norm, weights, slots and average after single steps all over the run."""
     own = subject.own.small
-    trainer = subject.experiment.trainer
+    trainer = without_draws(subject.experiment.trainer)
+    if trainer != subject.experiment.trainer:
+        yield case.skip("learning_rate", DRAWN)
     freeze(own.model, trainer.freeze)
     step = build_step(own.task, own.model, trainer, own.to_steps, subject.experiment.runtime.seed)
     names = [variable.path for variable in own.model.trainable_variables]
@@ -76,9 +79,6 @@ def updates(case: Case, subject: Subject) -> Iterator[Row]:
         names, [len(v.shape) for v in own.model.trainable_variables], trainer.layers, own.to_steps
     )
     before = _drawn(own, trainer, np.random.default_rng(subject.experiment.runtime.seed))
-    if isinstance(trainer.schedule, Random):
-        yield case.skip("learning_rate", "policy random draws every rate: there is no formula to compare it with")
-        return
     for number in _numbers(trainer, own.to_steps):
         ours, metrics = _after(step, before, number)
 
@@ -101,7 +101,16 @@ def updates(case: Case, subject: Subject) -> Iterator[Row]:
             }
             clue = Clue("parameters", "", others)
             yield case.compare(f"step {number} {name}", mine - start, CHANGE, theirs - start, clue)
-    _note(subject.own, trainer)
+    _note(subject.own, subject.experiment.trainer)
+
+
+def without_draws(trainer: Trainer) -> Trainer:
+    """The trainer, at a constant rate where its own is drawn: what else an update does can be compared all the same."""
+    schedule = trainer.schedule
+    if not isinstance(schedule, Random):
+        return trainer
+    constant = Constant(learning_rate=schedule.learning_rate, burn_in=schedule.burn_in)
+    return trainer.model_copy(update={"schedule": constant})
 
 
 def _after(step: TrainStep, before: Before, number: int) -> tuple[State, Mapping[str, tf.Tensor]]:
@@ -262,7 +271,9 @@ def _average_exchanged(step: training.Step, before: Before) -> training.Step:
 
 
 def _note(own: Own, trainer: Trainer) -> None:
-    own.note("trainer.optimizer", "trainer.schedule")
+    own.note("trainer.optimizer")
+    if not isinstance(trainer.schedule, Random):
+        own.note("trainer.schedule")
     for name in ("clip_global_norm", "moving_average", "freeze", "layers"):
         if getattr(trainer, name):
             own.note(f"trainer.{name}")
@@ -274,7 +285,7 @@ def rates(case: Case, subject: Subject) -> Iterator[Row]:
     """The run's learning rate, all along the run."""
     own, trainer = subject.own.small, subject.experiment.trainer
     if isinstance(trainer.schedule, Random):
-        yield case.skip("learning_rate", "policy random draws every rate: there is no formula to compare it with")
+        yield case.skip("learning_rate", DRAWN)
         return
     step = build_step(own.task, own.model, trainer, own.to_steps, subject.experiment.runtime.seed)
     total = own.to_steps(trainer.duration)

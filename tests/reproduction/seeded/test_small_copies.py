@@ -1,0 +1,69 @@
+"""What the comparisons with the formulas run in place of a whole experiment: its small copy, and its seeded weights."""
+
+import keras
+import numpy as np
+import pytest
+
+from configs.experiment import Experiment
+from modeling.layers.batch_norm import BatchNorm
+from official.core.config_io import load_config
+from reproduction.own import Own, small_size
+from reproduction.seeded.inference import seed_weights
+from reproduction.seeded.steps import ELEMENTS, _some
+from reproduction.seeded.updates import without_draws
+from reproduction.subject import darknet_experiment
+from tests.conftest import SUBSETS
+
+DEMO = str(SUBSETS.parent / "configs" / "experiments" / "demo.yaml")
+DOWN = "[convolutional]\nfilters=4\nsize=3\nstride=2\npad=1\nactivation=leaky\n"
+YOLO = "[convolutional]\nfilters=7\nsize=1\nactivation=linear\n[yolo]\nmask=0\nanchors=9,9\nclasses=2\nnum=1\n"
+CONNECTED = "[connected]\noutput=28\nactivation=linear\n[detection]\nclasses=2\nside=2\nnum=1\ncoords=4\nsqrt=1\n"
+
+
+@pytest.mark.parametrize(
+    ("layers", "size"),
+    [
+        (5 * DOWN + YOLO, (96, 128)),
+        (3 * DOWN + YOLO, (96, 128)),
+        (6 * DOWN + YOLO, (128, 192)),
+        (CONNECTED, (256, 256)),
+    ],
+    ids=["stride 32", "stride 8", "stride 64", "fully connected"],
+)
+def test_a_small_copy_has_an_input_that_the_network_can_take(tmp_path, layers, size):
+    path = tmp_path / "net.cfg"
+    path.write_text(f"[net]\nwidth=256\nheight=256\nchannels=3\nbatch=1\nmax_batches=9\n{layers}", encoding="utf-8")
+    own = Own(darknet_experiment(str(path), None, []))
+    assert small_size(own.experiment.task.model) == size
+    assert len(own.small.model.outputs) == 1
+
+
+def test_seeded_weights_let_no_deep_network_run_away():
+    own = Own(load_config(DEMO, Experiment, [])).small
+    size = own.experiment.task.model.input_size
+    inputs = x = keras.Input((*size, 3))
+    x = keras.layers.Conv2D(4, 3, strides=8, padding="same", use_bias=False)(x)
+    for _ in range(30):
+        x = x + BatchNorm(own.experiment.task.model.norm_momentum)(
+            keras.layers.Conv2D(4, 3, padding="same", use_bias=False)(x)
+        )
+    model = keras.Model(inputs, x)
+    seed_weights(model, own)
+    images = np.random.default_rng(5).uniform(0, 1, (2, *size, 3)).astype(np.float32)
+    assert np.abs(model(images, training=False)).max() < 100  # each block adds about 1
+
+
+def test_elements_are_spread_over_a_variable_and_hold_none_of_it():
+    whole = np.arange(10.0 * ELEMENTS).reshape(10, -1)
+    some = _some(whole)
+    assert len(some) == ELEMENTS and some[0] == 0 and some[-1] >= whole.size - 10
+    assert not np.shares_memory(some, whole)
+    assert _some(np.zeros(0)).size == 0 and _some(np.array(3.0)).tolist() == [3]
+
+
+def test_a_drawn_rate_alone_is_exchanged():
+    drawn = load_config(DEMO, Experiment, ["trainer.schedule={type: random, learning_rate: 0.01}"]).trainer
+    assert without_draws(drawn).schedule.type == "constant" and without_draws(drawn).schedule.learning_rate == 0.01
+    assert without_draws(drawn).model_copy(update={"schedule": drawn.schedule}) == drawn
+    fixed = load_config(DEMO, Experiment, []).trainer
+    assert without_draws(fixed) is fixed
