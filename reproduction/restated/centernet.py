@@ -6,7 +6,7 @@ Losses and gradients are float64. Maps are [batch, rows, columns, channels].
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -52,11 +52,12 @@ def targets(
     valid: Bool[np.ndarray, "batch truths"],
     grid: tuple[int, int],
     num_classes: int,
+    of_size: Callable[[float, float], float] = radius,
 ) -> Targets:
     """What the heads should predict for these objects; rows that are not valid are not looked at.
 
     boxes: xyxy in output pixels, clipped to the map of `grid` = (rows, columns) first. One that is left without width
-    or height leaves its row empty.
+    or height leaves its row empty. of_size: the Gaussian's radius from (height, width) in cells.
     """
     rows, columns = grid
     batch, truths = valid.shape
@@ -73,7 +74,7 @@ def targets(
             continue
         centre = np.array([(x1 + x2) / 2, (y1 + y2) / 2], np.float32)
         x, y = centre.astype(int).tolist()
-        around = max(0, int(radius(float(np.ceil(high)), float(np.ceil(wide)))))
+        around = max(0, int(of_size(float(np.ceil(high)), float(np.ceil(wide)))))
         kind = int(classes[image, row])
         window, gaussian = _gaussian((y, x), around, grid)
         np.maximum(made.hm[image][(*window, kind)], gaussian, out=made.hm[image][(*window, kind)], casting="same_kind")

@@ -30,6 +30,7 @@ from reproduction.own import EPOCH, Own
 from reproduction.restated import optimisers, training
 from reproduction.seeded.families import family_of
 from reproduction.seeded.family import Family
+from reproduction.seeded.update_mistakes import exchanged
 from reproduction.subject import Subject
 
 STEPS = 2  # the second one sees what the first has left in the optimiser
@@ -78,8 +79,9 @@ def steps(case: Case, subject: Subject) -> Iterator[Row]:
         yield from rows
         del run, stated
         again = _run(own, batches, folder)
+        fresh = values_of(again)
         report = again.resume_or_initialise()
-        yield from _resumed(case, held[0], values_of(again), report)
+        yield from _resumed(case, held[0], values_of(again), fresh, report)
     own.note("training step", "resume", "task.loss", "label assignment", "pixels", "task.model.head")
     if own.experiment.task.data.train.multi_scale:
         own.note("task.data.train.multi_scale")
@@ -171,12 +173,14 @@ class Stated:
         prepared: Callable[[Any, Any], tuple[Any, Any]] = lambda images, labels: (images, labels),
         is_training: bool = True,
         factor: float = 1.0,
+        in_turn: bool = True,
     ) -> tuple[Values, float]:
-        """(what a step leaves, its loss). The last three make a mistake: in the pixels or labels, and so on."""
+        """(what a step leaves, its loss). The last four make a mistake: in the pixels or labels, and so on."""
         parts, values, statistics = [], [], before.statistics
         for part in self._parts(batch):
             images, labels = prepared(*self.family.prepare(part))
-            gradients, statistics, value = self._backward(before, statistics, images, labels, is_training)
+            former = statistics if in_turn else before.statistics
+            gradients, statistics, value = self._backward(before, former, images, labels, is_training)
             parts.append([factor * one for one in gradients])
             values.append(value)
         former = before.weights, statistics, before.slots, before.average
@@ -220,8 +224,10 @@ class Stated:
 
         forgotten = before._replace(slots={name: [0 * one for one in slot] for name, slot in before.slots.items()})
         found = {
-            "image_range": made(prepared=lambda images, labels: (255 * images, labels)),
-            "channels_reversed": made(prepared=lambda images, labels: (images[..., ::-1], labels)),
+            **{
+                cause: made(prepared=lambda images, labels, change=change: (change(images), labels))
+                for cause, change in self.family.pixel_mistakes().items()
+            },
             "batch_norm_training_mode": made(is_training=False),
             "class_ids_shifted": labelled(lambda ids: (ids + 1) % classes),
             "class_ids_permuted": labelled(lambda ids: classes - 1 - ids),
@@ -230,10 +236,14 @@ class Stated:
         }
         if count > 1:
             found["loss_scale"] = made(factor=count)
+            found["statistics_of_one_part"] = made(in_turn=False)
         if before.average:
             right = functools.cache(lambda: self.step(before, batch)[0])
             found["moving_average_missing"] = lambda: right()._replace(average=before.average)
-            found["moving_average_decay exchanged"] = lambda: _exchanged(right(), before)
+            found["moving_average_missing the values"] = lambda: right()._replace(average=_followed(right()))
+            found["moving_average_decay exchanged"] = lambda: right()._replace(
+                average=exchanged(before.average, _followed(right()), right().average)
+            )
         return found
 
     def _moved_further(self, before: Values, batch: Any, factor: float) -> Values:
@@ -242,10 +252,9 @@ class Stated:
         return right._replace(weights=[old + factor * (new - old) for old, new in pairs])
 
 
-def _exchanged(right: Values, before: Values) -> Values:
-    """The average with decay and 1 - decay exchanged: it has the rest of its way to the new values behind it."""
-    values = zip(before.average, [*right.weights, *right.statistics], right.average, strict=True)
-    return right._replace(average=[old + new - one for old, new, one in values])
+def _followed(values: Values) -> list[Array]:
+    """What the average follows."""
+    return [*values.weights, *values.statistics]
 
 
 def _settled(values: Values, right: Values) -> Values:
@@ -304,15 +313,22 @@ def _joined(arrays: Iterable[Array]) -> Array:
     return np.concatenate([row[:: -(-row.size // ELEMENTS)] for row in rows] or [np.zeros(0)])
 
 
-def _resumed(case: Case, after: Values, resumed: Values, report: str) -> Iterator[Row]:
-    """The second run has, bit for bit, what the first one had when it ended: which variables differ."""
+def _resumed(case: Case, after: Values, resumed: Values, fresh: Values, report: str) -> Iterator[Row]:
+    """The second run has, bit for bit, what the first one had when it ended: which variables differ.
+
+    fresh: what the second run had before it resumed.
+    """
     if "resumed from" not in report:
         yield case.fail("resumed", f"the second run did not go on from the checkpoint of the first: {report}")
-    yield case.compare("resumed step", resumed.step, Exact(), after.step, Clue("steps"))
+    clue = Clue("steps", "", {"resume_state": lambda: np.array(fresh.step)})
+    yield case.compare("resumed step", resumed.step, Exact(), after.step, clue)
     groups = ("weights", "statistics", "average", *after.slots)
     for name in groups:
-        pairs = [getattr(each, name) if name not in after.slots else each.slots[name] for each in (resumed, after)]
-        differing = [float(not np.array_equal(one, other)) for one, other in zip(*pairs, strict=True)]
-        clue = Clue("steps", "", {"resume_state": lambda differing=differing: np.array(differing)})
-        if differing:
+        arrays = [each.slots.get(name, getattr(each, name, [])) for each in (resumed, fresh, after)]
+        differing, forgotten = (
+            np.array([float(not np.array_equal(one, other)) for one, other in zip(each, arrays[2], strict=True)])
+            for each in arrays[:2]
+        )
+        clue = Clue("steps", "", {"resume_state": lambda forgotten=forgotten: forgotten})
+        if differing.size:
             yield case.compare(f"resumed {name}: differs", differing, Exact(), np.zeros(len(differing)), clue)
