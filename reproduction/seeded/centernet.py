@@ -202,7 +202,8 @@ class CenterNet:
 
     def pixel_mistakes(self) -> Mapping[str, Callable[[Numbers], Numbers]]:
         """Of pixels B, G, R, less the mean, over the deviation."""
-        mean, deviation = (np.array(part) for part in (self.own.experiment.task.model.mean, self._deviation))
+        model = self.own.experiment.task.model
+        mean, deviation = np.array(model.mean), np.array(model.std)
 
         def standardised(pixels: np.ndarray) -> np.ndarray:
             return (pixels - mean) / deviation
@@ -216,10 +217,6 @@ class CenterNet:
             "channels_reversed": lambda images: standardised(plain(images)[..., ::-1]),
             "channels_reversed in the mean": lambda images: (plain(images) - mean[::-1]) / deviation[::-1],
         }
-
-    @property
-    def _deviation(self) -> Any:
-        return self.own.experiment.task.model.std
 
     def prepare(self, batch: TrainBatch) -> tuple[Float[np.ndarray, "batch height width 3"], Truth]:
         task = self.own.experiment.task

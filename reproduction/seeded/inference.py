@@ -162,7 +162,7 @@ class _Shown:
     def mistakes(self, maps: Outputs) -> Mapping[str, Callable[[], Kept]]:
         """What would be detected with a known mistake."""
 
-        found = by_other_protocols(self.protocol, lambda protocol: self.kept(maps, protocol))
+        found = _by_other_protocols(self.protocol, lambda protocol: self.kept(maps, protocol))
         return found | {"image_range": lambda: self.kept(maps, self.protocol, 1.0)}
 
 
@@ -175,9 +175,7 @@ def _kept(
     return np.column_stack([found.boxes, found.classes, found.scores]).astype(float)
 
 
-def by_other_protocols(
-    protocol: Protocol, detected: Callable[[Protocol], Kept]
-) -> dict[str, Callable[[], Kept]]:
+def _by_other_protocols(protocol: Protocol, detected: Callable[[Protocol], Kept]) -> dict[str, Callable[[], Kept]]:
     """Detections by another protocol than is configured, by cause."""
 
     def otherwise(**changed: object) -> Callable[[], Kept]:
@@ -249,7 +247,7 @@ def _export_mistakes(
 
     pixels = normalise(given)
     return {
-        **by_other_protocols(protocol, lambda by: detected(pixels, by)),
+        **_by_other_protocols(protocol, lambda by: detected(pixels, by)),
         "image_range twice": lambda: detected(normalise(pixels)),
         "image_range never": lambda: detected(255.0 * pixels),
         "channels_reversed": lambda: detected(pixels[..., ::-1]),

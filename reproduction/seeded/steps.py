@@ -46,13 +46,14 @@ class _EnoughError(Exception):
 
 
 class Values(NamedTuple):
-    """What a run holds, in float64: of each variable, in the model's order."""
+    """What a run holds after a step, in float64: of each variable, in the model's order."""
 
     step: int
     weights: list[Array]
     statistics: list[Array]
     slots: dict[str, list[Array]]
     average: list[Array]
+    loss: float = 0.0  # of this step; not held
 
 
 def steps(case: Case, subject: Subject) -> Iterator[Row]:
@@ -162,6 +163,8 @@ class Stated:
     def __init__(self, own: Own, family: Family, model: keras.Model) -> None:
         self.own, self.family, self.model = own, family, model
         self.trainer = own.experiment.trainer
+        classes = own.experiment.task.data.classes
+        self.by_name = np.array([sorted(classes).index(name) for name in classes])
         self.names = names = [variable.path for variable in model.trainable_variables]
         ranks = [len(variable.shape) for variable in model.trainable_variables]
         self.groups = optimisers.groups(names, ranks, self.trainer.layers, own.to_steps)
@@ -174,8 +177,8 @@ class Stated:
         is_training: bool = True,
         factor: float = 1.0,
         in_turn: bool = True,
-    ) -> tuple[Values, float]:
-        """(what a step leaves, its loss). The last four make a mistake: in the pixels or labels, and so on."""
+    ) -> Values:
+        """What a step leaves. The last four make a mistake: in the pixels or labels, and so on."""
         parts, values, statistics = [], [], before.statistics
         for part in self._parts(batch):
             images, labels = prepared(*self.family.prepare(part))
@@ -186,7 +189,7 @@ class Stated:
         former = before.weights, statistics, before.slots, before.average
         number = before.step + 1
         done = training.train_step(self.trainer, parts, *former, self.groups, number, self.own.to_steps)
-        return Values(number, done.weights, statistics, done.slots, done.average), float(np.mean(values))
+        return Values(number, done.weights, statistics, done.slots, done.average, float(np.mean(values)))
 
     def _parts(self, batch: Any) -> Iterator[Any]:
         count = self.trainer.micro_batches
@@ -217,7 +220,7 @@ class Stated:
         classes, count = len(self.own.experiment.task.data.classes), self.trainer.micro_batches
 
         def made(**changed: Any) -> Callable[[], Values]:
-            return functools.cache(lambda: self.step(before, batch, **changed)[0])
+            return functools.cache(lambda: self.step(before, batch, **changed))
 
         def labelled(change: Callable[[Any], Any]) -> Callable[[], Values]:
             return made(prepared=lambda images, labels: (images, labels._replace(classes=change(labels.classes))))
@@ -231,14 +234,15 @@ class Stated:
             "batch_norm_training_mode": made(is_training=False),
             "class_ids_shifted": labelled(lambda ids: (ids + 1) % classes),
             "class_ids_permuted": labelled(lambda ids: classes - 1 - ids),
-            "resume_state": functools.cache(lambda: self.step(forgotten, batch)[0]),
+            "class_ids_permuted by name": labelled(lambda ids: self.by_name[ids]),
+            "resume_state": functools.cache(lambda: self.step(forgotten, batch)),
             "learning_rate_scale 2": functools.cache(lambda: self._moved_further(before, batch, 2)),
         }
         if count > 1:
             found["loss_scale"] = made(factor=count)
             found["statistics_of_one_part"] = made(in_turn=False)
         if before.average:
-            right = functools.cache(lambda: self.step(before, batch)[0])
+            right = functools.cache(lambda: self.step(before, batch))
             found["moving_average_missing"] = lambda: right()._replace(average=before.average)
             found["moving_average_missing the values"] = lambda: right()._replace(average=_followed(right()))
             found["moving_average_decay exchanged"] = lambda: right()._replace(
@@ -247,7 +251,7 @@ class Stated:
         return found
 
     def _moved_further(self, before: Values, batch: Any, factor: float) -> Values:
-        right, _ = self.step(before, batch)
+        right = self.step(before, batch)
         pairs = zip(before.weights, right.weights, strict=True)
         return right._replace(weights=[old + factor * (new - old) for old, new in pairs])
 
@@ -272,9 +276,9 @@ def _of_step(
     case: Case, stated: Stated, before: Values, after: Values, batch: Any, loss: float, number: int
 ) -> Iterator[Row]:
     """What step `number` has changed, by the run and by the formulas."""
-    right, expected = stated.step(before, batch)
-    yield case.compare(f"step {number} loss", loss, LOSS, expected, Clue("loss"))
-    made, names = stated.mistakes(before, batch), stated.names
+    right, made, names = stated.step(before, batch), stated.mistakes(before, batch), stated.names
+    losses = {cause: lambda one=one: np.array(one().loss) for cause, one in made.items()}
+    yield case.compare(f"step {number} loss", loss, LOSS, right.loss, Clue("loss", "", losses))
     after, start, right = (_settled(each, right) for each in (after, before, right))
     for name, (ours, theirs, former) in _quantities(names, after, right, start).items():
 

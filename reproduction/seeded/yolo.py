@@ -142,8 +142,6 @@ class Yolo:
             "class_ids_shifted down": with_labels(lambda t: t._replace(classes=(t.classes - 1) % classes)),
             "class_ids_permuted": with_labels(lambda t: t._replace(classes=classes - 1 - t.classes)),
             "padded_rows_scatter": with_labels(lambda t: t._replace(valid=tf.ones_like(t.valid))),
-            "second_truth_ignored": with_labels(_without_followers),
-            "second_truth_overwrites": with_labels(_without_forerunners),
             "box_format xyxy": with_labels(lambda t: t._replace(boxes=_corners(t.boxes))),
             "input_size_fixed": lambda outputs, labels, size: self.loss(outputs, labels, self._own_size, 1),
             "gradient_sign": self._turned,
@@ -172,6 +170,8 @@ class Yolo:
             found["scale_x_y"] = with_head(scale_x_y=1.0)
             found["anchor_mask"] = with_head(mask=lambda level: tuple(max(0, index - 1) for index in level.mask))
         if isinstance(self.head, YoloHead):
+            found["second_truth_ignored"] = lambda o, t, size: self._one_class_a_slot(o, t, size, slice(None, None, -1))
+            found["second_truth_overwrites"] = lambda o, t, size: self._one_class_a_slot(o, t, size, slice(None))
             found["box_mean the sum"] = self._boxes_scaled(lambda matches, count: count)
             found["box_count of the level"] = self._boxes_scaled(lambda matches, count: IMAGES / max(1, len(matches)))
         return found
@@ -212,6 +212,20 @@ class Yolo:
             return right._replace(gradients=found)
 
         return stated
+
+    def _one_class_a_slot(self, outputs: Outputs, labels: Truth, size: Size, order: slice) -> Stated:
+        """A slot is asked for the class of one truth alone: of several, in this order, the last."""
+        right, found = self.loss(outputs, labels, size, 1), []
+        for raw, level, gradient in zip(outputs, self.head.levels, right.gradients, strict=True):
+            rules, changed = level.loss or self.rules, np.array(gradient)
+            asked = assign(raw, labels, self.head, level, rules, size)
+            pairs = [(tuple(match[:4]), int(kind)) for match, kind in zip(asked.matches, asked.labels, strict=True)]
+            kept = dict(pairs[order])
+            weight = rules.cls_normalizer if rules.gradient == "autodiff" else 1.0
+            for slot, kind in {pair for pair in pairs if kept[pair[0]] != pair[1]}:
+                changed[(*slot, 5 + kind)] += weight * (1 - rules.label_smoothing) / len(raw)
+            found.append(changed)
+        return right._replace(gradients=found)
 
     def _turned(self, outputs: Outputs, labels: Truth, size: Size) -> Stated:
         right = self.loss(outputs, labels, size, 1)
@@ -327,25 +341,6 @@ class Yolo:
 
 
 _NORMALISERS = ("iou_normalizer", "obj_normalizer", "cls_normalizer")
-
-
-def _without_followers(truth: Truth) -> Truth:
-    """Of truths with nearly the same box the first alone."""
-    return _without_twins(truth, lambda number: slice(0, number))
-
-
-def _without_forerunners(truth: Truth) -> Truth:
-    """Of truths with nearly the same box the last alone."""
-    return _without_twins(truth, lambda number: slice(number + 1, None))
-
-
-def _without_twins(truth: Truth, others: Callable[[int], slice]) -> Truth:
-    boxes, usable = truth.boxes.numpy(), truth.valid.numpy()
-    valid = usable.copy()
-    for image, number in np.argwhere(usable):
-        rows = boxes[image, others(number)][usable[image, others(number)]]
-        valid[image, number] = not np.any(np.abs(rows - boxes[image, number]).max(axis=-1, initial=0) < 1e-3)
-    return truth._replace(valid=tf.constant(valid))
 
 
 def _corners(boxes: Float32[tf.Tensor, "batch truths 4"]) -> Float32[tf.Tensor, "batch truths 4"]:
