@@ -83,9 +83,9 @@ class Own:
 
     def output_shapes(self, size: tuple[int, int]) -> list[tuple[int, ...]]:
         """The shape of each output for an input of (height, width), without the batch."""
-        shapes = []
-        for output in self.small.model.outputs:
-            shape, small = tuple(output.shape[1:]), self.small.experiment.task.model.input_size
+        shapes, small = [], self.small.experiment.task.model.input_size
+        for output in tf.nest.flatten(self.small.model(tf.zeros([1, *small, 3]), training=False)):
+            shape = tuple(output.shape[1:])
             grid = [side * now // then for side, now, then in zip(shape[:2], size, small, strict=True)]
             shapes.append((*grid, *shape[2:]) if len(shape) > 1 else shape)
         return shapes

@@ -59,7 +59,7 @@ class GateResult(Stored):
     note: str = ""
     seconds: float = 0.0
     exhibits: tuple[Exhibit, ...] = ()
-    ran: dict[str, tuple[str, ...]] = Field({}, description="By check: the parts of the experiment that it ran.")
+    ran: dict[str, tuple[str, ...]] = Field({}, description="By check that passed: the parts it ran.")
 
     @property
     def first_divergence(self) -> Row | None:

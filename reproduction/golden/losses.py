@@ -18,12 +18,12 @@ from losses.detection import CellTruth, cell_loss
 from losses.from_cfg import head_and_loss
 from losses.truth import Truth
 from modeling.darknet.build import build_network
-from modeling.darknet.cfg import Network
 from modeling.darknet.options import Layer
 from modeling.darknet.sections import Detection, GaussianYolo, Region, Yolo
 from official.core.task import Moment, Scalar
 from reproduction.compare import AbsoluteAndRelative, Exact, Relative
 from reproduction.golden.case import Case, Row
+from reproduction.golden.loss_options import Options, options_of
 from reproduction.hints import Clue
 from reproduction.hints.assignment import Alternatives, Assignment, assignment_alternatives
 from reproduction.hints.box_loss import BoxLoss, box_loss_alternatives
@@ -48,8 +48,20 @@ def _kind(head: Head, loss: Loss) -> tuple:
 
 
 def deltas(case: Case, subject: Subject) -> Iterator[Row]:
-    """Of each head the delta and the cost; and the network's cost."""
-    inputs, tape, value, heads = _recorded_forward(case)
+    """Of each head the delta and the cost; and the network's cost.
+
+    With the automatic gradient only the terms that equal Darknet's are compared (losses/yolo.py lists the others).
+    """
+    options = options_of(case, subject)
+    if options.refused:
+        yield case.skip("train", options.refused)
+        return
+    if options.differs:
+        yield case.skip("options", options.differs)
+    if options.is_automatic:
+        yield from _terms_of_darknet(case, options)
+        return
+    inputs, tape, value, heads = _recorded_forward(case, options)
     batch = inputs[0].shape[0]
     for layer, head, gradient in zip(case.heads, heads, tape.gradient(value, inputs), strict=True):
         name = f"train/L{layer.index:03d}"
@@ -60,10 +72,34 @@ def deltas(case: Case, subject: Subject) -> Iterator[Row]:
         yield case.compare(f"{name}_cost", head.cost, COST, clue=Clue("loss"))
     cost = tf.add_n([head.cost for head in heads]) / len(heads)
     yield case.compare("train/network_cost", cost, COST, clue=Clue("loss"))
-    yield from _without_probable_classes(case)
+    yield from _without_probable_classes(case, options)
 
 
-def _without_probable_classes(case: Case) -> Iterator[Row]:
+def _terms_of_darknet(case: Case, options: Options) -> Iterator[Row]:
+    """Of the automatic gradient, objectness and classes, and with mse the raw width and height."""
+    inputs, tape, value, _ = _recorded_forward(case, options)
+    for layer, gradient in zip(case.heads, tape.gradient(value, inputs), strict=True):
+        name, batch = f"train/L{layer.index:03d}_loss_delta", gradient.shape[0]
+        if layer.new_coords:
+            yield case.skip(name, "with new_coords the automatic gradient goes through the sigmoid once more; own_loss")
+            continue
+        shape = (batch, len(layer.mask), -1, *gradient.shape[1:3])
+        ours = (-batch * relayout(gradient.numpy(), "NHWC", "NCHW")).reshape(shape)
+        recorded = case.trace.array(name, ("images", "channels", "rows", "columns"), np.floating).reshape(shape)
+        terms = {"objectness": slice(4, 5)}
+        if layer.cls_normalizer == 1:
+            terms["classes"] = slice(5, None)
+        if layer.iou_loss == "mse":
+            terms["width and height"] = slice(2, 4)
+        for term, entries in terms.items():
+            clue = Clue("gradient")
+            yield case.compare(f"{name}: {term}", ours[:, :, entries], DELTA, recorded[:, :, entries], clue)
+        left = "its centres" if layer.iou_loss == "mse" else "its boxes"
+        reason = "the automatic gradient is not Darknet's there; own_loss compares it with the formula"
+        yield case.skip(f"{name}: {left}", reason)
+
+
+def _without_probable_classes(case: Case, options: Options) -> Iterator[Row]:
     """Objectness where no class is probable: then nothing is ignored, however it overlaps (yolo_layer.c).
 
     In every recorded case some class of every prediction is above 0.25. What changes without one is known: what was
@@ -72,7 +108,7 @@ def _without_probable_classes(case: Case) -> Iterator[Row]:
     layers = [layer for layer in case.heads if _has_plain_objectness(layer)]
     if len(layers) < len(case.heads):
         return
-    inputs, tape, value, _ = _recorded_forward(case, _with_improbable_classes)
+    inputs, tape, value, _ = _recorded_forward(case, options, _with_improbable_classes)
     for layer, array, gradient in zip(case.heads, inputs, tape.gradient(value, inputs), strict=True):
         name, batch = f"train/L{layer.index:03d}_loss_delta", array.shape[0]
         objectness = slice(4, None, array.shape[3] // len(layer.mask))
@@ -97,7 +133,11 @@ def _with_improbable_classes(layer: Layer, array: Array) -> Array:
 
 def assignment(case: Case, subject: Subject) -> Iterator[Row]:
     """Of each head how many slots of an image and anchor have an object, its class, and which are asked for a box."""
-    *_, heads = _recorded_forward(case)
+    options = options_of(case, subject)
+    if options.refused:
+        yield case.skip("train", options.refused)
+        return
+    *_, heads = _recorded_forward(case, options)
     for layer, head in zip(case.heads, heads, strict=True):
         name = f"train/L{layer.index:03d}"
         if isinstance(layer, Yolo) and f"{name}_class_ids" in case.trace:
@@ -120,7 +160,7 @@ def assignment(case: Case, subject: Subject) -> Iterator[Row]:
 
 
 def _recorded_forward(
-    case: Case, change: Callable[[Layer, Array], Array] = lambda layer, array: array
+    case: Case, options: Options, change: Callable[[Layer, Array], Array] = lambda layer, array: array
 ) -> tuple[list[tf.Tensor], tf.GradientTape, tf.Tensor, list[HeadLoss]]:
     """(what the layer before each head gave it, the tape from there to the loss, the loss, what it is made of).
 
@@ -134,7 +174,7 @@ def _recorded_forward(
             keras.Model(graph.outputs[layer.index - 1], graph.outputs[layer.index])(array)
             for layer, array in zip(case.heads, inputs, strict=True)
         ]
-        value, heads = loss(case.network, outputs, labels(case), moment(case))
+        value, heads = loss(options, outputs, labels(case), moment(case))
     return inputs, tape, value, heads
 
 
@@ -153,10 +193,10 @@ def labels(case: Case) -> Truth | CellTruth:
 
 
 def loss(
-    network: Network, outputs: Sequence[Float[tf.Tensor, "batch ..."]], truth: Truth | CellTruth, moment: Moment
+    options: Options, outputs: Sequence[Float[tf.Tensor, "batch ..."]], truth: Truth | CellTruth, moment: Moment
 ) -> tuple[Scalar, list[HeadLoss]]:
     """(what training minimises, what it is made of)."""
-    head, rules = head_and_loss(network)
+    head, rules = options.head, options.rules
     if isinstance(truth, CellTruth):
         heads = [cell_loss(outputs[0], truth, head, rules)]
         return darknet_loss(outputs, heads)[0], heads

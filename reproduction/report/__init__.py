@@ -31,7 +31,7 @@ def report_of(subject: Subject, title: str, results: Sequence[GateResult]) -> Re
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     left = None
     if subject.experiment is not None:
-        proven = {part for gate in results if gate.outcome != "fail" for parts in gate.ran.values() for part in parts}
+        proven = {part for gate in results for parts in gate.ran.values() for part in parts}
         left = {name: f"{part.what}: {part.unproven}" for name, part in unproven(subject.experiment, proven).items()}
     return Report(
         title=title, made=made, gates=tuple(results), environment=environment(), provenance=provenance(subject),

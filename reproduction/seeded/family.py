@@ -1,7 +1,7 @@
 """What a detector family provides, so that an experiment of it can be compared with the stated formulas."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import keras
 import numpy as np
@@ -35,6 +35,7 @@ class Group(NamedTuple):
 Mistakes = Mapping[str, Callable[[Outputs, Any, Size], Stated]]
 
 
+@runtime_checkable
 class Family(Protocol):
     """Seeded inputs of an experiment, and what the formulas make of them. Arrays are NumPy's, labels the task's own."""
 

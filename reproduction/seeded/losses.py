@@ -76,8 +76,6 @@ def loss(case: Case, subject: Subject) -> Iterator[Row]:
             yield case.compare(f"loss{at}", value, VALUE, stated.value, Clue("loss"))
             for name in sorted(set(parts) & set(stated.parts)):
                 yield case.compare(f"{name}{at}", parts[name], VALUE, stated.parts[name], Clue("loss"))
-    if len(sizes_of(family)) > 1:
-        subject.own.note("task.data.train.multi_scale")
 
 
 def differentiated(subject: Subject, given: Inputs) -> tuple[Scalar, Scalars, list[Float[np.ndarray, "batch ..."]]]:

@@ -84,8 +84,6 @@ def steps(case: Case, subject: Subject) -> Iterator[Row]:
         report = again.resume_or_initialise()
         yield from _resumed(case, held[0], values_of(again), fresh, report)
     own.note("training step", "resume", "task.loss", "label assignment", "pixels", "task.model.head")
-    if own.experiment.task.data.train.multi_scale:
-        own.note("task.data.train.multi_scale")
 
 
 def _prepared(small: Own) -> Own:

@@ -195,8 +195,9 @@ def rates(case: Case, subject: Subject) -> Iterator[Row]:
     step = build_step(own.task, own.model, trainer, own.to_steps, subject.experiment.runtime.seed)
     total = own.to_steps(trainer.duration)
     numbers = np.unique(np.geomspace(1, total, 200).round().astype(np.int64))
-    ours = tf.map_fn(step.learning_rate, tf.constant(numbers), fn_output_signature=tf.float32)
+    steps = tf.constant(numbers)
+    of_all = tf.function(lambda: tf.map_fn(step.learning_rate, steps, fn_output_signature=tf.float32), autograph=False)
     stated = [learning_rate(trainer.schedule, int(number), total, own.to_steps) for number in numbers]
     clue = Clue("schedule", "", rate_mistakes(trainer, numbers, own.to_steps))
-    yield case.compare("learning_rate", ours, RATE, np.array(stated), clue)
+    yield case.compare("learning_rate", of_all(), RATE, np.array(stated), clue)
     subject.own.note("trainer.schedule")
