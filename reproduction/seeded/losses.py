@@ -133,9 +133,13 @@ def assignment(case: Case, subject: Subject) -> Iterator[Row]:
 
     for number in range(len(given.outputs)):
         ours, expected = (read(each, number) for each in (gradients, stated.gradients))
-        for name in ours:
+        for name in expected:
+            if name not in ours:
+                reason = f"the loss asks nothing at all that would tell what is {name}; gate 6 compares it"
+                yield case.skip(f"output {number} {name}", reason)
+                continue
             made = {
-                cause: lambda one=one, n=number, name=name: read(one().gradients, n)[name]
+                cause: lambda one=one, n=number, name=name: read(one().gradients, n).get(name, np.zeros(0))
                 for cause, one in others.items()
             }
             clue = Clue("targets", "", made)

@@ -32,6 +32,7 @@ from reproduction.own import EPOCH, Own
 from reproduction.restated import optimisers, training
 from reproduction.seeded.families import family_of
 from reproduction.seeded.family import Family
+from reproduction.seeded.update_mistakes import exchanged
 from reproduction.seeded.updates import without_draws
 from reproduction.subject import Subject
 
@@ -55,6 +56,7 @@ class Values(NamedTuple):
     statistics: list[Array]
     slots: dict[str, list[Array]]
     average: list[Array]
+    loss: float = 0.0  # of this step; not held
 
 
 class Before(NamedTuple):
@@ -94,8 +96,9 @@ def steps(case: Case, subject: Subject) -> Iterator[Row]:
         del run, stated
         gc.collect()  # a run refers to itself; with the second one it would be held twice
         again = _run(own, batches, folder)
+        fresh = fingerprints(again)
         report = again.resume_or_initialise()
-        yield from _resumed(case, left, fingerprints(again), report)
+        yield from _resumed(case, left, fingerprints(again), fresh, report)
     own.note("training step", "resume", "task.loss", "label assignment", "pixels", "task.model.head")
 
 
@@ -198,6 +201,8 @@ class Stated:
     def __init__(self, own: Own, family: Family, model: keras.Model) -> None:
         self.own, self.family, self.model = own, family, model
         self.trainer = own.experiment.trainer
+        classes = own.experiment.task.data.classes
+        self.by_name = np.array([sorted(classes).index(name) for name in classes])
         self.names = names = [variable.path for variable in model.trainable_variables]
         ranks = [len(variable.shape) for variable in model.trainable_variables]
         self.groups = optimisers.groups(names, ranks, self.trainer.layers, own.to_steps)
@@ -209,12 +214,14 @@ class Stated:
         prepared: Callable[[Any, Any], tuple[Any, Any]] = lambda images, labels: (images, labels),
         is_training: bool = True,
         factor: float = 1.0,
-    ) -> tuple[Values, float]:
-        """(what a step leaves, its loss). The last three make a mistake: in the pixels or labels, and so on."""
+        in_turn: bool = True,
+    ) -> Values:
+        """What a step leaves. The last four make a mistake: in the pixels or labels, and so on."""
         parts, values, statistics = [], [], before.statistics
         for part in self._parts(batch):
             images, labels = prepared(*self.family.prepare(part))
-            gradients, statistics, value = self._backward(before, statistics, images, labels, is_training)
+            former = statistics if in_turn else before.statistics
+            gradients, statistics, value = self._backward(before, former, images, labels, is_training)
             parts.append([factor * one for one in gradients])
             values.append(value)
         former, number = before.values, before.values.step + 1
@@ -222,7 +229,7 @@ class Stated:
         few, statistics = [_some(one) for one in gradients], [_some(one) for one in statistics]
         held = former.weights, statistics, former.slots, former.average
         done = training.update_step(self.trainer, few, norm, *held, self.groups, number, self.own.to_steps)
-        return Values(number, done.weights, statistics, done.slots, done.average), float(np.mean(values))
+        return Values(number, done.weights, statistics, done.slots, done.average, float(np.mean(values)))
 
     def _parts(self, batch: Any) -> Iterator[Any]:
         count = self.trainer.micro_batches
@@ -253,7 +260,7 @@ class Stated:
         classes, count = len(self.own.experiment.task.data.classes), self.trainer.micro_batches
 
         def made(**changed: Any) -> Callable[[], Values]:
-            return functools.cache(lambda: self.step(before, batch, **changed)[0])
+            return functools.cache(lambda: self.step(before, batch, **changed))
 
         def labelled(change: Callable[[Any], Any]) -> Callable[[], Values]:
             return made(prepared=lambda images, labels: (images, labels._replace(classes=change(labels.classes))))
@@ -262,32 +269,38 @@ class Stated:
         zeros = {name: [0 * one for one in slot] for name, slot in values.slots.items()}
         forgotten = before._replace(values=values._replace(slots=zeros))
         found = {
-            "image_range": made(prepared=lambda images, labels: (255 * images, labels)),
-            "channels_reversed": made(prepared=lambda images, labels: (images[..., ::-1], labels)),
+            **{
+                cause: made(prepared=lambda images, labels, change=change: (change(images), labels))
+                for cause, change in self.family.pixel_mistakes().items()
+            },
             "batch_norm_training_mode": made(is_training=False),
             "class_ids_shifted": labelled(lambda ids: (ids + 1) % classes),
             "class_ids_permuted": labelled(lambda ids: classes - 1 - ids),
-            "resume_state": functools.cache(lambda: self.step(forgotten, batch)[0]),
+            "class_ids_permuted by name": labelled(lambda ids: self.by_name[ids]),
+            "resume_state": functools.cache(lambda: self.step(forgotten, batch)),
             "learning_rate_scale 2": functools.cache(lambda: self._moved_further(before, batch, 2)),
         }
         if count > 1:
             found["loss_scale"] = made(factor=count)
+            found["statistics_of_one_part"] = made(in_turn=False)
         if values.average:
-            right = functools.cache(lambda: self.step(before, batch)[0])
+            right = functools.cache(lambda: self.step(before, batch))
             found["moving_average_missing"] = lambda: right()._replace(average=values.average)
-            found["moving_average_decay exchanged"] = lambda: _exchanged(right(), values)
+            found["moving_average_missing the values"] = lambda: right()._replace(average=_followed(right()))
+            found["moving_average_decay exchanged"] = lambda: right()._replace(
+                average=exchanged(values.average, _followed(right()), right().average)
+            )
         return found
 
     def _moved_further(self, before: Before, batch: Any, factor: float) -> Values:
-        right, _ = self.step(before, batch)
+        right = self.step(before, batch)
         pairs = zip(before.values.weights, right.weights, strict=True)
         return right._replace(weights=[old + factor * (new - old) for old, new in pairs])
 
 
-def _exchanged(right: Values, before: Values) -> Values:
-    """The average with decay and 1 - decay exchanged: it has the rest of its way to the new values behind it."""
-    values = zip(before.average, [*right.weights, *right.statistics], right.average, strict=True)
-    return right._replace(average=[old + new - one for old, new, one in values])
+def _followed(values: Values) -> list[Array]:
+    """What the average follows."""
+    return [*values.weights, *values.statistics]
 
 
 def _settled(values: Values, right: Values) -> Values:
@@ -305,9 +318,9 @@ def _of_step(
     case: Case, stated: Stated, before: Before, after: Values, batch: Any, loss: float, number: int
 ) -> Iterator[Row]:
     """What step `number` has changed, by the run and by the formulas."""
-    right, expected = stated.step(before, batch)
-    yield case.compare(f"step {number} loss", loss, LOSS, expected, Clue("loss"))
-    made, names = stated.mistakes(before, batch), stated.names
+    right, made, names = stated.step(before, batch), stated.mistakes(before, batch), stated.names
+    losses = {cause: lambda one=one: np.array(one().loss) for cause, one in made.items()}
+    yield case.compare(f"step {number} loss", loss, LOSS, right.loss, Clue("loss", "", losses))
     after, start, right = (_settled(each, right) for each in (after, before.values, right))
     for name, (ours, theirs, former) in _quantities(names, after, right, start).items():
 
@@ -345,14 +358,21 @@ def _joined(arrays: Iterable[Array]) -> Array:
     return np.concatenate([*arrays] or [np.zeros(0)])
 
 
-def _resumed(
-    case: Case, after: Mapping[str, list[str]], resumed: Mapping[str, list[str]], report: str
-) -> Iterator[Row]:
-    """The second run has, bit for bit, what the first one had when it ended: which variables differ."""
+Digests = Mapping[str, list[str]]
+
+
+def _resumed(case: Case, after: Digests, resumed: Digests, fresh: Digests, report: str) -> Iterator[Row]:
+    """The second run has, bit for bit, what the first one had when it ended: which variables differ.
+
+    fresh: what the second run had before it resumed.
+    """
     if "resumed from" not in report:
         yield case.fail("resumed", f"the second run did not go on from the checkpoint of the first: {report}")
     for name, former in after.items():
-        differing = [float(one != other) for one, other in zip(resumed[name], former, strict=True)]
-        clue = Clue("steps", "", {"resume_state": lambda differing=differing: np.array(differing)})
-        if differing:
+        differing, forgotten = (
+            np.array([float(one != other) for one, other in zip(each[name], former, strict=True)])
+            for each in (resumed, fresh)
+        )
+        clue = Clue("steps", "", {"resume_state": lambda forgotten=forgotten: forgotten})
+        if differing.size:
             yield case.compare(f"resumed {name}: differs", differing, Exact(), np.zeros(len(differing)), clue)
