@@ -23,6 +23,13 @@ SEVERAL = 12  # truths of the third image
 NAMES = ("hm", "wh", "reg")
 
 
+def _smooth(maps: Float32[np.ndarray, "batch rows columns _"]) -> Float32[np.ndarray, "batch rows columns _"]:
+    """Sums over 3 x 3 cells."""
+    padded = np.pad(maps, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    rows, columns = maps.shape[1:3]
+    return sum(padded[:, y : y + rows, x : x + columns] for y in range(3) for x in range(3)) / np.float32(2)
+
+
 @dataclasses.dataclass(frozen=True)
 class CenterNet:
     """See `Family`."""
@@ -63,6 +70,8 @@ class CenterNet:
         for number, shape in enumerate(self.own.output_shapes(size)):
             raw = rng.normal(0, 1, (IMAGES, *shape)).astype(np.float32)
             name = NAMES[number % self.count]
+            if name == "hm":  # the neighbours of a peak are high, too
+                raw = _smooth(raw)
             found.append(raw - 2 if name == "hm" else np.abs(raw) * 9 if name == "wh" else raw)
         return found
 

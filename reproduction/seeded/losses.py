@@ -105,9 +105,10 @@ def _of_group(others: Mapping[str, Callable[[], Stated]], group: Any, undecided:
 
 
 def _kept(gradients: Any, group: Any, undecided: Any) -> Numbers:
-    """One group's gradient, 0 where a decision is open."""
+    """One group's gradient, an image's in a row; 0 where a decision is open."""
     gradient = np.asarray(gradients[group.output])[..., group.entries]
-    return np.where(undecided[group.output][..., np.newaxis], 0, gradient)
+    kept = np.where(undecided[group.output][..., np.newaxis], 0, gradient)
+    return kept.reshape(len(kept), -1)
 
 
 def assignment(case: Case, subject: Subject) -> Iterator[Row]:

@@ -7,11 +7,12 @@ called by hand and in training mode. The network is built in float64: in float32
 """
 
 import contextlib
+import fnmatch
 import functools
 import gc
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -20,8 +21,10 @@ import tensorflow as tf
 from jaxtyping import Float64
 
 from configs.experiment import Experiment
+from official.core.checkpoint import find_checkpoint
 from official.core.config_io import check_config, override
 from official.core.distribution import place_locally
+from official.core.initialise import load_trained
 from official.core.task import Shard, Task
 from official.core.trainer import Run
 from reproduction.compare import Exact, OfAbsmax, Relative
@@ -74,7 +77,7 @@ def steps(case: Case, subject: Subject) -> Iterator[Row]:
     own = _prepared(subject.own.small)
     family = family_of(own)
     start = _start(own)
-    batches = {start + number: _batch(family, number) for number in range(STEPS)}
+    batches = {start + number: _batch(family, number) for number in range(STEPS + 1)}  # one more for who goes on
     with precision("float64"), graphs_as_written(), tempfile.TemporaryDirectory() as folder:
         run = _run(own, batches, folder)
         run.variables.step.assign(start)
@@ -93,12 +96,19 @@ def steps(case: Case, subject: Subject) -> Iterator[Row]:
             run.train(observe=observe)
         yield from rows
         left = fingerprints(run)
-        del run, stated
+        evaluated = run.variables.average or [*run.variables.weights, *run.variables.statistics]
+        paths = [one.path for one in (*run.model.trainable_variables, *run.model.non_trainable_variables)]
+        yield from _evaluated(case, own, folder, dict(zip(paths, evaluated, strict=True)))
+        del run, stated, evaluated
         gc.collect()  # a run refers to itself; with the second one it would be held twice
         again = _run(own, batches, folder)
         fresh = fingerprints(again)
         report = again.resume_or_initialise()
         yield from _resumed(case, left, fingerprints(again), fresh, report)
+        following = next(again.inputs())
+        expected = batches[start + STEPS].image
+        others = {"resume_state": lambda: batches[start].image.numpy()}
+        yield case.compare("resumed data", following.image, Exact(), expected, Clue("image", "", others))
     own.note("training step", "resume", "task.loss", "label assignment", "pixels", "task.model.head")
 
 
@@ -124,10 +134,16 @@ def _start(own: Own) -> int:
     return max(total // 3, min(begins + 2, total - STEPS))
 
 
+def _size(own: Own, number: int) -> tuple[int, int]:
+    """The input of step `number` from the first compared one on: with multi-scale training the second has another."""
+    task = own.experiment.task
+    height, width = task.model.input_size
+    return (height + 32, width + 64) if task.data.train.multi_scale and number == 1 else (height, width)
+
+
 def _batch(family: Family, number: int) -> Any:
     """As many examples as a step has: the images of several draws of labels, one after the other."""
-    task = family.own.experiment.task
-    wanted, size = task.data.train.batch_size, tuple(task.model.input_size)
+    wanted, size = family.own.experiment.task.data.train.batch_size, _size(family.own, number)
     parts = []
     while sum(part.boxes.shape[0] for part in parts) < wanted:
         rng = np.random.default_rng((family.own.experiment.runtime.seed, number, len(parts)))
@@ -148,10 +164,11 @@ def _run(own: Own, batches: Mapping[int, Any], folder: str) -> Run:
             return EPOCH
 
         def input_size_at(self, step: int) -> tuple[int, int]:
-            return tuple(experiment.task.model.input_size)
+            return tuple(batches[min(step, max(batches))].image.shape[1:3])
 
         def train_inputs(self, start_step: int, shard: Shard, input_size: tuple[int, int]) -> tf.data.Dataset:
-            following = [batch for step, batch in sorted(batches.items()) if step >= start_step]
+            sized = [(step, one) for step, one in sorted(batches.items()) if tuple(one.image.shape[1:3]) == input_size]
+            following = [batch for step, batch in sized if step >= start_step]
             whole = tf.nest.map_structure(lambda *each: tf.stack(each), *following)
             return tf.data.Dataset.from_tensor_slices(whole).repeat()
 
@@ -195,6 +212,15 @@ def fingerprints(run: Run) -> dict[str, list[str]]:
     }
 
 
+def _is_frozen(path: str, patterns: Sequence[str]) -> bool:
+    """Whether a variable is of a layer that does not train: then nothing of it moves (trainer.freeze)."""
+    return any(fnmatch.fnmatchcase(layer, pattern) for layer in path.split("/")[:-1] for pattern in patterns)
+
+
+def _unless(is_kept: Sequence[bool], former: Sequence[Array], new: Sequence[Array]) -> list[Array]:
+    return [old if kept else one for kept, old, one in zip(is_kept, former, new, strict=True)]
+
+
 class Stated:
     """Single steps by the stated formulas."""
 
@@ -206,6 +232,10 @@ class Stated:
         self.names = names = [variable.path for variable in model.trainable_variables]
         ranks = [len(variable.shape) for variable in model.trainable_variables]
         self.groups = optimisers.groups(names, ranks, self.trainer.layers, own.to_steps)
+        self.is_kept = [
+            [_is_frozen(variable.path, self.trainer.freeze) for variable in variables]
+            for variables in (model.trainable_variables, model.non_trainable_variables)
+        ]
 
     def step(
         self,
@@ -227,9 +257,11 @@ class Stated:
         former, number = before.values, before.values.step + 1
         gradients, norm = training.step_gradients(self.trainer, parts, self.groups, number)
         few, statistics = [_some(one) for one in gradients], [_some(one) for one in statistics]
+        statistics = _unless(self.is_kept[1], former.statistics, statistics)
         held = former.weights, statistics, former.slots, former.average
         done = training.update_step(self.trainer, few, norm, *held, self.groups, number, self.own.to_steps)
-        return Values(number, done.weights, statistics, done.slots, done.average, float(np.mean(values)))
+        weights = _unless(self.is_kept[0], former.weights, done.weights)
+        return Values(number, weights, statistics, done.slots, done.average, float(np.mean(values)))
 
     def _parts(self, batch: Any) -> Iterator[Any]:
         count = self.trainer.micro_batches
@@ -356,6 +388,15 @@ def _quantities(names: list[str], *values: Values) -> dict[str, tuple[Array, ...
 def _joined(arrays: Iterable[Array]) -> Array:
     """All of them in one row."""
     return np.concatenate([*arrays] or [np.zeros(0)])
+
+
+def _evaluated(case: Case, own: Own, folder: str, held: Mapping[str, tf.Variable]) -> Iterator[Row]:
+    """What evaluation and export load of the run's checkpoint: its average where it keeps one, else its weights."""
+    model = own.task.build_model()
+    load_trained(model, find_checkpoint(folder), own.task)
+    variables = [*model.trainable_variables, *model.non_trainable_variables]
+    differing = [float(not np.array_equal(variable, held[variable.path])) for variable in variables]
+    yield case.compare("evaluated weights: differs", differing, Exact(), np.zeros(len(differing)), Clue("steps"))
 
 
 Digests = Mapping[str, list[str]]
