@@ -76,8 +76,8 @@ def _folded(own: Own, trained: keras.Model, kind: Literal["float32", "float64"])
 def seed_weights(model: keras.Model, own: Own) -> None:
     """Gives seeded kernels, and batch-norms that shift and scale what they have normalised.
 
-    Their moving statistics are those of seeded images. With others, what goes through a deep network grows without
-    bound: its outputs come out as 0 or 1, and those between them are rounding alone.
+    Their moving statistics are those of a seeded training batch. With others, what goes through a deep network grows
+    without bound: its outputs come out as 0 or 1, and those between them are rounding alone.
     """
     config = own.experiment.task.model
     rng = np.random.default_rng(own.experiment.runtime.seed)
@@ -91,7 +91,8 @@ def seed_weights(model: keras.Model, own: Own) -> None:
             value = rng.normal(0, 0.1, shape)
         if tf.as_dtype(variable.dtype).is_floating and not _is_statistic(variable):
             variable.assign(value)
-    images = tf.constant(rng.uniform(0, 1, (2, *config.input_size, 3)), model.inputs[0].dtype)
+    family = family_of(own)
+    images, _ = own.task.prepare(family.plain(family.batch(family.labels(rng), tuple(config.input_size), rng)))
     held = [variable.value for variable in model.non_trainable_variables]
     nothing = [
         0 * one if _is_statistic(variable) else one
