@@ -9,7 +9,7 @@ from typing import Literal
 import keras
 import numpy as np
 import tensorflow as tf
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float, Float32, Float64, UInt8
 
 from dataloaders.batch import EvalBatch
 from official.core.config import Protocol
@@ -35,6 +35,7 @@ ROUNDING = 1e-7  # of the largest number: a decision (a peak, a rank, NMS) that 
 NOISES = 2  # drawn for that
 TRIES = 8
 OPEN = f"each of {TRIES} seeds has a decision that rounding may turn"
+Pixels = Float[np.ndarray, "height width 3"] | UInt8[np.ndarray, "height width 3"]  # levels 0..255
 Kept = Float64[np.ndarray, "kept 6"]  # box yxyx relative to the image, class, score
 
 
@@ -134,7 +135,7 @@ def detections(case: Case, subject: Subject) -> Iterator[Row]:
 class _Shown:
     """One image as evaluation shows it, and a stand-in for the network whose outputs depend on it a little."""
 
-    def __init__(self, own: Own, given: Float[np.ndarray, "height width 3"], image_size: tuple[int, int]) -> None:
+    def __init__(self, own: Own, given: Pixels, image_size: tuple[int, int]) -> None:
         self.own, self.given, self.image_size = own, given, image_size
         self.family, self.protocol = family_of(own), own.experiment.task.evaluation
 

@@ -18,7 +18,7 @@ from official.core.config import Adam, AdamW, Config, Constant, Duration, Random
 from official.core.layer_rules import freeze
 from official.core.step import Gradients, State, TrainStep
 from official.optimization.optimizers import slot_names
-from reproduction.compare import OfAbsmax, Relative
+from reproduction.compare import AbsoluteAndRelative, OfAbsmax
 from reproduction.golden.case import Case, Row
 from reproduction.hints import Clue
 from reproduction.own import Own
@@ -26,7 +26,8 @@ from reproduction.restated import optimisers, training
 from reproduction.restated.schedules import learning_rate
 from reproduction.subject import Subject
 
-RATE = Relative(bound=1e-6)  # rates are float32
+# Rates are float32: what has fallen below its smallest number, as `step` and `sigmoid` do late in a run, is 0 there.
+RATE = AbsoluteAndRelative(absolute=float(np.finfo(np.float32).tiny), relative=1e-6)
 CHANGE = OfAbsmax(bound=2e-6)
 ELEMENTS = 48  # of each weight
 MOST_STEPS = 12
