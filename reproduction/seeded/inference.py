@@ -226,6 +226,7 @@ def export(case: Case, subject: Subject) -> Iterator[Row]:
     with graphs_as_written(), tempfile.TemporaryDirectory() as folder:
         classes = experiment.task.data.classes
         export_saved_model(inference, own.task.decode, protocol, classes, size, f"{folder}/export")
+        gc.collect()  # its graphs hold the weights many times over, and so do those that are loaded
         signatures = tf.saved_model.load(f"{folder}/export").signatures
         raw = signatures["raw"](images=normalise(given))
         yield case.compare("raw boxes", raw["boxes"], SAME, boxes, Clue("layer"))
