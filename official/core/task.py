@@ -1,6 +1,6 @@
 """The contract between the trainer, which owns the step, and a detector family, which owns everything else."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import keras
@@ -120,8 +120,8 @@ class Task(Objective, Protocol):
     def eval_inputs(self) -> tf.data.Dataset:
         """The validation split once, in order."""
 
-    def detect(self, model: keras.Model, batch: Batch) -> Any:
-        """Detections of an evaluation batch, in static shapes."""
+    def detect(self, model: Callable[..., Any], batch: Batch) -> Any:
+        """Detections of an evaluation batch, in static shapes. The network for inference is called as a model is."""
 
     def draw(self, batch: Batch, detections: Any) -> Any:
         """uint8 [height, width, 3] picture of an evaluation batch with its detections."""
