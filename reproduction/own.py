@@ -93,8 +93,10 @@ class Own:
         shapes, small = [], self.small.experiment.task.model.input_size
         for output in tf.nest.flatten(self.small.model(tf.zeros([1, *small, 3]), training=False)):
             shape = tuple(output.shape[1:])
-            grid = [side * now // then for side, now, then in zip(shape[:2], size, small, strict=True)]
-            shapes.append((*grid, *shape[2:]) if len(shape) > 1 else shape)
+            if len(shape) > 1:  # a row of numbers, of [detection], has the size of no input but its own
+                grid = [side * now // then for side, now, then in zip(shape[:2], size, small, strict=True)]
+                shape = (*grid, *shape[2:])
+            shapes.append(shape)
         return shapes
 
     def to_steps(self, duration: Duration) -> int:

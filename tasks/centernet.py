@@ -4,6 +4,7 @@ Heatmaps are drawn in `loss`, on the accelerator: the host sends bytes of pixels
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -64,7 +65,7 @@ class CenterNet(DetectionTask):
     def fold(self, trained: keras.Model, inference: CenterNetInference) -> None:
         fold_centernet_into(inference.network, trained)
 
-    def detect(self, model: Callable, batch: EvalBatch) -> Detections:
+    def detect(self, model: Callable[..., Any], batch: EvalBatch) -> Detections:
         size, protocol = self.config.model.input_size, self.config.evaluation
         if protocol.sees_whole_images:
             return detect_at_scales(model, self.decode, batch.image, protocol, size)

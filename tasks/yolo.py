@@ -65,7 +65,7 @@ class Yolo(DetectionTask):
     def fold(self, trained: keras.Model, inference: keras.Model) -> None:
         fold_into(inference, trained)
 
-    def detect(self, model: Callable, batch: EvalBatch) -> Detections:
+    def detect(self, model: Callable[..., Any], batch: EvalBatch) -> Detections:
         size, protocol = self.config.model.input_size, self.config.evaluation
         return detect(model, self.decode, batch.image, batch.image_size, protocol, size)
 

@@ -120,8 +120,8 @@ class Task(Objective, Protocol):
     def eval_inputs(self) -> tf.data.Dataset:
         """The validation split once, in order."""
 
-    def detect(self, model: Callable, batch: Batch) -> Any:
-        """Detections of an evaluation batch, in static shapes. model: called as one of `build_inference_model` is."""
+    def detect(self, model: Callable[..., Any], batch: Batch) -> Any:
+        """Detections of an evaluation batch, in static shapes. The network for inference is called as a model is."""
 
     def draw(self, batch: Batch, detections: Any) -> Any:
         """uint8 [height, width, 3] picture of an evaluation batch with its detections."""

@@ -18,7 +18,7 @@ from official.core.config import Config, Constant, Duration, Random, Trainer
 from official.core.layer_rules import freeze
 from official.core.step import Gradients, State, TrainStep
 from official.optimization.optimizers import slot_names
-from reproduction.compare import Absolute, Relative
+from reproduction.compare import Absolute, AbsoluteAndRelative
 from reproduction.golden.case import Case, Row
 from reproduction.hints import Clue
 from reproduction.own import Own
@@ -27,7 +27,8 @@ from reproduction.restated.schedules import learning_rate
 from reproduction.seeded.update_mistakes import Array, Before, Situation, mistakes, rate_mistakes
 from reproduction.subject import Subject
 
-RATE = Relative(bound=1e-6)  # rates are float32
+# Rates are float32: what has fallen below its smallest number, as `step` and `sigmoid` do late in a run, is 0 there.
+RATE = AbsoluteAndRelative(absolute=float(np.finfo(np.float32).tiny), relative=1e-6)
 CHANGE = 2e-6  # of the largest change of a kind
 ELEMENTS = 48  # of each weight
 MOST_STEPS = 12

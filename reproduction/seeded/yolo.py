@@ -358,7 +358,7 @@ def _draws(config: Any, count: int, rng: np.random.Generator) -> ColourDraws:
         gains = np.array([config.colour.hue, config.colour.saturation, config.colour.value])
         drawn = np.round(rng.uniform(-1, 1, (count, 3)) * gains / GAIN_STEP) * GAIN_STEP + [0, 1, 1]
     else:
-        scales = [rng.uniform(1 / most, most, count) for most in (config.saturation, config.exposure)]
+        scales = [rng.uniform(*sorted((1 / most, most)), count) for most in (config.saturation, config.exposure)]
         drawn = np.stack([rng.uniform(-config.hue, config.hue, count), *scales], axis=-1)
     parts = tf.unstack(tf.constant(drawn, tf.float32), axis=-1)
     has_effects = isinstance(config.colour, DarknetOpencv) and (config.colour.blur or config.colour.gaussian_noise)

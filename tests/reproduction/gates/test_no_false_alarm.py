@@ -35,7 +35,7 @@ OPTIONS = {
     },
     "Darknet's clipped gradient": (
         "demo",
-        ["task.loss.gradient=darknet", "task.loss.label_smoothing=0.1", "task.loss.max_delta=0.05"],
+        ["task.loss.gradient=darknet", "task.loss.label_smoothing=0.1", "task.loss.max_delta=2"],
         ("own_assignment", "own_loss"),
     ),
     "several sizes": ("demo", ["task.data.train.multi_scale={sizes: 3}"], ("own_decoding", "own_loss")),

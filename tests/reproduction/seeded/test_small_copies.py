@@ -3,10 +3,12 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from configs.experiment import Experiment
 from modeling.layers.batch_norm import BatchNorm
 from official.core.config_io import load_config
+from reproduction.golden.precision import graphs_as_written
 from reproduction.own import Own, small_size
 from reproduction.seeded.inference import seed_weights
 from reproduction.seeded.steps import ELEMENTS, _some
@@ -35,7 +37,7 @@ def test_a_small_copy_has_an_input_that_the_network_can_take(tmp_path, layers, s
     path.write_text(f"[net]\nwidth=256\nheight=256\nchannels=3\nbatch=1\nmax_batches=9\n{layers}", encoding="utf-8")
     own = Own(darknet_experiment(str(path), None, []))
     assert small_size(own.experiment.task.model) == size
-    assert len(own.small.model.outputs) == 1
+    assert own.output_shapes((256, 256)) == [own.model.outputs[0].shape[1:]]
 
 
 def test_seeded_weights_let_no_deep_network_run_away():
@@ -51,6 +53,17 @@ def test_seeded_weights_let_no_deep_network_run_away():
     seed_weights(model, own)
     images = np.random.default_rng(5).uniform(0, 1, (2, *size, 3)).astype(np.float32)
     assert np.abs(model(images, training=False)).max() < 100  # each block adds about 1
+
+
+def test_graphs_round_as_they_are_written_and_only_inside():
+    levels = tf.range(256, dtype=tf.float32)
+    relative = tf.function(lambda: levels / 255, autograph=False)
+    options = tf.config.optimizer.get_experimental_options()
+    with graphs_as_written():
+        np.testing.assert_array_equal(relative(), levels / 255)
+        assert tf.config.optimizer.get_experimental_options()["disable_meta_optimizer"]
+    after = tf.config.optimizer.get_experimental_options()
+    assert not after["disable_meta_optimizer"] and after | options == after
 
 
 def test_elements_are_spread_over_a_variable_and_hold_none_of_it():
