@@ -4,7 +4,7 @@ from typing import no_type_check
 
 import keras
 import tensorflow as tf
-from jaxtyping import Float32
+from jaxtyping import Float
 
 from configs.centernet import CenterNetModel
 from modeling.centernet import InputSize, build_folded_centernet
@@ -35,10 +35,10 @@ class CenterNetInference(keras.Model):
 
 
 def standardise(
-    pixels: Float32[tf.Tensor, "*batch height width 3"], config: CenterNetModel
-) -> Float32[tf.Tensor, "*batch height width 3"]:
+    pixels: Float[tf.Tensor, "*batch height width 3"], config: CenterNetModel
+) -> Float[tf.Tensor, "*batch height width 3"]:
     """Pixels B, G, R, about 0..1 -> the network's input: less `config.mean`, over `config.std`."""
-    return (pixels - tf.constant(config.mean)) / tf.constant(config.std)
+    return (pixels - tf.constant(config.mean, pixels.dtype)) / tf.constant(config.std, pixels.dtype)
 
 
 def build_inference(

@@ -10,17 +10,16 @@ from modeling.darknet.cfg import parse_cfg
 from modeling.darknet.loading import values_of
 from modeling.darknet.weights import network_records
 from reproduction.compare import AbsoluteAndRelative, OfAbsmax, SameSet
-from reproduction.gates.result import GateResult
 from reproduction.golden import case as module
 from reproduction.golden.case import Case
-from reproduction.golden.kinds import DARKNET
 from reproduction.golden.layers import _passed_by, training
-from reproduction.golden.run import rows_of
 from reproduction.hints import Clue
 from reproduction.report.html import page
 from reproduction.report.markdown import markdown
 from reproduction.report.model import Report
+from reproduction.result import GateResult
 from reproduction.trace import write_trace
+from tests.reproduction.asked import rows_of
 
 BOUND = OfAbsmax(bound=1e-5)
 EXPECTED = np.linspace(-2, 1, 12).reshape(3, 4)
