@@ -11,6 +11,7 @@ from reproduction.hints.axes import GROUPS, anchor_views, from_anchor_view
 from reproduction.hints.maps import factor_between, without
 from reproduction.hints.residual import Array, Suspect, size_of
 
+LEAST_ENTRIES = 4  # x, y, w, h
 _SAME = 1e-5  # of the largest of the entries
 _FEW = 1  # numbers say a factor: a gradient is sparse
 _PLACES = {group: f"entries_{group}" for group in GROUPS}
@@ -19,6 +20,8 @@ _PLACES = {group: f"entries_{group}" for group in GROUPS}
 def of_head(ours: Array, expected: Array, layout: str, kind: str) -> Iterator[Suspect]:
     """All of this file; of an array with a channel axis, for each number of anchors that it may have."""
     for mine, theirs in zip(anchor_views(ours, layout), anchor_views(expected, layout), strict=True):
+        if theirs.shape[2] < LEAST_ENTRIES:
+            continue  # one group of entries alone, such as the objectness
         for suspect in _of_view(mine, theirs, kind):
             words = f"{suspect.tried} ({theirs.shape[1]} anchors)"
             yield Suspect(suspect.cause, from_anchor_view(suspect.expected, layout), words)

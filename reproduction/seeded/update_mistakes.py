@@ -58,7 +58,7 @@ def rate_mistakes(
     schedule, total, parts = trainer.schedule, to_steps(trainer.duration), trainer.micro_batches
 
     def rates(steps: Int64[np.ndarray, " steps"], config: Config = schedule) -> Callable[[], np.ndarray]:
-        return lambda: np.array([learning_rate(config, max(1, int(step)), total, to_steps) for step in steps])
+        return lambda: np.array([learning_rate(config, max(0, int(step)), total, to_steps) for step in steps])
 
     found = {
         "first_step_zero": rates(numbers - 1),
