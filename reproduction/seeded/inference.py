@@ -21,7 +21,6 @@ from reproduction.compare import (
     Numbers,
     OfAbsmax,
     SameSet,
-    Tolerance,
     judge,
     measure,
     measure_rows,
@@ -47,7 +46,6 @@ SIZES = ((150, 121), (64, 230))  # (height, width) of the seeded images
 ROUNDING = 1e-7  # of the largest number: a decision (a peak, a rank, NMS) that so little noise turns is open
 NOISES = 2  # drawn for that
 TRIES = 8
-RANKED = 1000  # boxes at most, of a decoder that ranks peaks
 OPEN = f"each of {TRIES} seeds has a decision that rounding may turn"
 # What the fold may have taken for the moving statistics (variance 0.6..1.4), as functions of (name, the statistic).
 STATISTICS: Mapping[str, Callable[[str, np.ndarray], np.ndarray]] = {
@@ -288,8 +286,8 @@ def export(case: Case, subject: Subject) -> Iterator[Row]:
         gc.collect()  # its graphs hold the weights many times over, and so do those that are loaded
         signatures = tf.saved_model.load(f"{folder}/export").signatures
         raw = signatures["raw"](images=first.images)
-        ours, expected = _raw_rows(raw["boxes"], raw["scores"]), _raw_rows(*own.decode(first.maps))
-        yield case.compare("raw", ours, _raw_tolerance(ours), expected, Clue("detections", CLUE))
+        for name, theirs in zip(("boxes", "scores"), own.decode(first.maps), strict=True):
+            yield case.compare(f"raw {name}", raw[name], SAME, theirs, Clue("layer"))
         asked = {
             "serving_default": ({"images": tf.stack([first.image, second.image])}, (first, second)),
             "encoded": (
@@ -304,19 +302,6 @@ def export(case: Case, subject: Subject) -> Iterator[Row]:
                 expected = _clipped(one.kept(one.maps))
                 yield case.compare(f"{name}, image {number}", _exported(found, number, one.sides), KEPT, expected, clue)
     own.note("export")
-
-
-def _raw_rows(boxes: Numbers, scores: Numbers) -> Float[np.ndarray, "boxes numbers"]:
-    """Boxes and scores of the first image side by side; of a decoder that ranks peaks, each with its one class."""
-    boxes, scores = np.asarray(boxes[0], float), np.asarray(scores[0], float)
-    if len(boxes) > RANKED:
-        return np.column_stack([boxes, scores])
-    return np.column_stack([boxes, scores.argmax(axis=-1), scores.max(axis=-1)])
-
-
-def _raw_tolerance(rows: Float[np.ndarray, "boxes numbers"]) -> Tolerance:
-    """Row by row; ranks are turned by rounding where scores are nearly the same, so those are compared as a set."""
-    return SAME if len(rows) > RANKED else KEPT
 
 
 class _Evaluated:
@@ -338,15 +323,14 @@ class _Evaluated:
 
     def is_decided(self) -> bool:
         """Whether the same is decoded and kept of the image with a little noise."""
-        right, kept = _raw_rows(*self.own.decode(self.maps)), self.kept(self.maps)
+        right, kept = self.own.decode(self.maps), _clipped(self.kept(self.maps))
         for seed in range(NOISES):
             noise = ROUNDING * np.random.default_rng(seed).standard_normal(self.images.shape)
             noisy = tf.nest.flatten(self.inference(self.images + noise.astype(np.float32), training=False))
-            rows = _raw_rows(*self.own.decode(noisy))
-            measured = measure_rows if len(rows) <= RANKED else measure
-            if not judge(measured("decoded", rows, right), _raw_tolerance(rows)).passed:
+            pairs = zip(self.own.decode(noisy), right, strict=True)
+            if not all(judge(measure("decoded", one, other), SAME).passed for one, other in pairs):
                 return False
-            if not _are_same(self.kept(noisy), kept):
+            if not _are_same(_clipped(self.kept(noisy)), kept):
                 return False
         return True
 

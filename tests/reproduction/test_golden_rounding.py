@@ -18,8 +18,9 @@ from reproduction.report.html import page
 from reproduction.report.markdown import markdown
 from reproduction.report.model import Report
 from reproduction.result import GateResult
+from reproduction.subject import Subject
 from reproduction.trace import write_trace
-from tests.reproduction.asked import rows_of
+from tests.reproduction import asked
 
 BOUND = OfAbsmax(bound=1e-5)
 EXPECTED = np.linspace(-2, 1, 12).reshape(3, 4)
@@ -114,7 +115,9 @@ NOT_IN_FLOAT64 = {"lr"}
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in FILES.items() for name in names])
 def test_every_recorded_quantity_of_a_network_can_be_told_in_float64(golden, monkeypatch, kind, name):
     monkeypatch.setattr(module, "NEAR", -1.0)  # everything is near
-    rows = rows_of(DARKNET[kind], Case(golden(name)))
+    path = golden(name)
+    check = asked.NAMED[kind]
+    rows = list(check.run(Case(path), Subject()))
     compared = [row for row in rows if row.outcome != "skip" and row.quantity.rpartition("/")[2] not in NOT_IN_FLOAT64]
     assert compared and {row.outcome for row in compared} == {"pass"}
     assert [row.quantity for row in compared if row.noise is None or row.noise >= row.bound] == []
@@ -129,7 +132,7 @@ def test_a_mistake_in_the_network_is_one_in_float64_too(golden, monkeypatch, tmp
         arrays = {key: file[key] for key in file.files}
     arrays[name] = arrays[name] * 1.001
     np.savez(tmp_path / "case.npz", **arrays)
-    rows = rows_of(DARKNET["gradients"], Case(tmp_path / "case.npz"))
+    rows = list(asked.NAMED["gradients"].run(Case(tmp_path / "case.npz"), Subject()))
     assert [row.quantity for row in rows if row.outcome == "fail"] == [name]
 
 
