@@ -289,7 +289,7 @@ def export(case: Case, subject: Subject) -> Iterator[Row]:
         for name, theirs in zip(("boxes", "scores"), own.decode(first.maps), strict=True):
             yield case.compare(f"raw {name}", raw[name], SAME, theirs, Clue("layer"))
         asked = {
-            "serving_default": ({"images": tf.stack([first.image, second.image])}, (first, second)),
+            "serving_default": ({"images": tf.constant(np.stack([first.image, second.image]))}, (first, second)),
             "encoded": (
                 {"contents": tf.stack(list(map(tf.io.encode_png, (first.image, other.image))))},
                 (first, other),
