@@ -215,7 +215,7 @@ class Stated:
         for part in self._parts(batch):
             images, labels = prepared(*self.family.prepare(part))
             gradients, statistics, value = self._backward(before, statistics, images, labels, is_training)
-            parts.append([factor * one for one in gradients])
+            parts.append(gradients if factor == 1 else [factor * one for one in gradients])
             values.append(value)
         former, number = before.values, before.values.step + 1
         gradients, norm = training.step_gradients(self.trainer, parts, self.groups, number)
@@ -246,7 +246,8 @@ class Stated:
         found = self.family.loss(raw, labels, tuple(image.shape[1:3]), before.values.step + 1)
         upstream = [tf.cast(one, output.dtype) for one, output in zip(found.gradients, outputs, strict=True)]
         gradients = tape.gradient(outputs, weights, upstream, unconnected_gradients="zero")
-        return [one.numpy() for one in gradients], [np.asarray(one, float) for one in moved], found.value
+        # Views of what the tensors hold: a copy of every gradient is large.
+        return [np.asarray(one) for one in gradients], [np.asarray(one, float) for one in moved], found.value
 
     def mistakes(self, before: Before, batch: Any) -> dict[str, Callable[[], Values]]:
         """What a step would leave with a known mistake, by cause; computed once, where something asks for it."""
