@@ -56,7 +56,7 @@ def read_map(path: str | Path) -> dict[str, str]:
     path = Path(path)
     try:
         found = json.loads(path.read_text()) if path.suffix == ".json" else yaml.safe_load(path.read_text())
-    except (json.JSONDecodeError, yaml.YAMLError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
         raise AlignError(f"{path}: neither YAML nor JSON: {str(error).splitlines()[0]}") from None
     if not isinstance(found, dict) or not all(isinstance(word, str) for pair in found.items() for word in pair):
         raise AlignError(f"{path}: expected a mapping of our names to the original's, such as `conv1: L000_output`")

@@ -1,7 +1,7 @@
 """Stored comparisons judged again, by other tolerances: python -m reproduction.judge FILE.json --tolerances T.yaml
 
-FILE.json is what `python -m reproduction.golden --json` or reproduce.py (report.json) wrote. T.yaml has bounds by the
-kind of a quantity and its precision, as `reproduces.tolerances` of an experiment does, which --config takes instead:
+FILE.json is a report.json that reproduce.py wrote. T.yaml has bounds by the kind of a quantity and its precision, as
+`reproduces.tolerances` of an experiment does, which --config takes instead:
 
     layer: {float32: {type: of_absmax, bound: 1.0e-4}, bfloat16: {type: of_absmax, bound: 0.02}}
 

@@ -176,7 +176,14 @@ def _with_constants(model: keras.Model, input_size: tuple[int | None, int | None
 
     spec = tf.TensorSpec([None, *input_size, 3], tf.float32, "images")
     concrete = tf.function(call, autograph=False).get_concrete_function(spec)
-    return lambda images, training: concrete(images)
+
+    def network(images: tf.Tensor, training: bool) -> Any:
+        """The outputs, for as many images as are known to be given."""
+        return tf.nest.map_structure(
+            lambda output: tf.ensure_shape(output, [images.shape[0], *output.shape[1:]]), concrete(images)
+        )
+
+    return network
 
 
 def _describe(

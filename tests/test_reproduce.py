@@ -2,7 +2,13 @@
 
 import json
 
+import yaml
+
+from reproduction.align import cfg_names
+from reproduction.golden.case import Case
+from reproduction.golden.network import Rebuilt
 from tests.doors import run_each
+from tests.reproduction.test_walk import record
 
 CONFIG = ("--config", "configs/experiments/yolov4_tiny_coco.yaml")
 
@@ -14,6 +20,9 @@ WRONG = [
     (("--render", "{}/foreign.json"), "foreign.json: not a stored report"),
     (("--render", "{}/none.json"), "none.json"),
     (("--darknet", "none.cfg"), "none.cfg: cannot read the cfg"),
+    (("--compare", "none.keras"), "--compare model.keras and --trace x.npz go together"),
+    (("--compare", "none.keras", "--trace", "{}/none.npz"), "none.keras: no such file"),
+    ((), "nothing to prove: give --config"),
 ]
 
 
@@ -43,3 +52,26 @@ def test_a_proof_is_written_and_rendered_anew(tmp_path):
     assert [gate["outcome"] for gate in json.loads(written["report.json"])["gates"]] == ["pass", *["no_inputs"] * 3]
     assert rendered.returncode == 3
     assert {path.name: path.read_bytes() for path in again.iterdir()} == written
+
+
+def test_a_model_beside_a_foreign_trace(tmp_path):
+    """A file with our own layers, loaded by a new process; then with one weight changed."""
+    record(tmp_path / "x.npz")
+    model = Rebuilt.of(Case(tmp_path / "x.npz")).graph.model
+    names = cfg_names(model) | {model.inputs[0].name: "X"}
+    (tmp_path / "map.yaml").write_text(yaml.safe_dump(names))
+    model.save(tmp_path / "sound.keras")
+    kernel = model.get_layer("L001_convolutional").kernel
+    kernel.assign(1.01 * kernel)
+    model.save(tmp_path / "wrong.keras")
+    given = ("--trace", str(tmp_path / "x.npz"), "--map", str(tmp_path / "map.yaml"))
+    sound, wrong = run_each(
+        "reproduce.py",
+        *(
+            ("--compare", str(tmp_path / f"{name}.keras"), *given, "--output", str(tmp_path / name))
+            for name in ("sound", "wrong")
+        ),
+    )
+    assert sound.returncode == 0 and "1 of 1 gates passed" in sound.stdout, sound.stderr
+    assert wrong.returncode == 1 and "first divergence: gate 2, x L001_output" in wrong.stdout, wrong.stderr
+    assert {path.name for path in (tmp_path / "wrong").iterdir()} >= {"report.html", "report.json", "report.md"}

@@ -148,7 +148,7 @@ class Run:
                 end = min(begin + self.config.steps_per_loop, self.total_steps, *boundaries)
                 end = self._end_of_size(begin, end)
                 try:
-                    result = self._loop(self._inputs(), tf.constant(end - begin, tf.int64))
+                    result = self._loop(self.inputs(), tf.constant(end - begin, tf.int64))
                 except tf.errors.OpError:
                     self._replace_unreadable(begin, end)
                     advance(self.step - begin, "")  # the steps before the unreadable one are done
@@ -272,7 +272,7 @@ class Run:
         size = self.task.input_size_at(begin)
         return next((step for step in range(begin + 1, end) if self.task.input_size_at(step) != size), end)
 
-    def _inputs(self) -> Iterator[Any]:
+    def inputs(self) -> Iterator[Any]:
         """Batches from this run's position on, of the size it uses there.
 
         Each size has a stream of its own from its first step on, which then holds the few batches it has read ahead.

@@ -119,7 +119,7 @@ def pass_through(number: int, subject: Subject) -> GateResult:
     outcome = "fail" if failed else "no_inputs" if lacks or not compared else "pass"
     note = "; ".join(lacks) or ("" if compared else "nothing was compared: all of it is skipped, for the reasons given")
     return GateResult(
-        number=number, name=GATES[number], outcome=outcome, rows=_with_few_maps(rows), note=note, ran=ran,
+        number=number, name=GATES[number], outcome=outcome, rows=with_few_maps(rows), note=note, ran=ran,
         seconds=time.perf_counter() - start, exhibits=tuple(exhibits),
     )  # fmt: skip
 
@@ -148,7 +148,7 @@ def _release_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _with_few_maps(rows: list[Row]) -> tuple[Row, ...]:
+def with_few_maps(rows: list[Row]) -> tuple[Row, ...]:
     """Pictures are large: the first ones are kept."""
     left, kept = KEPT_MAPS, []
     for row in rows:

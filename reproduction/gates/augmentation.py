@@ -1,9 +1,8 @@
 """Augmentation: operations on pixels exactly, for recorded draws; and the draws as distributions.
 
-Of each drawn number a few thousand are compared with as many of the original's formula, written anew
-(gates/originals.py): the largest distance of the two empirical distribution functions (Kolmogorov and Smirnov) has to
-be one that equal distributions exceed once in ten thousand times. Draws are a function of seed and position, so a
-verdict is always the same.
+Of each drawn number a few thousand are compared with as many of the original's formula (restated/draws.py): the largest
+distance of the two empirical distribution functions (Kolmogorov and Smirnov) has to be one that equal distributions
+exceed once in ten thousand times. Draws are a function of seed and position, so a verdict is always the same.
 """
 
 import math
@@ -16,9 +15,9 @@ from configs.data import Augmentation, CenterNetAugmentation
 from dataloaders import order
 from dataloaders.augment import centernet as centernet_augment
 from dataloaders.augment import colour, darknet
-from reproduction.golden import draws
 from reproduction.golden.case import Case, Row
 from reproduction.hints import CAUSES, Hint
+from reproduction.restated import draws
 from reproduction.result import Exhibit, Lines
 from reproduction.subject import Subject
 

@@ -1,4 +1,4 @@
-"""Eight images learnt by heart: what cannot be overfitted is broken somewhere between pixels and weights."""
+"""Overfitting eight images: where that fails, something between pixels and weights is broken."""
 
 import math
 from collections.abc import Iterator

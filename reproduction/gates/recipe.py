@@ -32,15 +32,8 @@ _OURS_ALONE = (
     *("runtime.", "task.type", "task.data.classes", "task.data.validation.", "task.data.train.source."),
     *("task.data.train.on_bad", "task.model.type", "task.model.norm"),
     *("trainer.checkpoint.", "trainer.evaluate_every", "trainer.summary"),
-    *(
-        "trainer.steps_per_loop",
-        "trainer.initialise",
-        "trainer.freeze",
-        "reproduces",
-        "schema_version",
-        "task.loss.type",
-    ),
-    *("task.data.train.augmentation.precise", "task.data.train.window", "trainer.layers"),
+    *("trainer.steps_per_loop", "trainer.initialise", "trainer.freeze", "reproduces", "schema_version"),
+    *("task.loss.type", "task.data.train.augmentation.precise", "task.data.train.window", "trainer.layers"),
 )
 _LAYERS = tuple(f"task.model.{part}" for part in ("cfg", "backbone", "decoder", "activation", "width"))  # gate 2's
 

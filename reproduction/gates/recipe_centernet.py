@@ -40,11 +40,8 @@ def centernet_recipe(options: str, ours: Experiment) -> dict[str, Any]:
     backbone = backbone | ({"depth": int(depth)} if backbone["type"] == "resnet" else {})
     head_conv = asked.head_conv if asked.head_conv != -1 else 256 if kind in ("dla", "hourglass") else 64
     data = ours.model_dump(mode="json", exclude_none=True)
-    train, task, size = data["task"]["data"]["train"], data["task"], ours.task.model.input_size
-    size = [
-        asked.input_h if asked.input_h > 0 else asked.input_res,
-        asked.input_w if asked.input_w > 0 else asked.input_res,
-    ]
+    train, task = data["task"]["data"]["train"], data["task"]
+    size = [side if side > 0 else asked.input_res for side in (asked.input_h, asked.input_w)]
     task["model"] = {
         "input_size": [side if side > 0 else 512 for side in size],
         "backbone": backbone,
@@ -81,24 +78,10 @@ def _parser() -> argparse.ArgumentParser:
     """lib/opts.py, as far as detection on COCO reads it; the rest concerns the machine."""
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("task", choices=["ctdet"])
-    numbers = {
-        "lr": 1.25e-4,
-        "hm_weight": 1.0,
-        "off_weight": 1.0,
-        "wh_weight": 0.1,
-        "shift": 0.1,
-        "scale": 0.4,
-        "flip": 0.5,
-    }
-    whole = {
-        "batch_size": 32,
-        "num_epochs": 140,
-        "K": 100,
-        "head_conv": -1,
-        "input_res": -1,
-        "input_h": -1,
-        "input_w": -1,
-    }
+    numbers = {"lr": 1.25e-4, "hm_weight": 1.0, "off_weight": 1.0, "wh_weight": 0.1}
+    numbers |= {"shift": 0.1, "scale": 0.4, "flip": 0.5}
+    whole = {"batch_size": 32, "num_epochs": 140, "K": 100, "head_conv": -1}
+    whole |= dict.fromkeys(("input_res", "input_h", "input_w"), -1)
     for name, default in numbers.items():
         parser.add_argument(f"--{name}", type=float, default=default)
     for name, default in whole.items():

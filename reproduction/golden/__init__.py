@@ -1,1 +1,1 @@
-"""Compares this implementation with recorded traces: `python -m reproduction.golden --root DIR`."""
+"""Compares this implementation with recorded traces: `python reproduce.py --traces DIR`."""

@@ -7,9 +7,8 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow starts
 
-from official.core.errors import UserError, one_line_errors
-from reproduction import report
-from reproduction.gates import BEFORE_TRAINING, run
+from official.core.errors import one_line_errors
+from reproduction import recordings, report
 from reproduction.subject import subject_of
 
 
@@ -21,14 +20,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the report, with all rows, here")
     asked = parser.parse_args()
     print("python -m reproduction.golden is called `python reproduce.py --traces DIR` now", file=sys.stderr)
-    subject = subject_of(None, [asked.root], asked.assets, None, [])
-    results = tuple(gate for gate in run(subject, BEFORE_TRAINING) if gate.rows)
-    if not any(row.outcome != "skip" for gate in results for row in gate.rows):
-        raise UserError(f"nothing below {asked.root} was compared")
-    proof = report.report_of(subject, "recordings", results)
+    proof = recordings.compare(subject_of(None, [asked.root], asked.assets, None, []))
     if asked.json:
         asked.json.write_text(proof.model_dump_json(indent=1, exclude_none=True))
-    report.show_checks(proof, subject)
     report.show(proof)
     sys.exit(proof.exit_code)
 

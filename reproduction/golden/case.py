@@ -1,4 +1,4 @@
-"""What every kind of check is made of: cases that it finds in files, and rows that say how each quantity came out."""
+"""Cases and rows: what a check finds in files, and how each quantity of it came out."""
 
 import functools
 from collections.abc import Callable

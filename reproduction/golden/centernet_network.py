@@ -17,6 +17,7 @@ from reproduction.golden.centernet_losses import maps
 from reproduction.golden.centernet_model import Parameters, build, layer_of
 from reproduction.golden.precision import precision
 from reproduction.hints import Clue
+from reproduction.hints.residual import Alternatives, Array
 from reproduction.hints.training import moved_alternatives
 from reproduction.trace import Layout, Trace, relayout
 from reproduction.walk import Place, Walk
@@ -107,9 +108,14 @@ def _statistics(case: Case, models: Mapping[str, keras.Model]) -> Iterator[Row]:
         for variable in model.non_trainable_variables:
             name = torch_name(variable.path)
             start, recorded = parameters.value(name, tuple(variable.shape)), f"{prefix}/{name}"
-            others = moved_alternatives(start, case.trace[recorded], MOMENTUM) if recorded in case.trace else {}
+            others = _moved_otherwise(start, case.trace[recorded]) if recorded in case.trace else {}
             clue = Clue("statistics", "", others)
             yield case.compare(recorded, variable, BOUND, None, clue, lambda name=name: exact[name])
+
+
+def _moved_otherwise(start: Array, moved: Array) -> Alternatives:
+    batch = (np.asarray(moved, float) - MOMENTUM * start) / (1 - MOMENTUM)
+    return moved_alternatives(start, batch, MOMENTUM)
 
 
 def _rounding(trace: Trace, outputs: int) -> float:

@@ -11,7 +11,7 @@ from losses.centernet_targets import Targets, Truth, assign, assign_dense_size, 
 from reproduction.compare import Absolute, Exact
 from reproduction.golden.case import Case, Row
 from reproduction.hints import Clue
-from reproduction.hints.centernet import Placed, radius_alternatives, target_alternatives
+from reproduction.hints.centernet import radius_alternatives, target_alternatives
 from reproduction.trace import Trace, TraceError, relayout
 
 HEATMAP = Absolute(bound=1e-6)
@@ -101,10 +101,8 @@ def targets(case: Case) -> Iterator[Row]:
 
 def _clues(trace: Trace, prefix: str, room: int, sides: tuple[int, int, int]) -> dict[str, Clue]:
     """What each target would be with a known mistake. sides: rows, columns, classes."""
-    given = truth(trace, prefix, room)
-    count = int(given.valid.numpy().sum())
-    boxes, classes = given.boxes.numpy()[0, :count], given.classes.numpy()[0, :count]
-    others = target_alternatives(Placed(boxes, classes, sides[:2], sides[2], room))
+    given = (part.numpy()[0] for part in truth(trace, prefix, room))
+    others = target_alternatives(*given, sides[:2], sides[2])
     return {name: Clue("targets", "CHW" if name == "hm" else "", one) for name, one in others.items()}
 
 

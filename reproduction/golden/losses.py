@@ -25,10 +25,9 @@ from reproduction.compare import AbsoluteAndRelative, Exact, Relative
 from reproduction.golden.case import Case, Row
 from reproduction.golden.loss_options import Options, options_of
 from reproduction.hints import Clue
-from reproduction.hints.assignment import Alternatives, Assignment, assignment_alternatives
-from reproduction.hints.box_loss import BoxLoss, box_loss_alternatives
-from reproduction.hints.decoding import YoloHead
-from reproduction.hints.residual import Array
+from reproduction.hints.residual import Alternatives, Array
+from reproduction.hints.yolo import Level, assignment_alternatives, delta_alternatives
+from reproduction.restated.yolo_common import truths_of
 from reproduction.subject import Subject
 from reproduction.trace import relayout
 
@@ -167,7 +166,7 @@ def _recorded_forward(
     change: of what is given to a head, [batch, channels, rows, columns].
     """
     graph = build_network(case.network, seed=0)
-    inputs = [_input_of(case, layer, change) for layer in case.heads]
+    inputs = [_input_of(case, layer, graph.outputs[layer.index - 1].shape, change) for layer in case.heads]
     with tf.GradientTape() as tape:
         tape.watch(inputs)
         outputs = [
@@ -213,39 +212,43 @@ def moment(case: Case) -> Moment:
     return Moment(tf.constant(step, tf.int64), (net.height, net.width))
 
 
-def _input_of(case: Case, head: Layer, change: Callable[[Layer, Array], Array]) -> tf.Tensor:
-    """What the layer before a head gave it, [batch, rows, columns, channels]."""
-    shape = ("batch", "channels", "rows", "columns")
-    array = case.trace.array(f"train/L{head.index - 1:03d}_output", shape, np.floating)
+def _input_of(
+    case: Case, head: Layer, shape: tuple[int | None, ...], change: Callable[[Layer, Array], Array]
+) -> tf.Tensor:
+    """What the layer before a head gave it, [batch, rows, columns, channels]; `shape` is that layer's of ours."""
+    _, *sides, channels = shape
+    name = f"train/L{head.index - 1:03d}_output"
+    array = case.trace.array(name, ("batch", channels, *(sides or ("rows", "columns"))), np.floating)
     return tf.constant(relayout(change(head, array), "NCHW", "NHWC"), tf.float32)
 
 
-def _rule(case: Case, layer: Yolo) -> Assignment:
-    """Darknet's assignment of a head, for hints."""
-    net, truth = case.network.net, case.trace.array("truth", ("images", "truths", "numbers"), np.floating)
-    grid = case.trace.array(f"train/L{layer.index - 1:03d}_output").shape[2:]
-    return Assignment(truth.astype(float), layer.anchors, layer.mask, (net.height, net.width), tuple(grid))
+def _rule(case: Case, layer: Yolo) -> Level:
+    """What a head was given, for hints."""
+    head, rules = head_and_loss(case.network)
+    raw = of_slots(case, layer, f"train/L{layer.index - 1:03d}_output")
+    size = case.network.net.height, case.network.net.width
+    return Level.of(head, case.heads.index(layer), rules, raw, size, truths_of(labels(case)))
+
+
+def of_slots(case: Case, layer: Yolo, name: str) -> Array:
+    """A recorded [batch, channels, rows, columns] as [batch, rows, columns, anchors, entries]."""
+    array = case.trace.array(name, ("images", "channels", "rows", "columns"), np.floating)
+    return relayout(array.reshape(len(array), len(layer.mask), -1, *array.shape[2:]), "NAEHW", "NHWAE")
 
 
 def _assigned_otherwise(case: Case, layer: Yolo) -> Alternatives:
     """Classes of a head's slots [image, anchor, row, column], with a known mistake."""
-    return {cause: one.class_ids for cause, one in assignment_alternatives(_rule(case, layer)).items()}
+    return assignment_alternatives(_rule(case, layer))
 
 
 def _suspected(case: Case, layer: Layer) -> Alternatives:
     """A head's delta with a known mistake; nothing where no formula is written down for it."""
     if not isinstance(layer, Yolo) or layer.iou_loss == "mse" or layer.new_coords:
         return {}
-    raw, delta = (
-        case.trace.array(name, ("images", "channels", "rows", "columns"), np.floating)
-        for name in (f"train/L{layer.index - 1:03d}_output", f"train/L{layer.index:03d}_loss_delta")
-    )
-    raw, delta = (array.reshape(array.shape[0], len(layer.mask), -1, *array.shape[2:]) for array in (raw, delta))
-    net = case.network.net
-    head = YoloHead(layer.anchors, layer.mask, (net.height, net.width), layer.scale_x_y)
-    right = BoxLoss(head, _rule(case, layer), layer.iou_loss, layer.iou_normalizer, raw, delta)
-    shape = (raw.shape[0], -1, *raw.shape[3:])
-    return {cause: lambda one=one: one().reshape(shape) for cause, one in box_loss_alternatives(right).items()}
+    name = f"train/L{layer.index:03d}_loss_delta"
+    others = delta_alternatives(_rule(case, layer), of_slots(case, layer, name))
+    shape = case.trace[name].shape
+    return {cause: lambda one=one: relayout(one(), "NHWAE", "NAEHW").reshape(shape) for cause, one in others.items()}
 
 
 def _assigned(head: HeadLoss) -> np.ndarray:

@@ -113,6 +113,7 @@ def _recorded_inputs(case: Case, layer: Layer, prefix: str, image: str) -> list[
 
 
 def _of(layer: Layer, parameters: Mapping[str, Array]) -> Parameters:
-    """A layer's own, without its number."""
-    prefix = f"L{layer.index:03d}_"
+    """The parameters that a layer uses, without a number: its own, or those of the layer that it shares them with."""
+    owner = getattr(layer, "share_index", None)
+    prefix = f"L{layer.index if owner is None else owner:03d}_"
     return {name.removeprefix(prefix): array for name, array in parameters.items() if name.startswith(prefix)}

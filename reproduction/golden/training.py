@@ -212,18 +212,16 @@ def _darknets_steps(
     case = rebuilt.case
     if f"it{number}/lr" not in case.trace:
         return {}
-    rate, decay = float(case.trace.number(f"it{number}/lr")), optimizer.weight_decay
+    rate = float(case.trace.number(f"it{number}/lr"))
     named = rebuilt.updates(gradients), rebuilt.updates(buffers)
     found = {}
     for name, value in before.items():
         update = f"{name[:5]}{UPDATES.get(name[5:])}"
         if update in named[0]:
             own = rate * case.network.layers[int(name[1:4])].learning_rate
-            decays = decay if name.endswith("weights") else 0.0
-            parts = (np.asarray(part[update], float) for part in named)
-            found[name] = SgdStep(
-                np.asarray(value, float), *parts, own, optimizer.momentum, decays, decay, case.network.net.batch
-            )
+            parts = (np.asarray(part, float) for part in (value, named[0][update], named[1][update]))
+            decays, count = name.endswith("weights"), case.network.net.batch
+            found[name] = SgdStep(optimizer, *parts, own, decays, count)
     return found
 
 

@@ -24,13 +24,8 @@ from reproduction.golden.case import Case, Row
 from reproduction.hints import Clue
 from reproduction.hints.images import image_alternatives
 from reproduction.hints.layers import activation_alternatives
-from reproduction.hints.overlaps import (
-    Alternatives,
-    derivative_alternatives,
-    family_alternatives,
-    suppression_alternatives,
-)
-from reproduction.hints.residual import Array
+from reproduction.hints.overlaps import derivative_alternatives, family_alternatives, suppression_alternatives
+from reproduction.hints.residual import Alternatives, Array
 from reproduction.trace import TraceError, relayout
 
 PIXELS = Absolute(bound=1e-5)
@@ -79,7 +74,7 @@ def nms(case: Case) -> Iterator[Row]:
             after = case.trace.array(name, (len(given), 1 + scores.shape[1]), np.floating)[:, 1:]
             rows, columns = np.nonzero(after)
             recorded_rows = np.column_stack([boxes.numpy()[rows], columns, after[rows, columns]])
-            others = suppression_alternatives(boxes.numpy(), scores.numpy(), protocol.nms, protocol.nms_threshold, 0.0)
+            others = suppression_alternatives(boxes.numpy(), scores.numpy(), protocol)
             clue = Clue("detections", "yxyx class score", others)
             yield case.compare(name, ours, SAME_BOXES, recorded_rows, clue)
     for kind, threshold in sorted(recorded):

@@ -52,6 +52,7 @@ _BOXES = {
     "(greedynms in a cfg is DIoU-NMS with exponent 0.6).",
     "nms_threshold": "The kind of NMS is right, and its threshold another: Darknet's 0.45, a cfg's nms_thresh?",
     "detections_limit": "The rows that are missing are the lowest of all: a limit on detections per image.",
+    "offset_missing": "The centre's offset in its cell (CenterNet's reg) is not added, or the middle of the cell is.",
     "score_product": "Scores differ by the objectness: class probability on one side, objectness times it on the "
     "other.",
 }
@@ -59,6 +60,10 @@ _LAYERS = {
     "batch_norm_epsilon": "Batch-norm has another epsilon: 1e-5 inside the root (Darknet, PyTorch); Keras's default "
     "is 1e-3, OpenCV's 1e-6.",
     "batch_norm_epsilon_outside": "Batch-norm adds its epsilon outside the root: the older Darknet, with 1e-6.",
+    "fold_statistics": "Folding batch-norm into the convolution takes other statistics: scale is gamma / sqrt(moving "
+    "variance + epsilon), and the bias is beta - moving mean * scale.",
+    "statistics_of_one_part": "Batch-norm's moving statistics follow one micro-batch of a step alone; each moves "
+    "them in its turn.",
     "batch_norm_variance": "The variance is divided by n - 1 on one side and by n on the other: batch-norm normalises "
     "with the biased one and moves the unbiased one.",
     "batch_norm_momentum": "The moving statistics take the wrong share of the batch: PyTorch's momentum 0.1 is 0.9 in "
@@ -113,6 +118,10 @@ _LOSS = {
     "label_smoothing_missing": "Class targets are 0 and 1, where label smoothing draws them towards 1/2.",
     "class_ids_permuted": "Classes are in another order: names and ids come from different lists.",
     "input_size_fixed": "The loss takes one input size for all; it depends on that of the step (multi-scale training).",
+    "box_mean": "A slot that several truths ask for has the sum of their box losses, where it is their mean; or the "
+    "reverse.",
+    "box_count": "The box loss is divided by the truths that are matched; it is a mean over the examples.",
+    "loss_part_missing": "A part of the loss is left out, or has no weight: these entries have no gradient.",
     "second_truth_ignored": "A truth that shares its cell with another makes no positive.",
     "focal_loss_positives": "CenterNet's focal loss is divided by another count of positives.",
     "gaussian_radius": "Heatmaps have the right centres and another radius: look at int() of it and at the overlap of "
@@ -129,11 +138,16 @@ _TRAINING = {
     "bias_group": "Biases and offsets do not have the warm-up of their own.",
     "gradient_clip": "The gradient is not clipped, or each weight's by itself instead of all by their common norm.",
     "learning_rate_scale": "Steps are off by a factor: the rate is not divided by subdivisions, images or replicas.",
+    "schedule_position": "The schedule counts something else than updates: the rate is that of twice or half the step "
+    "(micro-batches, replicas or images for steps).",
+    "warmup_missing": "The rate does not rise at first: the burn-in is left out.",
     "warmup_power": "The warm-up has another power: Darknet's default is 4, not linear.",
     "first_step_zero": "The schedule is one step late or early: the first update is batch number 1.",
     "moving_average_decay": "The moving average has another decay (0.9998 or 0.9999), or none of the early warm-up.",
     "batch_size": "The batch is another: gradients, batch-norm's statistics and what a rate means change with it.",
     "recipe_value": "A value of the recipe is another than the original's: take that, or name the reason.",
+    "moving_average_statistics": "Batch-norm's moving statistics are left out of the average, or taken as they are "
+    "where they are averaged.",
     "moving_average_missing": "The moving average stays as it is, or is the weights themselves.",
     "resume_state": "The run goes on without part of its state: optimiser, moving average, schedule or position.",
     "augmentation_repeats": "Two epochs see the same draws: a cache behind the augmentation.",

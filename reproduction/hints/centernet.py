@@ -1,126 +1,75 @@
-"""CenterNet's targets with a known mistake, in NumPy (lib/datasets/sample/ctdet.py, lib/utils/image.py)."""
+"""CenterNet's targets and loss with a known mistake: what is restated, with one thing changed."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 
 import numpy as np
 
-from reproduction.hints.residual import Array
-
-Alternatives = Mapping[str, Callable[[], Array]]
-OVERLAP = 0.7
-Radius = Callable[[float, float], float]
-
-
-def original_radius(height: float, width: float, overlap: float = OVERLAP) -> float:
-    """The least of its three roots, which are not the quadratics' own."""
-    return min((b + root) / 2 for _, b, root in _quadratics(height, width, overlap))
+from reproduction.hints.residual import Alternatives, Array
+from reproduction.restated import centernet
+from reproduction.restated.centernet import Radius, Targets, quadratics, radius, whole_radius
 
 
 def right_radius(height: float, width: float) -> float:
     """The least of the three quadratics' roots, as corrected later (and in CornerNet's successors)."""
-    (a1, b1, root1), (a2, b2, root2), (a3, b3, root3) = _quadratics(height, width, OVERLAP)
+    (a1, b1, root1), (a2, b2, root2), (a3, b3, root3) = quadratics(height, width)
     return min((b1 - root1) / (2 * a1), (b2 - root2) / (2 * a2), (b3 + root3) / (2 * a3))
-
-
-def _quadratics(height: float, width: float, overlap: float) -> list[tuple[float, float, float]]:
-    """(a, b, root of the discriminant) of each."""
-    area, total = height * width, height + width
-    terms = (
-        (1.0, total, area * (1 - overlap) / (1 + overlap)),
-        (4.0, 2 * total, (1 - overlap) * area),
-        (4 * overlap, -2 * overlap * total, (overlap - 1) * area),
-    )
-    return [(a, b, float(np.sqrt(b * b - 4 * a * c))) for a, b, c in terms]
 
 
 RADII: Mapping[str, Radius] = {
     "gaussian_radius by the right roots": right_radius,
-    "gaussian_radius rounded up": lambda h, w: original_radius(h, w) + 1,
-    "gaussian_radius of overlap 0.5": lambda h, w: original_radius(h, w, 0.5),
-    "gaussian_radius of overlap 0.3": lambda h, w: original_radius(h, w, 0.3),
-    "gaussian_radius half": lambda h, w: original_radius(h, w) / 2,
+    "gaussian_radius rounded up": lambda h, w: radius(h, w) + 1,
+    "gaussian_radius of overlap 0.5": lambda h, w: radius(h, w, 0.5),
+    "gaussian_radius of overlap 0.3": lambda h, w: radius(h, w, 0.3),
+    "gaussian_radius half": lambda h, w: radius(h, w) / 2,
 }
 
 
 def radius_alternatives(sizes: Array) -> Alternatives:
     """Of the whole radii of boxes (height, width) in cells, [n, 2]."""
-    whole = np.ceil(sizes)
     return {
-        cause: lambda rule=rule: np.array([max(0, int(rule(*map(float, size)))) for size in whole])
+        cause: lambda rule=rule: np.array([whole_radius(*map(float, size), rule) for size in sizes])
         for cause, rule in RADII.items()
     }
 
 
-@dataclass(frozen=True)
-class Placed:
-    """One image's truths on the output map.
+def target_alternatives(
+    boxes: Array, classes: Array, valid: Array, grid: tuple[int, int], count: int
+) -> Mapping[str, Alternatives]:
+    """By target of one image, each with every mistake.
 
-    boxes: xyxy in cells, not clipped, float32 as the original's, [n, 4]; room: rows of the targets.
+    boxes: xyxy in cells, [truths, 4]; grid: (rows, columns) of the maps; count: of classes.
     """
 
-    boxes: Array
-    classes: Array
-    grid: tuple[int, int]  # (rows, columns)
-    class_count: int
-    room: int
-    keeps_cropped: bool = False
-    draws_padding: bool = False
-    swaps_cells: bool = False  # index by column * rows + row
-    radius: Radius = original_radius
-    spread: float = 6.0  # diameters of a Gaussian in its deviation
+    def made(boxes: Array = boxes, classes: Array = classes, rule: Radius = radius) -> Targets:
+        return centernet.targets(boxes[np.newaxis], classes[np.newaxis], valid[np.newaxis], grid, count, rule)
 
-    def targets(self) -> dict[str, Array]:
-        """hm [classes, rows, columns]; wh, reg, ind, reg_mask by truth."""
-        (rows, columns), count = self.grid, self.room
-        hm = np.zeros((self.class_count, rows, columns))
-        made = {
-            "wh": np.zeros((count, 2)),
-            "reg": np.zeros((count, 2)),
-            "ind": np.zeros(count),
-            "reg_mask": np.zeros(count),
-        }
-        for number, (box, kind) in enumerate(zip(self.boxes[:count], self.classes[:count], strict=True)):
-            x1, y1, x2, y2 = np.clip(box, 0, np.array([columns - 1, rows - 1] * 2, box.dtype))
-            wide, high = x2 - x1, y2 - y1
-            if (wide <= 0 or high <= 0) and not self.keeps_cropped:
-                continue
-            centre = np.array([(x1 + x2) / 2, (y1 + y2) / 2])
-            x, y = centre.astype(int).tolist()
-            radius = max(0, int(self.radius(float(np.ceil(high)), float(np.ceil(wide))))) if min(wide, high) > 0 else 0
-            self._draw(hm[int(kind)], x, y, radius)
-            made["wh"][number] = wide, high
-            made["reg"][number] = centre - [x, y]
-            made["ind"][number] = x * rows + y if self.swaps_cells else y * columns + x
-            made["reg_mask"][number] = 1
-        if self.draws_padding and len(self.boxes) < count:
-            self._draw(hm[0], 0, 0, 0)
-            made["reg_mask"][len(self.boxes) :] = 1
-        return made | {"hm": hm}
+    def with_lost(lost: Array, boxes: Array, classes: Array) -> Targets:
+        """These are objects, too, of radius 0."""
+        found = made()
+        for row in np.flatnonzero(lost & ~found.reg_mask[0]).tolist():
+            centernet.add(found, (0, row), centernet.clipped(boxes[row], grid), int(classes[row]), 0)
+        return found
 
-    def _draw(self, plane: Array, x: int, y: int, radius: int) -> None:
-        rows, columns = self.grid
-        down, across = (np.arange(side) - centre for side, centre in ((rows, y), (columns, x)))
-        sigma = (2 * radius + 1) / self.spread
-        drawn = np.exp(-(down[:, np.newaxis] ** 2 + across**2) / (2 * sigma**2))
-        inside = (np.abs(down)[:, np.newaxis] <= radius) & (np.abs(across) <= radius)
-        np.maximum(plane, np.where(inside, drawn, 0), out=plane)
+    def by_columns(right: Targets) -> Targets:
+        y, x = np.divmod(right.ind, grid[1])
+        return right._replace(ind=x * grid[0] + y)
 
-
-def target_alternatives(right: Placed) -> Mapping[str, Alternatives]:
-    """By target, each with every mistake."""
-    others = {
-        "cropped_boxes_counted": replace(right, keeps_cropped=True),
-        "padded_rows_scatter first cell": replace(right, draws_padding=True),
-        "height_width_swapped cells": replace(right, swaps_cells=True),
-        "height_width_swapped boxes": replace(right, boxes=right.boxes[:, [1, 0, 3, 2]]),
-        "class_ids_shifted plus 1": replace(right, classes=(right.classes + 1) % right.class_count),
-        "class_ids_shifted minus 1": replace(right, classes=(right.classes - 1) % right.class_count),
-        "gaussian_radius deviation": replace(right, spread=3.0),
-        **{cause: replace(right, radius=rule) for cause, rule in RADII.items()},
+    others: dict[str, Callable[[], Targets]] = {
+        "cropped_boxes_counted": lambda: with_lost(valid, boxes, classes),
+        "padded_rows_scatter first cell": lambda: with_lost(~valid, 0 * boxes, 0 * classes),
+        "height_width_swapped cells": lambda: by_columns(made()),
+        "height_width_swapped boxes": lambda: made(boxes[:, [1, 0, 3, 2]]),
+        "class_ids_shifted plus 1": lambda: made(classes=(classes + 1) % count),
+        "class_ids_shifted minus 1": lambda: made(classes=(classes - 1) % count),
+        "gaussian_radius deviation": lambda: made()._replace(hm=made().hm ** 0.25),  # twice as wide
+        **{cause: lambda rule=rule: made(rule=rule) for cause, rule in RADII.items()},
     }
+
+    def named(targets: Targets, name: str) -> Array:
+        return np.moveaxis(targets.hm[0], -1, 0) if name == "hm" else getattr(targets, name)[0]
+
     return {
-        name: {cause: lambda one=one, name=name: one.targets()[name] for cause, one in others.items()}
+        name: {cause: lambda one=one, name=name: named(one(), name) for cause, one in others.items()}
         for name in ("hm", "wh", "reg", "ind", "reg_mask")
     }
 

@@ -12,6 +12,7 @@ from reproduction.hints.maps import factor_between, without
 from reproduction.hints.residual import Array, Suspect, size_of
 
 _SAME = 1e-5  # of the largest of the entries
+_FEW = 1  # numbers say a factor: a gradient is sparse
 _PLACES = {group: f"entries_{group}" for group in GROUPS}
 
 
@@ -95,7 +96,7 @@ def _factors(ours: Array, expected: Array, differs: Array, is_gradient: bool) ->
     for group, part in GROUPS.items():
         if not differs[:, :, part].any():
             continue
-        found = _factor(ours[:, :, part], expected[:, :, part])
+        found = factor_between(ours[:, :, part], expected[:, :, part], _FEW)
         if found is None:
             continue
         factors[group] = found
@@ -114,18 +115,11 @@ def _factors(ours: Array, expected: Array, differs: Array, is_gradient: bool) ->
     each = np.ones((1, *part.shape[1:3], 1, 1))  # a factor for each anchor's w and h
     for anchor in range(part.shape[1]):
         for side in range(2):
-            found = _factor(ours[:, anchor, 2 + side], part[:, anchor, side])
+            found = factor_between(ours[:, anchor, 2 + side], part[:, anchor, side], _FEW)
             each[0, anchor, side] = 1.0 if found is None else found
     words = f"w and h of each anchor times {np.array2string(each[0, :, :, 0, 0], precision=3).replace(chr(10), '')}"
     cause = "ciou_gradient_wh" if is_gradient else "anchor_mask"
     yield Suspect(cause, _with(expected, "wh", part * each), words)
-
-
-def _factor(ours: Array, expected: Array) -> float | None:
-    """As `factor_between`, from the few numbers that a sparse gradient has."""
-    size = size_of(expected)
-    large = np.isfinite(ours) & (np.abs(expected) > 0.01 * size) & np.isfinite(expected)
-    return float(np.median(ours[large] / expected[large])) if size and large.any() else None
 
 
 def _located(ours: Array, expected: Array, differs: Array) -> Iterator[Suspect]:

@@ -1,19 +1,19 @@
 """What an image would become on its way into the network with a known mistake: resized and padded in NumPy."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
-from reproduction.hints.layers import resized
-from reproduction.hints.residual import Array
+from official.core.config import Protocol
+from reproduction.hints.residual import Alternatives, Array
+from reproduction.restated.layers import resized
+from reproduction.restated.placement import filled
 
 GREY, ULTRALYTICS = 0.5, 114 / 255
 Sides = tuple[int, int]  # (height, width)
 
 
-def image_alternatives(
-    image: Array, size: tuple[int, int], resize: str, interpolation: str
-) -> Mapping[str, Callable[[], Array]]:
+def image_alternatives(image: Array, size: tuple[int, int], resize: str, interpolation: str) -> Alternatives:
     """Of an image [rows, columns, channels] in 0..1, resized to (height, width).
 
     resize: what the original does, `stretch` or `letterbox`. interpolation: `align_corners` or `half_pixel`.
@@ -58,12 +58,13 @@ def _letterboxed(
 ) -> Array:
     """aspect: which sides of the image its height and width are taken from."""
     canvas = np.full((*size, image.shape[2]), grey)
-    inner, (top, left) = _inside((image.shape[aspect[0]], image.shape[aspect[1]]), size)
-    canvas[top : top + inner[0], left : left + inner[1]] = _stretched(image, inner, rule, grey)
+    first, sides = filled((image.shape[aspect[0]], image.shape[aspect[1]]), size, Protocol(resize="letterbox"))
+    (top, left), (rows, columns) = first.astype(int).tolist(), sides.astype(int).tolist()
+    canvas[top : top + rows, left : left + columns] = _stretched(image, (rows, columns), rule, grey)
     return canvas
 
 
-def placement_alternatives(rows: Array, image: Sides, size: Sides, resize: str) -> Mapping[str, Callable[[], Array]]:
+def placement_alternatives(rows: Array, image: Sides, size: Sides, resize: str) -> Alternatives:
     """Of rows cx, cy, w, h, ... relative to an image that became an input of `size`: taken back in another way."""
 
     def back(way: str, sides: Sides = image) -> Callable[[], Array]:
@@ -83,16 +84,8 @@ def placement_alternatives(rows: Array, image: Sides, size: Sides, resize: str) 
 
 def _geometry(image: Sides, size: Sides, way: str) -> tuple[Array, Array]:
     """(scale, shift) of (x, y): input = image * scale + shift, both relative."""
-    inner, corner = _inside(image, size) if way == "letterbox" else (size, (0, 0))
-    return tuple(np.array(part[::-1]) / np.array(size[::-1]) for part in (inner, corner))
-
-
-def _inside(image: Sides, size: Sides) -> tuple[Sides, Sides]:
-    """(size, (top, left)) of the image letterboxed."""
-    (height, width), (rows, columns) = size, image
-    wide = width * rows < height * columns  # the width decides
-    inner = (rows * width // columns, width) if wide else (height, columns * height // rows)
-    return inner, ((height - inner[0]) // 2, (width - inner[1]) // 2)
+    first, sides = filled(image, size, Protocol(resize=way))
+    return tuple(part[::-1] / np.array(size[::-1]) for part in (sides, first))
 
 
 def _area(old: int, new: int) -> Array:

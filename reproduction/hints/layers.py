@@ -1,48 +1,35 @@
-"""What a Darknet layer would give with a known mistake in it: the layer once more, in NumPy, away from the product.
+"""What a Darknet layer would give with a known mistake in it: the restated layer, with one thing changed.
 
-Arrays are Darknet's: maps [image, channel, row, column], weights [filters, channels / groups, rows, columns]. Each
-alternative is `cause` or `cause` and a variant, such as `batch_norm_epsilon 1e-3`, as `Clue.alternatives` takes them.
+Arrays are as in reproduction/restated/layers.py. Each alternative is `cause` or `cause` and a variant, such as
+`batch_norm_epsilon 1e-3`, as `Clue.alternatives` takes them.
 """
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from modeling.darknet import sections
 from modeling.darknet.options import Layer
-from reproduction.hints.residual import Array
+from reproduction.hints.residual import Alternatives, Array
+from reproduction.hints.training import moved_alternatives
+from reproduction.restated.layers import (
+    ACTIVATIONS,
+    EPSILON,
+    MOMENTUM,
+    Pads,
+    convolved,
+    leaky,
+    moments,
+    normalised,
+    per_channel,
+    resized,
+    softplus,
+    windows,
+)
 
-Alternatives = Mapping[str, Callable[[], Array]]
 Parameters = Mapping[str, Array]  # by Darknet's names: weights, biases, scales, rolling_mean, rolling_variance
-EPSILON, MOMENTUM = 1e-5, 0.99
 _INFINITE = float(np.finfo(np.float32).max)
-
-
-def _softplus(x: Array) -> Array:
-    return np.logaddexp(0, x)
-
-
-def leaky(slope: float) -> Callable[[Array], Array]:
-    return lambda x: np.where(x > 0, x, slope * x)
-
-
-def logistic(x: Array) -> Array:
-    """Of any shape; it does not overflow."""
-    return 1 / (1 + np.exp(-np.clip(x, -80, 80)))
-
-
-ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
-    "linear": lambda x: x,
-    "leaky": leaky(0.1),
-    "relu": leaky(0.0),
-    "relu6": lambda x: np.clip(x, 0, 6),
-    "logistic": logistic,
-    "tanh": np.tanh,
-    "swish": lambda x: x * logistic(x),
-    "mish": lambda x: x * np.tanh(_softplus(x)),
-}
 
 
 def layer_alternatives(section: Layer, inputs: Sequence[Array], parameters: Parameters) -> Alternatives:
@@ -51,7 +38,8 @@ def layer_alternatives(section: Layer, inputs: Sequence[Array], parameters: Para
     inputs: of the layers it reads, as recorded: the one before, then those of `from`; of a route those it joins.
     Empty for sections of which no mistake is known, and for activations that this file lacks.
     """
-    return _TABLE.get(type(section), _nothing)(section, inputs, parameters)
+    make = _TABLE.get(type(section))
+    return make(section, inputs, parameters) if make else {}
 
 
 def activation_alternatives(name: str, inputs: Array) -> Alternatives:
@@ -70,52 +58,13 @@ def statistics_alternatives(
     section: sections.Convolutional, inputs: Sequence[Array], parameters: Parameters
 ) -> Mapping[str, Alternatives]:
     """Of `rolling_mean` and `rolling_variance` after one forward pass in training."""
-    mean, biased, count = _moments(_convolve(section, inputs[0], parameters["weights"]))
-    batch = {"rolling_mean": mean, "rolling_variance": biased * count / (count - 1)}
-
-    def moved(name: str, new: Array, share: float) -> Callable[[], Array]:
-        return lambda: share * parameters[name] + (1 - share) * new
-
-    found = {}
-    for name, new in batch.items():
-        shares = {
-            f"batch_norm_momentum {share}": moved(name, new, share) for share in (1 - MOMENTUM, 0.9, 0.1, 0.97, 0.03)
-        }
-        shares["batch_norm_training_mode not moved"] = moved(name, new, 1.0)
-        found[name] = shares
-    found["rolling_variance"]["batch_norm_variance biased"] = moved("rolling_variance", biased, MOMENTUM)
+    maps = _convolved(section, inputs[0], parameters["weights"], _usual_pads(section))
+    mean, biased = moments(maps)
+    batch = {"rolling_mean": mean, "rolling_variance": biased * _unbiased(maps)}
+    found = {name: moved_alternatives(parameters[name], new, MOMENTUM) for name, new in batch.items()}
+    wrong = MOMENTUM * parameters["rolling_variance"] + (1 - MOMENTUM) * biased
+    found["rolling_variance"] |= {"batch_norm_variance biased": lambda: wrong}
     return found
-
-
-class _Convolved(NamedTuple):
-    """A convolutional layer's steps, each of which may have a mistake."""
-
-    section: sections.Convolutional
-    parameters: Parameters
-    maps: Array  # after the convolution
-    statistics: tuple[np.ndarray, Array]
-
-    def normalised(self, scale: Callable[[Array], Array]) -> Array:
-        """scale: variance -> what the difference to the mean is multiplied by."""
-        values, (mean, variance) = self.parameters, self.statistics
-        if not self.section.batch_normalize:
-            return self.maps + _channel(values["biases"])
-        centred = (self.maps - _channel(mean)) * _channel(scale(variance))
-        return centred * _channel(values["scales"]) + _channel(values["biases"])
-
-    def without_bias(self) -> Array:
-        return self.right() - _channel(self.parameters["biases"])
-
-    def right(self) -> Array:
-        return self.normalised(inside(EPSILON))
-
-
-def inside(epsilon: float) -> Callable[[Array], Array]:
-    return lambda variance: 1 / np.sqrt(variance + epsilon)
-
-
-def outside(epsilon: float) -> Callable[[Array], Array]:
-    return lambda variance: 1 / (np.sqrt(variance) + epsilon)
 
 
 def _convolutional(
@@ -123,69 +72,85 @@ def _convolutional(
 ) -> Alternatives:
     if section.activation not in ACTIVATIONS or section.xnor or not set(parameters) >= {"weights", "biases"}:
         return {}
-    (image,) = inputs
-    weights, act = parameters["weights"], ACTIVATIONS[section.activation]
-    stored = parameters.get("rolling_mean"), parameters.get("rolling_variance")
+    (image,), weights, act, usual = inputs, parameters["weights"], ACTIVATIONS[section.activation], _usual_pads(section)
 
     @functools.cache
-    def steps(pads: tuple[int, ...] | None = None) -> _Convolved:
-        return made(image, weights, pads)
+    def maps(pads: Pads = usual) -> Array:
+        return _convolved(section, image, weights, pads)
 
-    def made(image: Array, weights: Array, pads: tuple[int, ...] | None = None) -> _Convolved:
-        maps = _convolve(section, image, weights, pads)
-        return _Convolved(section, parameters, maps, _moments(maps)[:2] if of_batch else stored)
+    def shifted(maps: Array, statistics: tuple[Array, Array] | None = None) -> Array:
+        """What goes into the activation."""
+        if not section.batch_normalize:
+            return maps + per_channel(parameters["biases"])
+        mean, variance = statistics or (moments(maps) if of_batch else _stored(parameters))
+        return normalised(maps, mean, variance, parameters["scales"], parameters["biases"])
 
     found: dict[str, Callable[[], Array]] = {}
     if section.index == 0 and image.shape[1] == 3:
-        found["channels_reversed"] = lambda: act(made(image[:, ::-1], weights).right())
+        found["channels_reversed"] = lambda: act(shifted(_convolved(section, image[:, ::-1], weights, usual)))
     for name, turned in {
         "rows and columns exchanged": weights.swapaxes(2, 3),
         "turned by 180 degrees": weights[:, :, ::-1, ::-1],
         "input channels reversed": weights[:, ::-1],
     }.items():
         if section.size > 1 or "channels" in name:
-            found[f"weights_layout {name}"] = lambda turned=turned: act(made(image, turned).right())
-    same = _same_pads(section, image.shape[2:])
-    usual = _usual_pads(section)
-    if same != usual:
-        found["padding_same"] = lambda: act(steps(same).right())
-    top = usual[0]
+            found[f"weights_layout {name}"] = lambda turned=turned: act(
+                shifted(_convolved(section, image, turned, usual))
+            )
+    top, reach = usual[0], (section.size - 1) * section.dilation + 1
+    pads = {"padding_same": _same(image.shape[2:], reach, (section.stride_y, section.stride_x))}
     if top:
-        found["stride_alignment padded one less before, one more after"] = lambda: act(
-            steps((top - 1, top - 1, top + 1, top + 1)).right()
-        )
-        found["stride_alignment padded one more before, one less after"] = lambda: act(
-            steps((top + 1, top + 1, top - 1, top - 1)).right()
-        )
-    found |= _norms(section, steps, act, stored, of_batch)
-    found["bias_missing"] = lambda: act(steps().without_bias())
-    return found | _activations(section.activation, lambda: steps().right())
+        pads["stride_alignment padded one less before, one more after"] = (top - 1, top - 1, top + 1, top + 1)
+        pads["stride_alignment padded one more before, one less after"] = (top + 1, top + 1, top - 1, top - 1)
+    found |= {name: lambda p=other: act(shifted(maps(p))) for name, other in pads.items() if other != usual}
+    if section.batch_normalize:
+        for name, other in _other_statistics(maps, parameters, of_batch).items():
+            found[name] = lambda other=other: act(shifted(maps(), other()))
+    found["bias_missing"] = lambda: act(shifted(maps()) - per_channel(parameters["biases"]))
+    return found | _activations(section.activation, lambda: shifted(maps()))
 
 
-def _norms(section, steps, act, stored, of_batch) -> Alternatives:
-    """Batch-norm's mistakes."""
-    if not section.batch_normalize:
-        return {}
-    found: dict[str, Callable[[], Array]] = {}
-    for epsilon in (1e-3, 1e-6, 1e-4, 2e-5):
-        found[f"batch_norm_epsilon {epsilon:g}"] = lambda e=epsilon: act(steps().normalised(inside(e)))
+def _other_statistics(
+    maps: Callable[[], Array], parameters: Parameters, of_batch: bool
+) -> Mapping[str, Callable[[], tuple[Array, Array]]]:
+    """Batch-norm's mistakes, each as the mean and the variance that come to the same."""
+
+    def right() -> tuple[Array, Array]:
+        return moments(maps()) if of_batch else _stored(parameters)
+
+    def with_variance(change: Callable[[Array], Array]) -> Callable[[], tuple[Array, Array]]:
+        return lambda: (right()[0], change(right()[1]))
+
+    found = {
+        f"batch_norm_epsilon {epsilon:g}": with_variance(lambda v, e=epsilon: v + e - EPSILON)
+        for epsilon in (1e-3, 1e-6, 1e-4, 2e-5)
+    }
     for epsilon in (1e-6, EPSILON, 1e-3):
-        found[f"batch_norm_epsilon_outside {epsilon:g}"] = lambda e=epsilon: act(steps().normalised(outside(e)))
+        outside = with_variance(lambda v, e=epsilon: (np.sqrt(v) + e) ** 2 - EPSILON)
+        found[f"batch_norm_epsilon_outside {epsilon:g}"] = outside
+    found["batch_norm_training_mode"] = lambda: _stored(parameters) if of_batch else moments(maps())
+    power = 1 if of_batch else -1
+    other = with_variance(lambda v: v * _unbiased(maps()) ** power)
+    return found | {f"batch_norm_variance {'unbiased' if of_batch else 'biased'}": other}
 
-    def other_mode() -> Array:
-        statistics = stored if of_batch else _moments(steps().maps)[:2]
-        return act(steps()._replace(statistics=statistics).right())
 
-    found["batch_norm_training_mode"] = other_mode
+def _stored(parameters: Parameters) -> tuple[Array, Array]:
+    return parameters["rolling_mean"].astype(float), parameters["rolling_variance"].astype(float)
 
-    def other_variance() -> Array:
-        mean, variance = steps().statistics
-        count = _moments(steps().maps)[2]
-        factor = count / (count - 1) if of_batch else (count - 1) / count
-        return act(steps()._replace(statistics=(mean, variance * factor)).right())
 
-    found[f"batch_norm_variance {'unbiased' if of_batch else 'biased'}"] = other_variance
-    return found
+def _unbiased(maps: Array) -> float:
+    """The factor from the biased variance to the unbiased one."""
+    count = maps.size // maps.shape[1]
+    return count / (count - 1)
+
+
+def _convolved(section: sections.Convolutional, x: Array, weights: Array, pads: Pads) -> Array:
+    return convolved(x, weights, (section.stride_y, section.stride_x), pads, section.dilation, section.groups)
+
+
+def _usual_pads(section: sections.Convolutional) -> Pads:
+    """Darknet's: a dilated kernel's padding is dilated, too (im2col_cpu_ext)."""
+    return (section.padding * section.dilation,) * 4
 
 
 def _activations(name: str, before: Callable[[], Array]) -> Alternatives:
@@ -197,10 +162,10 @@ def _activations(name: str, before: Callable[[], Array]) -> Alternatives:
     if name == "mish":
         for limit in (20.0, 10.0, 5.0, 1.0):
             found[f"mish_softplus_clipped at {limit:g}"] = lambda t=limit: (
-                before() * np.tanh(np.minimum(_softplus(before()), t))
+                before() * np.tanh(np.minimum(softplus(before()), t))
             )
             found[f"mish_softplus_clipped input at {limit:g}"] = lambda t=limit: (
-                before() * np.tanh(_softplus(np.minimum(before(), t)))
+                before() * np.tanh(softplus(np.minimum(before(), t)))
             )
     if name != "linear":
         found["activation_missing"] = before
@@ -219,8 +184,8 @@ def _maxpool(section: sections.Maxpool, inputs: Sequence[Array], parameters: Par
     half = total // 2
     pads = (half, half, total - half, total - half)
 
-    def pooled(pads: tuple[int, ...], value: float = -_INFINITE) -> Array:
-        return _windows(x, section.size, strides, pads, value).max(axis=(-2, -1))
+    def pooled(pads: Pads, value: float = -_INFINITE) -> Array:
+        return windows(x, section.size, strides, pads, value).max(axis=(-2, -1))
 
     found = {"maxpool_zero_padding": lambda: pooled(pads, 0.0)}
     others = {
@@ -239,7 +204,7 @@ def _average(section: sections.LocalAvgpool, inputs: Sequence[Array], parameters
     half = section.padding // 2
     pads = (half, half, section.padding - half, section.padding - half)
     strides = section.stride_y, section.stride_x
-    return {"average_counts_padding": lambda: _windows(inputs[0], section.size, strides, pads, 0.0).mean(axis=(-2, -1))}
+    return {"average_counts_padding": lambda: windows(inputs[0], section.size, strides, pads, 0.0).mean(axis=(-2, -1))}
 
 
 def _upsample(section: sections.Upsample, inputs: Sequence[Array], parameters: Parameters) -> Alternatives:
@@ -334,12 +299,8 @@ def _connected(section: sections.Connected, inputs: Sequence[Array], parameters:
 
     found = {"bias_missing": lambda: act(multiplied(x))}
     if x.ndim == 4:
-        found["flatten_order"] = lambda: act(multiplied(x.transpose(0, 2, 3, 1)) + _channel(biases))
-    return found | _activations(section.activation, lambda: multiplied(x) + _channel(biases))
-
-
-def _nothing(section: Layer, inputs: Sequence[Array], parameters: Parameters) -> Alternatives:
-    return {}
+        found["flatten_order"] = lambda: act(multiplied(x.transpose(0, 2, 3, 1)) + per_channel(biases))
+    return found | _activations(section.activation, lambda: multiplied(x) + per_channel(biases))
 
 
 _TABLE: Mapping[type, Callable[..., Alternatives]] = {
@@ -355,59 +316,7 @@ _TABLE: Mapping[type, Callable[..., Alternatives]] = {
 }
 
 
-def resized(x: Array, size: tuple[int, int], rule: str) -> Array:
-    """Bilinear resize of [..., rows, columns], corners aligned (rule `align_corners`) or centres (`half_pixel`)."""
-    for axis, new in ((-2, size[0]), (-1, size[1])):
-        old = x.shape[axis]
-        at = np.arange(new) * ((old - 1) / max(1, new - 1)) if rule == "align_corners" else None
-        at = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1) if at is None else at
-        low = np.minimum(at.astype(int), old - 1)
-        share = (at - low).reshape(-1, *[1] * (-axis - 1))
-        high = np.minimum(low + 1, old - 1)
-        x = np.take(x, low, axis) * (1 - share) + np.take(x, high, axis) * share
-    return x
-
-
-def _convolve(section: sections.Convolutional, x: Array, weights: Array, pads: tuple[int, ...] | None = None) -> Array:
-    """pads: (top, left, bottom, right); by default Darknet's."""
-    pads = _usual_pads(section) if pads is None else pads
-    reach = (section.size - 1) * section.dilation + 1
-    views = _windows(x, reach, (section.stride_y, section.stride_x), pads, 0.0)
-    views = views[..., :: section.dilation, :: section.dilation]  # [b, c, rows, columns, size, size]
-    parts = [
-        np.tensordot(part, kernel, axes=((1, 4, 5), (1, 2, 3)))  # [b, rows, columns, filters / groups]
-        for part, kernel in zip(np.split(views, section.groups, 1), np.split(weights, section.groups), strict=True)
-    ]
-    return np.moveaxis(np.concatenate(parts, axis=-1), -1, 1)
-
-
-def _windows(x: Array, size: int, strides: tuple[int, int], pads: tuple[int, ...], value: float) -> Array:
-    """[b, c, rows, columns, size, size]: the window of every output place, a view."""
-    top, left, bottom, right = pads
-    padded = np.pad(x, [(0, 0), (0, 0), (top, bottom), (left, right)], constant_values=value)
-    views = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(2, 3))
-    return views[:, :, :: strides[0], :: strides[1]]
-
-
-def _usual_pads(section: sections.Convolutional) -> tuple[int, ...]:
-    """Darknet's (top, left, bottom, right): a dilated kernel's padding is dilated, too (im2col_cpu_ext)."""
-    return (section.padding * section.dilation,) * 4
-
-
-def _same_pads(section: sections.Convolutional, sides: tuple[int, ...]) -> tuple[int, ...]:
-    return _same(sides, (section.size - 1) * section.dilation + 1, (section.stride_y, section.stride_x))
-
-
-def _same(sides: tuple[int, ...], reach: int, strides: tuple[int, int]) -> tuple[int, ...]:
-    """TensorFlow's SAME as (top, left, bottom, right)."""
+def _same(sides: tuple[int, ...], reach: int, strides: tuple[int, int]) -> Pads:
+    """TensorFlow's SAME."""
     totals = [max((-(-side // step) - 1) * step + reach - side, 0) for side, step in zip(sides, strides, strict=True)]
     return *(total // 2 for total in totals), *(total - total // 2 for total in totals)
-
-
-def _moments(maps: Array) -> tuple[np.ndarray, Array, int]:
-    """(mean, biased variance, numbers) of each channel over the batch."""
-    return maps.mean(axis=(0, 2, 3)), maps.var(axis=(0, 2, 3)), maps.size // maps.shape[1]
-
-
-def _channel(values: Array) -> Array:
-    return values[:, np.newaxis, np.newaxis]

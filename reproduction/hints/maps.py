@@ -62,7 +62,9 @@ def of_places(ours: Array, expected: Array, layout: str) -> Iterator[Suspect]:
     if broken.any():
         yield without("not_finite", broken, ours, expected, f"{int(broken.sum())} that only one side has finite")
     values = np.unique(np.round(ours[differs], 5)), np.unique(np.round(expected[differs], 5))
-    if layout.endswith(("HWC", "CHW")) and all(len(one) == 1 for one in values) and differs.mean() > _FEW:
+    is_binary = bool(np.isin(expected, (0, 1)).all())  # a mask, and no picture
+    is_picture = layout.endswith(("HWC", "CHW")) and not is_binary
+    if is_picture and all(len(one) == 1 for one in values) and differs.mean() > _FEW:
         words = f"only where the original has {values[1][0]:.4g}, ours has {values[0][0]:.4g}"
         yield without("letterbox_value", differs, ours, expected, words)
     if "H" in layout and "W" in layout:
@@ -71,7 +73,9 @@ def of_places(ours: Array, expected: Array, layout: str) -> Iterator[Suspect]:
         if letter in layout:
             axis = layout.index(letter)
             wrong = differs.any(axis=tuple(other for other in range(ours.ndim) if other != axis))
-            if 0 < wrong.sum() <= most * len(wrong):
+            # Places where neither side has anything, such as an image without a truth, say nothing.
+            able = (differs | (expected != 0)).any(axis=tuple(other for other in range(ours.ndim) if other != axis))
+            if 0 < wrong.sum() <= most * able.sum():
                 which = ", ".join(map(str, np.flatnonzero(wrong)[:8]))
                 inside = np.expand_dims(wrong, [a for a in range(ours.ndim) if a != axis])
                 part = np.broadcast_to(inside, ours.shape)
@@ -183,8 +187,8 @@ def without(cause: str, part: Array, ours: Array, expected: Array, words: str) -
     return Suspect(cause, np.where(part, ours, expected), f"{words}, with {share:.1%} of the squared error")
 
 
-def factor_between(ours: Array, expected: Array) -> float | None:
-    """The factor between two arrays, from their larger numbers; None where too few say it."""
+def factor_between(ours: Array, expected: Array, least: int = 8) -> float | None:
+    """The factor between two arrays, from their larger numbers; None where fewer than `least` say it."""
     size = size_of(expected)
     large = np.isfinite(ours) & np.isfinite(expected) & (np.abs(expected) > 0.01 * size)
-    return float(np.median(ours[large] / expected[large])) if size and large.sum() >= 8 else None
+    return float(np.median(ours[large] / expected[large])) if size and large.sum() >= least else None

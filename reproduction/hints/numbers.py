@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from reproduction.hints.maps import factor_between
-from reproduction.hints.residual import Array, Suspect, size_of
+from reproduction.hints.residual import Array, Suspect
 
 _COUNT = 4096  # the largest number of images, subdivisions or replicas that is looked for
 _NEAR = 1e-4  # a factor this near to a whole number, or to one over it, is that
@@ -15,7 +15,7 @@ def of_numbers(ours: Array, expected: Array, kind: str) -> Iterator[Suspect]:
     """All of this file."""
     if ours.shape != expected.shape:
         return
-    factor = _factor(ours, expected)
+    factor = factor_between(ours, expected, min(8, ours.size))
     if factor:
         yield from _counts(expected, factor, kind)
         if kind == "statistics":
@@ -61,12 +61,3 @@ def _in_time(ours: Array, expected: Array) -> Iterator[Suspect]:
             other = np.where(np.arange(len(expected)) < expected.argmax(), peak * (expected / peak) ** power, expected)
         words = f"while the rate rises, its share to the power {power:.4g}: {4 * power:.3g} where the original's is 4"
         yield Suspect("warmup_power", other, words)
-
-
-def _factor(ours: Array, expected: Array) -> float | None:
-    """As `factor_between`, of a single number, too."""
-    if ours.size >= 8:
-        return factor_between(ours, expected)
-    size = size_of(expected)
-    large = np.isfinite(ours) & (np.abs(expected) > 0.01 * size)
-    return float(np.median(ours[large] / expected[large])) if size and large.any() else None

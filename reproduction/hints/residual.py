@@ -1,12 +1,14 @@
 """How much of a difference is left once a suspected mistake is taken into account."""
 
 import math
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped
 
 Array = Shaped[np.ndarray, "..."]  # of any type and shape
+Alternatives = Mapping[str, Callable[[], Array]]  # what a number would be with a known mistake, by its cause
 
 _SAME_ROW = 1e-3  # of the largest number: two rows nearer than this are the same detection
 

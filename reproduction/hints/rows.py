@@ -6,6 +6,7 @@ import numpy as np
 
 from reproduction.hints.maps import factor_between
 from reproduction.hints.residual import Array, Suspect, partners
+from reproduction.restated.boxes import darknet_iou
 
 # Format -> its numbers as columns x1, y1, x2, y2.
 _CORNERS: dict[str, Callable[..., tuple]] = {
@@ -14,9 +15,7 @@ _CORNERS: dict[str, Callable[..., tuple]] = {
     "cxcywh": lambda a, b, c, d: (a - c / 2, b - d / 2, a + c / 2, b + d / 2),
     "xywh": lambda a, b, c, d: (a, b, a + c, b + d),
 }
-_FROM_CORNERS: dict[str, Callable[..., tuple]] = {
-    "xyxy": lambda a, b, c, d: (a, b, c, d),
-    "yxyx": lambda a, b, c, d: (b, a, d, c),
+_FROM_CORNERS: dict[str, Callable[..., tuple]] = _CORNERS | {
     "cxcywh": lambda a, b, c, d: ((a + c) / 2, (b + d) / 2, c - a, d - b),
     "xywh": lambda a, b, c, d: (a, b, c - a, d - b),
 }
@@ -140,10 +139,6 @@ def _overlaps_a_better(row: Array, every: Array, box: str, scores: int, classes:
         better = better[better[:, classes] == row[classes]]
     if not len(better):
         return False
-    x1, y1, x2, y2 = _CORNERS[box](*better[:, :4].T)
-    a1, b1, a2, b2 = _CORNERS[box](*row[:4])
-    inside = np.maximum(np.minimum(x2, a2) - np.maximum(x1, a1), 0) * np.maximum(
-        np.minimum(y2, b2) - np.maximum(y1, b1), 0
-    )
-    union = (x2 - x1) * (y2 - y1) + (a2 - a1) * (b2 - b1) - inside
-    return bool((inside > _OVERLAP * np.maximum(union, 1e-12)).any())
+    both = (np.stack(_CORNERS[box](*rows.T[:4]), axis=-1) for rows in (row[np.newaxis], better))
+    mine, others = (np.stack(_FROM_CORNERS["cxcywh"](*corners.T), axis=-1) for corners in both)
+    return bool((darknet_iou(mine, others) > _OVERLAP).any())

@@ -1,6 +1,6 @@
 """What a proof looks like: one HTML page, the same as JSON and Markdown, a model card, and a table on the terminal.
 
-report.json holds everything; `write` makes the others of it, so that it can be shown anew without any gate.
+report.json holds everything; `write` makes the others of it, so that it can be shown again without any gate.
 """
 
 import datetime

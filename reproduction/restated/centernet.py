@@ -6,7 +6,7 @@ Losses and gradients are float64. Maps are [batch, rows, columns, channels].
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,19 +31,30 @@ class Targets(NamedTuple):
     dense_wh: Float32[np.ndarray, "batch rows columns 2"]  # with loss.dense_wh what the size map is for
 
 
+Radius = Callable[[float, float], float]
 Maps = Float[np.ndarray, "batch rows columns _"]
 Gradient = Float64[np.ndarray, "batch rows columns _"]
 
 
 def radius(height: float, width: float, overlap: float = OVERLAP) -> float:
     """The Gaussian's radius of a box in cells: the least of three roots of (b + root) / 2, as the original has them."""
+    return min((b + root) / 2 for _, b, root in quadratics(height, width, overlap))
+
+
+def quadratics(height: float, width: float, overlap: float = OVERLAP) -> list[tuple[float, float, float]]:
+    """(a, b, root of the discriminant) of the three ways in which two boxes of one size overlap by so much."""
     total, area = height + width, height * width
-    quadratics = (
-        (1, total, area * (1 - overlap) / (1 + overlap)),
-        (4, 2 * total, (1 - overlap) * area),
+    terms = (
+        (1.0, total, area * (1 - overlap) / (1 + overlap)),
+        (4.0, 2 * total, (1 - overlap) * area),
         (4 * overlap, -2 * overlap * total, (overlap - 1) * area),
     )
-    return min((b + math.sqrt(b * b - 4 * a * c)) / 2 for a, b, c in quadratics)
+    return [(a, b, math.sqrt(b * b - 4 * a * c)) for a, b, c in terms]
+
+
+def whole_radius(height: float, width: float, rule: Radius = radius) -> int:
+    """That which is drawn: of whole sides, and rounded down."""
+    return max(0, int(rule(float(np.ceil(height)), float(np.ceil(width)))))
 
 
 def targets(
@@ -52,11 +63,12 @@ def targets(
     valid: Bool[np.ndarray, "batch truths"],
     grid: tuple[int, int],
     num_classes: int,
+    rule: Radius = radius,
 ) -> Targets:
     """What the heads should predict for these objects; rows that are not valid are not looked at.
 
     boxes: xyxy in output pixels, clipped to the map of `grid` = (rows, columns) first. One that is left without width
-    or height leaves its row empty.
+    or height leaves its row empty. rule: gives a Gaussian's radius by the height and width of its box.
     """
     rows, columns = grid
     batch, truths = valid.shape
@@ -65,24 +77,30 @@ def targets(
         np.zeros((batch, rows, columns, num_classes), np.float32), pair, pair.copy(), number, np.zeros_like(valid),
         number.copy(), number.copy(), np.zeros((batch, rows, columns, 2), np.float32),
     )  # fmt: skip
-    last = np.array([columns - 1, rows - 1] * 2, np.float32)
-    for image, row in np.argwhere(valid):
-        x1, y1, x2, y2 = np.clip(boxes[image, row].astype(np.float32), 0, last)
-        wide, high = x2 - x1, y2 - y1
-        if wide <= 0 or high <= 0:
-            continue
-        centre = np.array([(x1 + x2) / 2, (y1 + y2) / 2], np.float32)
-        x, y = centre.astype(int).tolist()
-        around = max(0, int(radius(float(np.ceil(high)), float(np.ceil(wide)))))
-        kind = int(classes[image, row])
-        window, gaussian = _gaussian((y, x), around, grid)
-        np.maximum(made.hm[image][(*window, kind)], gaussian, out=made.hm[image][(*window, kind)], casting="same_kind")
-        drawn = gaussian >= made.hm[image][window].max(axis=-1)  # float64 beside its float32
-        made.dense_wh[image][window][drawn] = wide, high
-        place = image, row
-        made.wh[place], made.reg[place], made.ind[place] = (wide, high), centre - [x, y], y * columns + x
-        made.reg_mask[place], made.classes[place], made.radius[place] = True, kind, around
+    for image, row in np.argwhere(valid).tolist():
+        box = clipped(boxes[image, row], grid)
+        wide, high = box[2:] - box[:2]
+        if wide > 0 and high > 0:
+            add(made, (image, row), box, int(classes[image, row]), whole_radius(float(high), float(wide), rule))
     return made
+
+
+def clipped(box: Float[np.ndarray, "4"], grid: tuple[int, int]) -> Float32[np.ndarray, "4"]:
+    """A box xyxy within the map of (rows, columns)."""
+    return np.clip(box.astype(np.float32), 0, np.array([grid[1] - 1, grid[0] - 1] * 2, np.float32))
+
+
+def add(made: Targets, place: tuple[int, int], box: Float32[np.ndarray, "4"], kind: int, around: int) -> None:
+    """Writes an object of this class and radius. place: (image, row); box: xyxy, clipped."""
+    image, grid = place[0], made.hm.shape[1:3]
+    sides, centre = box[2:] - box[:2], (box[:2] + box[2:]) / 2
+    x, y = centre.astype(int).tolist()
+    window, gaussian = _gaussian((y, x), around, grid)
+    np.maximum(made.hm[image][(*window, kind)], gaussian, out=made.hm[image][(*window, kind)], casting="same_kind")
+    drawn = gaussian >= made.hm[image][window].max(axis=-1)  # float64 beside its float32
+    made.dense_wh[image][window][drawn] = sides
+    made.wh[place], made.reg[place], made.ind[place] = sides, centre - [x, y], y * grid[1] + x
+    made.reg_mask[place], made.classes[place], made.radius[place] = True, kind, around
 
 
 def _gaussian(cell: tuple[int, int], around: int, grid: tuple[int, int]) -> tuple[tuple[slice, slice], np.ndarray]:

@@ -31,14 +31,15 @@ from reproduction.restated.yolo_common import (
     Outputs,
     Raw,
     Truths,
+    anchors_of,
     corners,
     in_one_row,
     of_heads,
-    relative,
     saturated,
     sigmoid,
     size_factors,
     squares,
+    table_of,
     truths_of,
 )
 
@@ -64,7 +65,7 @@ def decode(raw: Raw, head: GaussianYoloHead, level: GaussianYoloLevel, input_siz
     raw = raw.astype(np.float64)
     grid = raw.shape[1:3]
     offsets = saturated(sigmoid(raw[..., 0:4:2])) * level.scale_x_y - (level.scale_x_y - 1) / 2
-    sides = size_factors(raw[..., 4:8:2]) * relative(head.anchors_of(level), input_size)
+    sides = size_factors(raw[..., 4:8:2]) * anchors_of(head, level, input_size)
     boxes = np.concatenate([(offsets + corners(grid)) / np.array(grid[::-1]), sides], axis=-1)
     probabilities = saturated(sigmoid(raw[..., 8:]))
     return Decoded(boxes, sigmoid(raw[..., 1:8:2]), probabilities[..., 0], probabilities[..., 1:], offsets)
@@ -92,7 +93,7 @@ def assign(
     input_size: tuple[int, int],
 ) -> Assigned:
     """The assignment of one level. raw: as in `decode`; truth: anything with boxes (cxcywh), classes and valid."""
-    predicted, table = decode(raw, head, level, input_size), relative(head.table(level), input_size)
+    predicted, table = decode(raw, head, level, input_size), table_of(head, level, input_size)
     return assigned_to(predicted.boxes, predicted.classes, truths_of(truth), table, level.mask, rules)
 
 
@@ -133,7 +134,7 @@ def _level(
         of_means = of_means * (rules.iou_normalizer * aims.weight)[:, np.newaxis]
         return bounded(np.concatenate([of_means, of_sigmas * rules.uc_normalizer], axis=-1), rules)
 
-    anchors = relative(head.anchors_of(level), input_size)
+    anchors = anchors_of(head, level, input_size)
     predicted = Slots(entries, decoded.boxes, decoded.objectness, decoded.classes)
     delta = passes(predicted, assigned, truths, anchors, rules, Section(of_box, asks_class_0=True))
     delta = averaged(delta, np.array(True))

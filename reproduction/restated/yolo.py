@@ -38,14 +38,15 @@ from reproduction.restated.yolo_common import (
     Raw,
     Result,
     Truths,
+    anchors_of,
     corners,
     in_one_row,
     of_heads,
-    relative,
     saturated,
     sigmoid,
     size_factors,
     squares,
+    table_of,
     truths_of,
 )
 
@@ -72,7 +73,7 @@ def decode(raw: Raw, head: YoloHead, level: YoloLevel, input_size: tuple[int, in
     factors = 4 * raw[..., 2:4] ** 2 if level.new_coords else size_factors(raw[..., 2:4])
     offsets = near * level.scale_x_y - (level.scale_x_y - 1) / 2
     centres = (offsets + corners(grid)) / np.array(grid[::-1])
-    sides = factors * relative(head.anchors_of(level), input_size)
+    sides = factors * anchors_of(head, level, input_size)
     return Decoded(np.concatenate([centres, sides], axis=-1), probabilities[..., 0], probabilities[..., 1:])
 
 
@@ -92,7 +93,7 @@ def assign(
     raw: Raw, truth: Any, head: YoloHead, level: YoloLevel, rules: YoloLoss, input_size: tuple[int, int]
 ) -> Assigned:
     """The assignment of one level. raw: as in `decode`; truth: anything with boxes (cxcywh), classes and valid."""
-    predicted, table = decode(raw, head, level, input_size), relative(head.table(level), input_size)
+    predicted, table = decode(raw, head, level, input_size), table_of(head, level, input_size)
     return assigned_to(predicted.boxes, predicted.classes, truths_of(truth), table, level.mask, rules)
 
 
@@ -152,7 +153,7 @@ def _box(
     share = 1 / count[where] if rules.iou_thresh < 1 else np.ones(len(assigned.matches))
     predicted = decode(raw, head, level, input_size).boxes[where]
     mine, true = raw[where][:, :4], assigned.boxes
-    anchors = relative(head.anchors_of(level), input_size)[where[3]]
+    anchors = anchors_of(head, level, input_size)[where[3]]
     by_raw = _by_raw(mine, predicted[:, 2:], level, anchors)
     grid = np.array(raw.shape[2:0:-1], np.float64)  # (columns, rows)
     by_raw[:, :2] /= grid
@@ -213,7 +214,7 @@ def _darknet_level(
             slopes[:, 2:] *= size_factors(mine.entries[:, 2:])
         return bounded(slopes * weight, rules)
 
-    anchors = relative(head.anchors_of(level), input_size)
+    anchors = anchors_of(head, level, input_size)
     delta = passes(predicted, assigned, truths, anchors, rules, Section(of_box, asks_class_0=False))
     if rules.iou_thresh < 1:
         delta = averaged(delta, delta.objectness != 0)

@@ -6,8 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 
+from configs.yolo_heads import GaussianYoloHead, GaussianYoloLevel, YoloHead, YoloLevel
+
 LARGEST_SIZE_LOGIT = 30.0  # a side is at most e^30 times its anchor's; Darknet: unbounded
 
+AnchorHead = YoloHead | GaussianYoloHead
+AnchorLevel = YoloLevel | GaussianYoloLevel
 Raw = Float[np.ndarray, "batch rows columns anchors channels"]
 Outputs = Float[np.ndarray, "batch _ _ _ channels"]  # the raw numbers of one level of several
 
@@ -108,6 +112,16 @@ def corners(grid: tuple[int, int]) -> Float64[np.ndarray, "rows columns 1 2"]:
 def relative(anchors: Sequence[tuple[float, float]], size: tuple[int, int]) -> Float64[np.ndarray, "anchors 2"]:
     """(width, height) of anchors as fractions of an input of (height, width) in the anchors' unit."""
     return np.array(anchors, np.float64) / np.array([size[1], size[0]], np.float64)
+
+
+def table_of(head: AnchorHead, level: AnchorLevel, size: tuple[int, int]) -> Float64[np.ndarray, "all 2"]:
+    """Relative (width, height) of all anchors among which a truth of a level finds its best. size: of the input."""
+    return relative(head.anchors if level.anchors is None else level.anchors, size)
+
+
+def anchors_of(head: AnchorHead, level: AnchorLevel, size: tuple[int, int]) -> Float64[np.ndarray, "anchors 2"]:
+    """Those of them that the level predicts, in the order of its mask."""
+    return table_of(head, level, size)[list(level.mask)]
 
 
 def of_heads(deltas: Sequence[Float64[np.ndarray, "batch ..."]], costs: Sequence[Costs]) -> DarknetResult:

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Float32
 from dataloaders.batch import CenterNetDraws, TrainBatch
 from losses.centernet_targets import Truth
 from reproduction.compare import Numbers
+from reproduction.hints.centernet import RADII
 from reproduction.own import Own
 from reproduction.restated import centernet, pixels
 from reproduction.seeded.family import Group, Mistakes, Outputs, Size, Stated
@@ -20,6 +21,13 @@ STRIDE = 4  # input pixels of a cell
 IMAGES = 4
 SEVERAL = 12  # truths of the third image
 NAMES = ("hm", "wh", "reg")
+
+
+def _smooth(maps: Float32[np.ndarray, "batch rows columns _"]) -> Float32[np.ndarray, "batch rows columns _"]:
+    """Sums over 3 x 3 cells."""
+    padded = np.pad(maps, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    rows, columns = maps.shape[1:3]
+    return sum(padded[:, y : y + rows, x : x + columns] for y in range(3) for x in range(3)) / np.float32(2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +70,8 @@ class CenterNet:
         for number, shape in enumerate(self.own.output_shapes(size)):
             raw = rng.normal(0, 1, (IMAGES, *shape)).astype(np.float32)
             name = NAMES[number % self.count]
+            if name == "hm":  # the neighbours of a peak are high, too
+                raw = _smooth(raw)
             found.append(raw - 2 if name == "hm" else np.abs(raw) * 9 if name == "wh" else raw)
         return found
 
@@ -83,11 +93,16 @@ class CenterNet:
         return self._stated(outputs, labels, self.rules)
 
     def _stated(
-        self, outputs: Outputs, labels: Truth, rules: Any, change: Callable = lambda targets: targets
+        self,
+        outputs: Outputs,
+        labels: Truth,
+        rules: Any,
+        change: Callable = lambda targets: targets,
+        radius: Callable[[float, float], float] = centernet.radius,
     ) -> Stated:
         grid = outputs[0].shape[1:3]
         boxes, classes, valid = (np.asarray(part) for part in (labels.boxes, labels.classes, labels.valid))
-        targets = change(centernet.targets(boxes, classes, valid, grid, self.classes))
+        targets = change(centernet.targets(boxes, classes, valid, grid, self.classes, radius))
         value, parts, gradients = centernet.loss(outputs, targets, self.head, rules)
         return Stated(value, parts, gradients)
 
@@ -100,6 +115,9 @@ class CenterNet:
 
         def with_targets(change: Callable[[Any], Any]) -> Callable[[Outputs, Truth, Size], Stated]:
             return lambda outputs, labels, size: self._stated(outputs, labels, self.rules, change)
+
+        def with_radius(rule: Callable[[float, float], float]) -> Callable[[Outputs, Truth, Size], Stated]:
+            return lambda outputs, labels, size: self._stated(outputs, labels, self.rules, radius=rule)
 
         def moved(cells: int) -> Callable[[Truth], Truth]:
             return lambda truth: truth._replace(boxes=truth.boxes + [cells, 0.0, cells, 0.0])
@@ -114,6 +132,10 @@ class CenterNet:
             "normaliser hm_weight 1": with_rules(hm_weight=1.0),
             "normaliser wh_weight 1": with_rules(wh_weight=1.0),
             "normaliser off_weight 1": with_rules(off_weight=1.0),
+            "loss_part_missing hm_weight": with_rules(hm_weight=0.0),
+            "loss_part_missing wh_weight": with_rules(wh_weight=0.0),
+            "loss_part_missing off_weight": with_rules(off_weight=0.0),
+            **{cause: with_radius(rule) for cause, rule in RADII.items()},
             "gaussian_radius": with_targets(lambda t: t._replace(hm=np.where(t.hm == 1, t.hm, 0))),
             "negatives_missing": self._without_negatives,
         }
@@ -136,6 +158,7 @@ class CenterNet:
         return {
             "height_width_swapped": lambda maps, size: self._decoded(maps, lambda pair: pair[..., ::-1]),
             "box_units": lambda maps, size: self._decoded([*maps[:1], maps[1] * STRIDE, *maps[2:]], lambda pair: pair),
+            "offset_missing": lambda maps, size: self._decoded(maps[:2], lambda pair: pair),
         }
 
     def evaluated(
@@ -167,6 +190,8 @@ class CenterNet:
         """Heat is drawn up at a centre alone; size and offset have a gradient where they are asked for."""
         if number % self.count == 0:
             return {"centres": gradient < 0}
+        if not np.any(gradient):
+            return {}
         return {f"cells of {NAMES[number % self.count]}": np.any(gradient != 0, axis=-1)}
 
     def batch(self, labels: Truth, size: Size, rng: np.random.Generator) -> TrainBatch:
@@ -183,6 +208,24 @@ class CenterNet:
 
     def plain(self, batch: TrainBatch) -> TrainBatch:
         return batch  # its colours are float
+
+    def pixel_mistakes(self) -> Mapping[str, Callable[[Numbers], Numbers]]:
+        """Of pixels B, G, R, less the mean, over the deviation."""
+        model = self.own.experiment.task.model
+        mean, deviation = np.array(model.mean), np.array(model.std)
+
+        def standardised(pixels: np.ndarray) -> np.ndarray:
+            return (pixels - mean) / deviation
+
+        def plain(images: np.ndarray) -> np.ndarray:
+            return images * deviation + mean
+
+        return {
+            "image_range": lambda images: standardised(255 * plain(images)),
+            "image_range not standardised": plain,
+            "channels_reversed": lambda images: standardised(plain(images)[..., ::-1]),
+            "channels_reversed in the mean": lambda images: (plain(images) - mean[::-1]) / deviation[::-1],
+        }
 
     def prepare(self, batch: TrainBatch) -> tuple[Float[np.ndarray, "batch height width 3"], Truth]:
         task = self.own.experiment.task

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Float32
 from reproduction.compare import Numbers
 from reproduction.own import Own
 
-Outputs = Sequence[Float32[np.ndarray, "batch ..."]]  # raw, of each output of the network
+Outputs = Sequence[Float[np.ndarray, "batch ..."]]  # raw, of each output of the network
 Size = tuple[int, int]  # (height, width) in pixels of the network's input
 
 
@@ -77,13 +77,19 @@ class Family(Protocol):
     def assigned(
         self, gradient: Float[np.ndarray, "batch ..."], output: Float32[np.ndarray, "batch ..."], number: int
     ) -> Mapping[str, Bool[np.ndarray, "batch ..."]]:
-        """What is asked of each prediction of output `number`, by the gradient of the loss: positives, classes, ..."""
+        """What is asked of each prediction of output `number`, by the gradient of the loss: positives, classes, ...
+
+        What this gradient cannot tell is left out.
+        """
 
     def batch(self, labels: Any, size: Size, rng: np.random.Generator) -> Any:
         """A raw training batch with these truths, as the host sends it."""
 
     def plain(self, batch: Any) -> Any:
         """The batch with draws that leave its colours alone: 8-bit colours may differ by a level between processors."""
+
+    def pixel_mistakes(self) -> Mapping[str, Callable[[Numbers], Numbers]]:
+        """By cause: the right network input -> what it would be with this mistake."""
 
     def prepare(self, batch: Any) -> tuple[Float[np.ndarray, "batch height width 3"], Any]:
         """The network's input and the labels that the formulas make of a raw batch."""

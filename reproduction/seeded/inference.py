@@ -12,17 +12,19 @@ import tensorflow as tf
 from jaxtyping import Float, Float32, Float64, UInt8
 
 from dataloaders.batch import EvalBatch
+from modeling.layers.batch_norm import EPSILON
 from official.core.config import Protocol
 from official.vision.nms import Detections
-from official.vision.resize import normalise, resize_image
-from reproduction.compare import AbsoluteAndRelative, OfAbsmax, SameSet, judge, measure, measure_rows
+from official.vision.resize import Images, normalise, resize_image
+from reproduction.compare import AbsoluteAndRelative, Numbers, OfAbsmax, SameSet, judge, measure, measure_rows
 from reproduction.golden.case import Case, Row
 from reproduction.golden.precision import graphs_as_written, precision
 from reproduction.hints import Clue
+from reproduction.hints.overlaps import protocol_mistakes
 from reproduction.own import Own
 from reproduction.restated import nms, placement
 from reproduction.seeded.families import family_of
-from reproduction.seeded.family import Outputs
+from reproduction.seeded.family import Family, Outputs
 from reproduction.subject import Subject
 from serving.export import export_saved_model
 
@@ -37,6 +39,19 @@ ROUNDING = 1e-7  # of the largest number: a decision (a peak, a rank, NMS) that 
 NOISES = 2  # drawn for that
 TRIES = 8
 OPEN = f"each of {TRIES} seeds has a decision that rounding may turn"
+# What the fold may have taken for the moving statistics (variance 0.6..1.4), as functions of (name, the statistic).
+STATISTICS: Mapping[str, Callable[[str, np.ndarray], np.ndarray]] = {
+    "batch_norm_epsilon 1e-3": lambda name, one: one + 1e-3 - EPSILON if name == "moving_variance" else one,
+    "batch_norm_epsilon 1e-4": lambda name, one: one + 1e-4 - EPSILON if name == "moving_variance" else one,
+    "batch_norm_epsilon_outside": lambda name, one: (
+        np.square(np.sqrt(one) + EPSILON) - EPSILON if name == "moving_variance" else one
+    ),
+    "fold_statistics no root": lambda name, one: np.square(one) if name == "moving_variance" else one,
+    "fold_statistics root twice": lambda name, one: np.sqrt(one) if name == "moving_variance" else one,
+    "fold_statistics variance 1": lambda name, one: np.ones_like(one) if name == "moving_variance" else one,
+    "fold_statistics mean 0": lambda name, one: np.zeros_like(one) if name == "moving_mean" else one,
+    "fold_statistics as at the start": lambda name, one: np.full_like(one, name == "moving_variance"),
+}
 Pixels = Float[np.ndarray, "height width 3"] | UInt8[np.ndarray, "height width 3"]  # levels 0..255
 Kept = Float64[np.ndarray, "kept 6"]  # box yxyx relative to the image, class, score
 
@@ -47,16 +62,21 @@ def inference_network(case: Case, subject: Subject) -> Iterator[Row]:
     The trained one is of float64, and so decides where the rounding of float32 comes near the bound.
     """
     own = subject.own.small
-    trained = _trained(own, "float64")
+    trained, family = _trained(own, "float64"), family_of(own)
     images = np.random.default_rng(1).uniform(0, 1, (2, *own.experiment.task.model.input_size, 3)).astype(np.float32)
 
     @functools.cache
     def outputs(kind: Literal["float32", "float64"]) -> list[tf.Tensor]:
         return tf.nest.flatten(_folded(own, trained, kind)(tf.constant(images), training=False))
 
-    for number, theirs in enumerate(family_of(own).evaluated(trained, images)):
+    for number, theirs in enumerate(family.evaluated(trained, images)):
         exact = functools.partial(lambda number: outputs("float64")[number], number)
-        yield case.compare(f"output {number}", outputs("float32")[number], FOLDED, theirs, Clue("layer"), exact)
+        made = {
+            cause: lambda change=change, at=number: _evaluated_otherwise(family, trained, images, change)[at].numpy()
+            for cause, change in STATISTICS.items()
+        }
+        clue = Clue("layer", "", made)
+        yield case.compare(f"output {number}", outputs("float32")[number], FOLDED, theirs, clue, exact)
     own.note("inference network")
 
 
@@ -66,6 +86,21 @@ def _trained(own: Own, kind: Literal["float32", "float64"]) -> keras.Model:
         model = own.task.build_model()
     seed_weights(model, own)
     return model
+
+
+def _evaluated_otherwise(
+    family: Family, trained: keras.Model, images: np.ndarray, change: Callable[[str, np.ndarray], np.ndarray]
+) -> Sequence[tf.Tensor]:
+    """The trained network's outputs with other moving statistics, which are then put back."""
+    kept = {variable.path: variable.numpy() for variable in trained.non_trainable_variables}
+    for variable in trained.non_trainable_variables:
+        if _is_statistic(variable):
+            variable.assign(change(variable.path.rpartition("/")[2], kept[variable.path]))
+    try:
+        return family.evaluated(trained, images)
+    finally:
+        for variable in trained.non_trainable_variables:
+            variable.assign(kept[variable.path])
 
 
 def _folded(own: Own, trained: keras.Model, kind: Literal["float32", "float64"]) -> keras.Model:
@@ -165,28 +200,39 @@ class _Shown:
         first = first + np.float32(self.given.astype(float).mean() * factor / 4)
         size = self.given.shape[:2]
         boxes, scores = self.family.decode([first, *rest], size)
-        boxes = placement.to_original(np.asarray(boxes[0], float), self.image_size, size, protocol)
-        found = nms.detections(boxes.astype(np.float32), np.asarray(scores[0], np.float32), protocol)
-        return np.column_stack([found.boxes, found.classes, found.scores]).astype(float)
+        return _kept(boxes[0], scores[0], self.image_size, size, protocol)
 
     def mistakes(self, maps: Outputs) -> Mapping[str, Callable[[], Kept]]:
         """What would be detected with a known mistake."""
+        found = _by_other_protocols(self.protocol, lambda protocol: self.kept(maps, protocol))
+        return found | {"image_range": lambda: self.kept(maps, self.protocol, 1.0)}
 
-        def otherwise(**changed: object) -> Callable[[], Kept]:
-            return lambda: self.kept(maps, self.protocol.model_copy(update=changed))
 
-        other = {"stretch": "letterbox", "letterbox": "stretch"}.get(self.protocol.resize, "stretch")
-        found = {
-            "image_range": lambda: self.kept(maps, self.protocol, 1.0),
-            "letterbox_or_stretch": otherwise(resize=other),
-            "score_floor": otherwise(score_floor=0.2),
-            "detections_limit": otherwise(detections_per_image=10),
-        }
-        for kind in ("none", "per_class_iou", "greedynms", "diounms"):
-            found[f"nms_kind {kind}"] = otherwise(nms=kind)
-        for threshold in (0.3, 0.45, 0.5, 0.6):
-            found[f"nms_threshold {threshold}"] = otherwise(nms_threshold=threshold)
-        return found
+def _kept(
+    boxes: Numbers, scores: Numbers, image_size: tuple[int, int], size: tuple[int, int], protocol: Protocol
+) -> Kept:
+    """The detections of one image's decoded boxes, relative to the input, by the stated formulas."""
+    boxes = placement.to_original(np.asarray(boxes, float), image_size, size, protocol)
+    found = nms.detections(boxes.astype(np.float32), np.asarray(scores, np.float32), protocol)
+    return np.column_stack([found.boxes, found.classes, found.scores]).astype(float)
+
+
+def _by_other_protocols(protocol: Protocol, detected: Callable[[Protocol], Kept]) -> dict[str, Callable[[], Kept]]:
+    """Detections by another protocol than is configured, by cause."""
+
+    def otherwise(**changed: object) -> Callable[[], Kept]:
+        return lambda: detected(protocol.model_copy(update=changed))
+
+    other = {"stretch": "letterbox", "letterbox": "stretch"}.get(protocol.resize, "stretch")
+    found = {
+        "letterbox_or_stretch": otherwise(resize=other),
+        "score_floor none": otherwise(score_floor=0.0),
+        "detections_limit": otherwise(detections_per_image=10),
+        "nms_kind none": otherwise(nms="none"),
+    }
+    for cause, changed in protocol_mistakes(protocol):
+        found[cause] = lambda changed=changed: detected(changed)
+    return found
 
 
 def _rounded(maps: Outputs, seed: int) -> Outputs:
@@ -237,7 +283,7 @@ def export(case: Case, subject: Subject) -> Iterator[Row]:
         asked["encoded"] = {"contents": tf.io.encode_png(image)[tf.newaxis]}
         for name, inputs in asked.items():
             found = _exported(signatures[name](**inputs))
-            clue = Clue("detections", CLUE, {"preprocessing_missing": lambda found=found: found})
+            clue = Clue("detections", CLUE, _export_mistakes(own, inference, image, given))
             yield case.compare(name, found, KEPT, _clipped(expected), clue)
     own.note("export")
 
@@ -270,6 +316,30 @@ class _Evaluated:
             if not _are_same(self.kept(noisy), kept):
                 return False
         return True
+
+
+def _export_mistakes(
+    own: Own, inference: keras.Model, image: np.ndarray, given: Images
+) -> Mapping[str, Callable[[], Kept]]:
+    """What a graph would detect that has another step before or behind the network than evaluation has."""
+    protocol, size = own.experiment.task.evaluation, tuple(own.experiment.task.model.input_size)
+
+    def detected(pixels: tf.Tensor, by: Protocol = protocol) -> Kept:
+        boxes, scores = own.decode(inference(pixels, training=False))
+        return _clipped(_kept(boxes[0], scores[0], SIZES[0], size, by))
+
+    def otherwise_resized() -> Kept:
+        other = protocol.model_copy(update={"resize": {"stretch": "letterbox"}.get(protocol.resize, "stretch")})
+        return detected(normalise(resize_image(tf.constant(image), size, other)[tf.newaxis]), other)
+
+    pixels = normalise(given)
+    return {
+        **_by_other_protocols(protocol, lambda by: detected(pixels, by)),
+        "image_range twice": lambda: detected(normalise(pixels)),
+        "image_range never": lambda: detected(255.0 * pixels),
+        "channels_reversed": lambda: detected(pixels[..., ::-1]),
+        "preprocessing_missing": otherwise_resized,
+    }
 
 
 def _exported(found: Mapping[str, tf.Tensor]) -> Kept:

@@ -28,13 +28,13 @@ def prepare(case: Case, subject: Subject) -> Iterator[Row]:
     config = own.experiment.task.data.train.augmentation
     in_levels = not isinstance(getattr(config, "colour", DarknetFloat()), DarknetFloat | bool)
     made: dict[str, Callable[[], np.ndarray]] = {
-        "image_range": lambda: 255 * stated,
-        "channels_reversed": lambda: stated[..., ::-1],
+        **{cause: lambda one=one: one(stated) for cause, one in family.pixel_mistakes().items()},
         "image_mirrored": lambda: stated[:, :, ::-1],
         "image_mirrored never": lambda: family.prepare(_not_mirrored(batch))[0],
     }
     yield case.compare("pixels", images, LEVELS if in_levels else FLOAT, stated, Clue("image", "", made))
-    classes = len(own.experiment.task.data.classes)
+    names = own.experiment.task.data.classes
+    classes, by_name = len(names), np.array([sorted(names).index(name) for name in names])
     boxes = {
         "image_mirrored never": lambda: family.prepare(_not_mirrored(batch))[1].boxes,
         "height_width_swapped": lambda: truth.boxes[..., [1, 0, 3, 2]],
@@ -47,6 +47,7 @@ def prepare(case: Case, subject: Subject) -> Iterator[Row]:
         "class_ids_shifted": lambda: (truth.classes + 1) % classes,
         "class_ids_shifted down": lambda: (truth.classes - 1) % classes,
         "class_ids_permuted": lambda: classes - 1 - truth.classes,
+        "class_ids_permuted by name": lambda: by_name[np.clip(truth.classes, 0, classes - 1)],
     }
     ids = {cause: lambda one=one: one() * truth.valid for cause, one in ids.items()}
     yield case.compare(

@@ -7,11 +7,12 @@ called by hand and in training mode. The network is built in float64: in float32
 """
 
 import contextlib
+import fnmatch
 import functools
 import gc
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -20,8 +21,10 @@ import tensorflow as tf
 from jaxtyping import Float64
 
 from configs.experiment import Experiment
+from official.core.checkpoint import find_checkpoint
 from official.core.config_io import check_config, override
 from official.core.distribution import place_locally
+from official.core.initialise import load_trained
 from official.core.task import Shard, Task
 from official.core.trainer import Run
 from reproduction.compare import Exact, OfAbsmax, Relative
@@ -32,6 +35,7 @@ from reproduction.own import EPOCH, Own
 from reproduction.restated import optimisers, training
 from reproduction.seeded.families import family_of
 from reproduction.seeded.family import Family
+from reproduction.seeded.update_mistakes import exchanged
 from reproduction.seeded.updates import without_draws
 from reproduction.subject import Subject
 
@@ -55,6 +59,7 @@ class Values(NamedTuple):
     statistics: list[Array]
     slots: dict[str, list[Array]]
     average: list[Array]
+    loss: float = 0.0  # of this step; not held
 
 
 class Before(NamedTuple):
@@ -63,7 +68,7 @@ class Before(NamedTuple):
     """
 
     values: Values
-    weights: list[Array]
+    weights: list[tf.Tensor]  # as the network takes them: a copy of all is large
     statistics: list[Array]
 
 
@@ -72,7 +77,7 @@ def steps(case: Case, subject: Subject) -> Iterator[Row]:
     own = _prepared(subject.own.small)
     family = family_of(own)
     start = _start(own)
-    batches = {start + number: _batch(family, number) for number in range(STEPS)}
+    batches = {start + number: _batch(family, number) for number in range(STEPS + 1)}  # one more for who goes on
     with precision("float64"), graphs_as_written(), tempfile.TemporaryDirectory() as folder:
         run = _run(own, batches, folder)
         run.variables.step.assign(start)
@@ -91,11 +96,19 @@ def steps(case: Case, subject: Subject) -> Iterator[Row]:
             run.train(observe=observe)
         yield from rows
         left = fingerprints(run)
-        del run, stated
+        evaluated = run.variables.average or [*run.variables.weights, *run.variables.statistics]
+        paths = [one.path for one in (*run.model.trainable_variables, *run.model.non_trainable_variables)]
+        yield from _evaluated(case, own, folder, dict(zip(paths, evaluated, strict=True)))
+        del run, stated, evaluated
         gc.collect()  # a run refers to itself; with the second one it would be held twice
         again = _run(own, batches, folder)
+        fresh = fingerprints(again)
         report = again.resume_or_initialise()
-        yield from _resumed(case, left, fingerprints(again), report)
+        yield from _resumed(case, left, fingerprints(again), fresh, report)
+        following = next(again.inputs())
+        expected = batches[start + STEPS].image
+        others = {"resume_state": lambda: batches[start].image.numpy()}
+        yield case.compare("resumed data", following.image, Exact(), expected, Clue("image", "", others))
     own.note("training step", "resume", "task.loss", "label assignment", "pixels", "task.model.head")
 
 
@@ -121,10 +134,16 @@ def _start(own: Own) -> int:
     return max(total // 3, min(begins + 2, total - STEPS))
 
 
+def _size(own: Own, number: int) -> tuple[int, int]:
+    """The input of step `number` from the first compared one on: with multi-scale training the second has another."""
+    task = own.experiment.task
+    height, width = task.model.input_size
+    return (height + 32, width + 64) if task.data.train.multi_scale and number == 1 else (height, width)
+
+
 def _batch(family: Family, number: int) -> Any:
     """As many examples as a step has: the images of several draws of labels, one after the other."""
-    task = family.own.experiment.task
-    wanted, size = task.data.train.batch_size, tuple(task.model.input_size)
+    wanted, size = family.own.experiment.task.data.train.batch_size, _size(family.own, number)
     parts = []
     while sum(part.boxes.shape[0] for part in parts) < wanted:
         rng = np.random.default_rng((family.own.experiment.runtime.seed, number, len(parts)))
@@ -145,10 +164,11 @@ def _run(own: Own, batches: Mapping[int, Any], folder: str) -> Run:
             return EPOCH
 
         def input_size_at(self, step: int) -> tuple[int, int]:
-            return tuple(experiment.task.model.input_size)
+            return tuple(batches[min(step, max(batches))].image.shape[1:3])
 
         def train_inputs(self, start_step: int, shard: Shard, input_size: tuple[int, int]) -> tf.data.Dataset:
-            following = [batch for step, batch in sorted(batches.items()) if step >= start_step]
+            sized = [(step, one) for step, one in sorted(batches.items()) if tuple(one.image.shape[1:3]) == input_size]
+            following = [batch for step, batch in sized if step >= start_step]
             whole = tf.nest.map_structure(lambda *each: tf.stack(each), *following)
             return tf.data.Dataset.from_tensor_slices(whole).repeat()
 
@@ -167,8 +187,8 @@ def _run(own: Own, batches: Mapping[int, Any], folder: str) -> Run:
 
 def before_next(run: Run) -> Before:
     """What the run's next step starts from."""
-    weights, statistics = ([np.array(one, np.float64) for one in held] for held in run.variables[1:3])
-    return Before(values_of(run), weights, statistics)
+    weights = [tf.identity(one) for one in run.variables.weights]
+    return Before(values_of(run), weights, [np.array(one, np.float64) for one in run.variables.statistics])
 
 
 def values_of(run: Run) -> Values:
@@ -192,15 +212,30 @@ def fingerprints(run: Run) -> dict[str, list[str]]:
     }
 
 
+def _is_frozen(path: str, patterns: Sequence[str]) -> bool:
+    """Whether a variable is of a layer that does not train: then nothing of it moves (trainer.freeze)."""
+    return any(fnmatch.fnmatchcase(layer, pattern) for layer in path.split("/")[:-1] for pattern in patterns)
+
+
+def _unless(is_kept: Sequence[bool], former: Sequence[Array], new: Sequence[Array]) -> list[Array]:
+    return [old if kept else one for kept, old, one in zip(is_kept, former, new, strict=True)]
+
+
 class Stated:
     """Single steps by the stated formulas."""
 
     def __init__(self, own: Own, family: Family, model: keras.Model) -> None:
         self.own, self.family, self.model = own, family, model
         self.trainer = own.experiment.trainer
+        classes = own.experiment.task.data.classes
+        self.by_name = np.array([sorted(classes).index(name) for name in classes])
         self.names = names = [variable.path for variable in model.trainable_variables]
         ranks = [len(variable.shape) for variable in model.trainable_variables]
         self.groups = optimisers.groups(names, ranks, self.trainer.layers, own.to_steps)
+        self.is_kept = [
+            [_is_frozen(variable.path, self.trainer.freeze) for variable in variables]
+            for variables in (model.trainable_variables, model.non_trainable_variables)
+        ]
 
     def step(
         self,
@@ -209,20 +244,24 @@ class Stated:
         prepared: Callable[[Any, Any], tuple[Any, Any]] = lambda images, labels: (images, labels),
         is_training: bool = True,
         factor: float = 1.0,
-    ) -> tuple[Values, float]:
-        """(what a step leaves, its loss). The last three make a mistake: in the pixels or labels, and so on."""
+        in_turn: bool = True,
+    ) -> Values:
+        """What a step leaves. The last four make a mistake: in the pixels or labels, and so on."""
         parts, values, statistics = [], [], before.statistics
         for part in self._parts(batch):
             images, labels = prepared(*self.family.prepare(part))
-            gradients, statistics, value = self._backward(before, statistics, images, labels, is_training)
+            former = statistics if in_turn else before.statistics
+            gradients, statistics, value = self._backward(before, former, images, labels, is_training)
             parts.append(gradients if factor == 1 else [factor * one for one in gradients])
             values.append(value)
         former, number = before.values, before.values.step + 1
         gradients, norm = training.step_gradients(self.trainer, parts, self.groups, number)
         few, statistics = [_some(one) for one in gradients], [_some(one) for one in statistics]
+        statistics = _unless(self.is_kept[1], former.statistics, statistics)
         held = former.weights, statistics, former.slots, former.average
         done = training.update_step(self.trainer, few, norm, *held, self.groups, number, self.own.to_steps)
-        return Values(number, done.weights, statistics, done.slots, done.average), float(np.mean(values))
+        weights = _unless(self.is_kept[0], former.weights, done.weights)
+        return Values(number, weights, statistics, done.slots, done.average, float(np.mean(values)))
 
     def _parts(self, batch: Any) -> Iterator[Any]:
         count = self.trainer.micro_batches
@@ -234,7 +273,7 @@ class Stated:
         self, before: Before, statistics: list[Array], images: Any, labels: Any, is_training: bool
     ) -> tuple[list[Array], list[Array], float]:
         """(gradients by the weights, the statistics that the pass leaves, the loss) of one micro-batch."""
-        weights = [tf.constant(one) for one in before.weights]
+        weights = before.weights
         kinds = [variable.dtype for variable in self.model.non_trainable_variables]
         former = [tf.cast(one, kind) for one, kind in zip(statistics, kinds, strict=True)]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -254,7 +293,7 @@ class Stated:
         classes, count = len(self.own.experiment.task.data.classes), self.trainer.micro_batches
 
         def made(**changed: Any) -> Callable[[], Values]:
-            return functools.cache(lambda: self.step(before, batch, **changed)[0])
+            return functools.cache(lambda: self.step(before, batch, **changed))
 
         def labelled(change: Callable[[Any], Any]) -> Callable[[], Values]:
             return made(prepared=lambda images, labels: (images, labels._replace(classes=change(labels.classes))))
@@ -263,32 +302,38 @@ class Stated:
         zeros = {name: [0 * one for one in slot] for name, slot in values.slots.items()}
         forgotten = before._replace(values=values._replace(slots=zeros))
         found = {
-            "image_range": made(prepared=lambda images, labels: (255 * images, labels)),
-            "channels_reversed": made(prepared=lambda images, labels: (images[..., ::-1], labels)),
+            **{
+                cause: made(prepared=lambda images, labels, change=change: (change(images), labels))
+                for cause, change in self.family.pixel_mistakes().items()
+            },
             "batch_norm_training_mode": made(is_training=False),
             "class_ids_shifted": labelled(lambda ids: (ids + 1) % classes),
             "class_ids_permuted": labelled(lambda ids: classes - 1 - ids),
-            "resume_state": functools.cache(lambda: self.step(forgotten, batch)[0]),
+            "class_ids_permuted by name": labelled(lambda ids: self.by_name[ids]),
+            "resume_state": functools.cache(lambda: self.step(forgotten, batch)),
             "learning_rate_scale 2": functools.cache(lambda: self._moved_further(before, batch, 2)),
         }
         if count > 1:
             found["loss_scale"] = made(factor=count)
+            found["statistics_of_one_part"] = made(in_turn=False)
         if values.average:
-            right = functools.cache(lambda: self.step(before, batch)[0])
+            right = functools.cache(lambda: self.step(before, batch))
             found["moving_average_missing"] = lambda: right()._replace(average=values.average)
-            found["moving_average_decay exchanged"] = lambda: _exchanged(right(), values)
+            found["moving_average_missing the values"] = lambda: right()._replace(average=_followed(right()))
+            found["moving_average_decay exchanged"] = lambda: right()._replace(
+                average=exchanged(values.average, _followed(right()), right().average)
+            )
         return found
 
     def _moved_further(self, before: Before, batch: Any, factor: float) -> Values:
-        right, _ = self.step(before, batch)
+        right = self.step(before, batch)
         pairs = zip(before.values.weights, right.weights, strict=True)
         return right._replace(weights=[old + factor * (new - old) for old, new in pairs])
 
 
-def _exchanged(right: Values, before: Values) -> Values:
-    """The average with decay and 1 - decay exchanged: it has the rest of its way to the new values behind it."""
-    values = zip(before.average, [*right.weights, *right.statistics], right.average, strict=True)
-    return right._replace(average=[old + new - one for old, new, one in values])
+def _followed(values: Values) -> list[Array]:
+    """What the average follows."""
+    return [*values.weights, *values.statistics]
 
 
 def _settled(values: Values, right: Values) -> Values:
@@ -306,9 +351,9 @@ def _of_step(
     case: Case, stated: Stated, before: Before, after: Values, batch: Any, loss: float, number: int
 ) -> Iterator[Row]:
     """What step `number` has changed, by the run and by the formulas."""
-    right, expected = stated.step(before, batch)
-    yield case.compare(f"step {number} loss", loss, LOSS, expected, Clue("loss"))
-    made, names = stated.mistakes(before, batch), stated.names
+    right, made, names = stated.step(before, batch), stated.mistakes(before, batch), stated.names
+    losses = {cause: lambda one=one: np.array(one().loss) for cause, one in made.items()}
+    yield case.compare(f"step {number} loss", loss, LOSS, right.loss, Clue("loss", "", losses))
     after, start, right = (_settled(each, right) for each in (after, before.values, right))
     for name, (ours, theirs, former) in _quantities(names, after, right, start).items():
 
@@ -346,14 +391,30 @@ def _joined(arrays: Iterable[Array]) -> Array:
     return np.concatenate([*arrays] or [np.zeros(0)])
 
 
-def _resumed(
-    case: Case, after: Mapping[str, list[str]], resumed: Mapping[str, list[str]], report: str
-) -> Iterator[Row]:
-    """The second run has, bit for bit, what the first one had when it ended: which variables differ."""
+def _evaluated(case: Case, own: Own, folder: str, held: Mapping[str, tf.Variable]) -> Iterator[Row]:
+    """What evaluation and export load of the run's checkpoint: its average where it keeps one, else its weights."""
+    model = own.task.build_model()
+    load_trained(model, find_checkpoint(folder), own.task)
+    variables = [*model.trainable_variables, *model.non_trainable_variables]
+    differing = [float(not np.array_equal(variable, held[variable.path])) for variable in variables]
+    yield case.compare("evaluated weights: differs", differing, Exact(), np.zeros(len(differing)), Clue("steps"))
+
+
+Digests = Mapping[str, list[str]]
+
+
+def _resumed(case: Case, after: Digests, resumed: Digests, fresh: Digests, report: str) -> Iterator[Row]:
+    """The second run has, bit for bit, what the first one had when it ended: which variables differ.
+
+    fresh: what the second run had before it resumed.
+    """
     if "resumed from" not in report:
         yield case.fail("resumed", f"the second run did not go on from the checkpoint of the first: {report}")
     for name, former in after.items():
-        differing = [float(one != other) for one, other in zip(resumed[name], former, strict=True)]
-        clue = Clue("steps", "", {"resume_state": lambda differing=differing: np.array(differing)})
-        if differing:
+        differing, forgotten = (
+            np.array([float(one != other) for one, other in zip(each[name], former, strict=True)])
+            for each in (resumed, fresh)
+        )
+        clue = Clue("steps", "", {"resume_state": lambda forgotten=forgotten: forgotten})
+        if differing.size:
             yield case.compare(f"resumed {name}: differs", differing, Exact(), np.zeros(len(differing)), clue)

@@ -14,25 +14,25 @@ import tensorflow as tf
 from jaxtyping import Float64, Int64
 
 from official.core.build_step import build_step
-from official.core.config import Adam, AdamW, Config, Constant, Duration, Random, Sgd, Trainer
+from official.core.config import Config, Constant, Duration, Random, Trainer
 from official.core.layer_rules import freeze
 from official.core.step import Gradients, State, TrainStep
 from official.optimization.optimizers import slot_names
-from reproduction.compare import AbsoluteAndRelative, OfAbsmax
+from reproduction.compare import Absolute, AbsoluteAndRelative
 from reproduction.golden.case import Case, Row
 from reproduction.hints import Clue
 from reproduction.own import Own
 from reproduction.restated import optimisers, training
 from reproduction.restated.schedules import learning_rate
+from reproduction.seeded.update_mistakes import Array, Before, Situation, mistakes, rate_mistakes
 from reproduction.subject import Subject
 
 # Rates are float32: what has fallen below its smallest number, as `step` and `sigmoid` do late in a run, is 0 there.
 RATE = AbsoluteAndRelative(absolute=float(np.finfo(np.float32).tiny), relative=1e-6)
-CHANGE = OfAbsmax(bound=2e-6)
+CHANGE = 2e-6  # of the largest change of a kind
 ELEMENTS = 48  # of each weight
 MOST_STEPS = 12
 DRAWN = "policy random draws every rate: there is no formula to compare it with"
-Array = Float64[np.ndarray, "..."]
 
 
 class Drawn(NamedTuple):
@@ -56,17 +56,6 @@ class GivenGradients(TrainStep):
         )
 
 
-class Before(NamedTuple):
-    """What a step starts from, and its gradients."""
-
-    weights: list[Array]
-    statistics: list[Array]
-    slots: dict[str, list[Array]]
-    average: list[Array]
-    gradients: list[Array]
-    factors: Array  # of each micro-batch
-
-
 def updates(case: Case, subject: Subject) -> Iterator[Row]:
     """Learning rate, norm, weights, slots and average after single steps all over the run."""
     own = subject.own.small
@@ -79,8 +68,10 @@ def updates(case: Case, subject: Subject) -> Iterator[Row]:
     groups = optimisers.groups(
         names, [len(v.shape) for v in own.model.trainable_variables], trainer.layers, own.to_steps
     )
-    before = _drawn(own, trainer, np.random.default_rng(subject.experiment.runtime.seed))
-    for number in _numbers(trainer, own.to_steps):
+    long = _drawn(own, trainer, np.random.default_rng(subject.experiment.runtime.seed))
+    short = _within_clip(long, trainer)
+    for place, number in enumerate(_numbers(trainer, own.to_steps)):
+        before = short if place % 2 else long
         ours, metrics = _after(step, before, number)
 
         def stated(config: Trainer = trainer, given: Before = before, at: int = number, rules=groups) -> training.Step:
@@ -89,19 +80,21 @@ def updates(case: Case, subject: Subject) -> Iterator[Row]:
             return training.train_step(config, parts, *former, rules, at, own.to_steps)
 
         right = stated()
-        made = _mistakes(trainer, before, groups, number, stated)
-        yield case.compare(
-            f"step {number} learning_rate", metrics["learning_rate"], RATE, right.learning_rate, Clue("schedule")
-        )
-        yield case.compare(
-            f"step {number} gradient_norm", metrics["gradient_norm"], RATE, right.gradient_norm, Clue("loss")
-        )
+        made = mistakes(Situation(trainer, before, groups, number, stated, own.to_steps))
+        for name, kind in (("learning_rate", "schedule"), ("gradient_norm", "loss")):
+            others = {cause: lambda one=one, name=name: np.array(getattr(one(), name)) for cause, one in made.items()}
+            expected, clue = getattr(right, name), Clue(kind, "", others)
+            yield case.compare(f"step {number} {name}", metrics[name], RATE, expected, clue)
         for name, mine, theirs, start in _quantities(ours, right, before, names):
             others = {
-                cause: lambda one=one, name=name: _named(one(), before, names)[name] for cause, one in made.items()
+                cause: lambda one=one, name=name, start=start, before=before: _named(one(), before, names)[name] - start
+                for cause, one in made.items()
             }
             clue = Clue("parameters", "", others)
-            yield case.compare(f"step {number} {name}", mine - start, CHANGE, theirs - start, clue)
+            # A change that is nothing beside the number itself is float64's own rounding.
+            floor = 8 * np.finfo(float).eps * float(np.abs(start).max(initial=0))
+            bound = CHANGE * float(np.abs(theirs - start).max(initial=0)) + floor
+            yield case.compare(f"step {number} {name}", mine - start, Absolute(bound=bound), theirs - start, clue)
     _note(subject.own, subject.experiment.trainer)
 
 
@@ -143,6 +136,15 @@ def _drawn(own: Own, trainer: Trainer, rng: np.random.Generator) -> Before:
         values[:trained], values[trained:], slots, average if trainer.moving_average else [],
         some(trained, 1.0), rng.uniform(0.5, 1.5, trainer.micro_batches),
     )  # fmt: skip
+
+
+def _within_clip(before: Before, trainer: Trainer) -> Before:
+    """The same with gradients half as long as clipping allows, which it has to leave alone."""
+    if trainer.clip_global_norm is None:
+        return before
+    norm = np.sqrt(sum(float(np.vdot(one, one)) for one in before.gradients)) * before.factors.mean()
+    factor = trainer.clip_global_norm / (2 * norm)
+    return before._replace(gradients=[factor * one for one in before.gradients])
 
 
 def _numbers(trainer: Trainer, to_steps: Callable[[Duration], int]) -> list[int]:
@@ -199,78 +201,6 @@ def _named(step: training.Step, before: Before, names: Sequence[str]) -> dict[st
     return found
 
 
-def _mistakes(
-    trainer: Trainer, before: Before, groups: Sequence[optimisers.Group], number: int, stated: Callable
-) -> dict[str, Callable[[], training.Step]]:
-    """What the formulas would give with a known mistake."""
-
-    def configured(**changed: object) -> Callable[[], training.Step]:
-        return lambda: stated(config=trainer.model_copy(update=changed))
-
-    def grouped(**changed: object) -> Callable[[], training.Step]:
-        return lambda: stated(rules=[group._replace(**changed) for group in groups])
-
-    def given(**changed: object) -> Callable[[], training.Step]:
-        return lambda: stated(given=before._replace(**changed))
-
-    optimizer, schedule = trainer.optimizer, trainer.schedule
-    zeros = {name: [np.zeros_like(one) for one in slot] for name, slot in before.slots.items()}
-    found = {
-        **{
-            f"learning_rate_scale {factor}": configured(
-                schedule=schedule.model_copy(update={"learning_rate": factor * schedule.learning_rate})
-            )
-            for factor in (2, 0.5)
-        },
-        "weight_decay_missing": configured(optimizer=optimizer.model_copy(update={"weight_decay": 0.0})),
-        "weight_decay_scale over the batch": configured(
-            optimizer=optimizer.model_copy(update={"weight_decay": optimizer.weight_decay / 64})
-        ),
-        "weight_decay_everywhere": grouped(decays=True),
-        "first_step_zero": lambda: stated(at=max(1, number - 1)),
-        "resume_state slots": given(slots=zeros),
-        "layer_rules_missing": grouped(rate=1.0, waits=0),
-        "bias_group": grouped(is_bias=False),
-        "loss_scale": given(factors=before.factors * len(before.factors)),
-        "gradient_clip": configured(clip_global_norm=None),
-        "gradient_clip each": lambda: stated(given=before._replace(gradients=_clipped_alone(before, trainer))),
-    }
-    if isinstance(optimizer, Sgd):
-        found["momentum_form nesterov"] = configured(
-            optimizer=optimizer.model_copy(update={"nesterov": not optimizer.nesterov})
-        )
-    else:
-        other = {Adam: AdamW, AdamW: Adam}[type(optimizer)]
-        found["weight_decay_form"] = configured(optimizer=other(**optimizer.model_dump(exclude={"type"})))
-        swapped = {"beta1": optimizer.beta2, "beta2": optimizer.beta1}
-        found["momentum_form betas"] = configured(optimizer=optimizer.model_copy(update=swapped))
-    if trainer.moving_average:
-        average = trainer.moving_average
-        found["moving_average_decay exchanged"] = lambda: _average_exchanged(stated(), before)
-        for name, changed in (
-            ("0.9998", {"decay": 0.9998}), ("0.9999", {"decay": 0.9999}), ("warm-up", {"warm_up": not average.warm_up}),
-            ("start", {"start": None}), ("statistics", {"statistics": not average.statistics}),
-        ):  # fmt: skip
-            found[f"moving_average_decay {name}"] = configured(moving_average=average.model_copy(update=changed))
-    if schedule.burn_in:
-        for power in (1.0, 4.0):
-            warm = schedule.burn_in.model_copy(update={"power": power})
-            found[f"warmup_power {power:g}"] = configured(schedule=schedule.model_copy(update={"burn_in": warm}))
-    return found
-
-
-def _clipped_alone(before: Before, trainer: Trainer) -> list[Array]:
-    """Each weight's gradient clipped by its own norm."""
-    return [training.clip([one], trainer.clip_global_norm)[0][0] for one in before.gradients]
-
-
-def _average_exchanged(step: training.Step, before: Before) -> training.Step:
-    """old + d (new - old) in place of old + (1 - d) (new - old): what is left of the way is gone, and the reverse."""
-    values = [*step.weights, *before.statistics]
-    pairs = zip(before.average, values, step.average, strict=True)
-    return step._replace(average=[old + new - one for old, new, one in pairs])
-
-
 def _note(own: Own, trainer: Trainer) -> None:
     own.note("trainer.optimizer")
     if not isinstance(trainer.schedule, Random):
@@ -294,7 +224,6 @@ def rates(case: Case, subject: Subject) -> Iterator[Row]:
     steps = tf.constant(numbers)
     of_all = tf.function(lambda: tf.map_fn(step.learning_rate, steps, fn_output_signature=tf.float32), autograph=False)
     stated = [learning_rate(trainer.schedule, int(number), total, own.to_steps) for number in numbers]
-    late = [learning_rate(trainer.schedule, max(1, int(number) - 1), total, own.to_steps) for number in numbers]
-    clue = Clue("schedule", "", {"first_step_zero": lambda: np.array(late)})
+    clue = Clue("schedule", "", rate_mistakes(trainer, numbers, own.to_steps))
     yield case.compare("learning_rate", of_all(), RATE, np.array(stated), clue)
     subject.own.note("trainer.schedule")

@@ -142,9 +142,15 @@ class Yolo:
             "class_ids_shifted down": with_labels(lambda t: t._replace(classes=(t.classes - 1) % classes)),
             "class_ids_permuted": with_labels(lambda t: t._replace(classes=classes - 1 - t.classes)),
             "padded_rows_scatter": with_labels(lambda t: t._replace(valid=tf.ones_like(t.valid))),
-            "second_truth_ignored": with_labels(_without_followers),
             "box_format xyxy": with_labels(lambda t: t._replace(boxes=_corners(t.boxes))),
+            "input_size_fixed": lambda outputs, labels, size: self.loss(outputs, labels, self._own_size, 1),
+            "gradient_sign": self._turned,
         }
+        names = self.own.experiment.task.data.classes
+        sorted_ids = tf.constant([sorted(names).index(name) for name in names])
+        found["class_ids_permuted by name"] = with_labels(
+            lambda t: t._replace(classes=tf.gather(sorted_ids, tf.clip_by_value(t.classes, 0, classes - 1)))
+        )
         for cells in (-1, 1):
             found[f"cell_offset {cells}"] = lambda o, t, size, cells=cells: self._beside(o, t, size, cells)
         if isinstance(self.rules, YoloLoss):
@@ -156,11 +162,18 @@ class Yolo:
             }
             found["ignore_rule nothing ignored"] = with_rules(ignore_thresh=1.0)
             found["ignore_rule at 0.5"] = with_rules(ignore_thresh=0.5)
+            found["ignore_rule without a class"] = self._ignored_without_class
+            found |= {f"loss_part_missing {name}": with_rules(**{name: 0.0}) for name in _NORMALISERS}
             found["label_smoothing_missing"] = with_rules(label_smoothing=0.0)
             found["second_anchor"] = with_rules(iou_thresh=1.0)
             found["negatives_missing"] = self._without_negatives
             found["scale_x_y"] = with_head(scale_x_y=1.0)
             found["anchor_mask"] = with_head(mask=lambda level: tuple(max(0, index - 1) for index in level.mask))
+        if isinstance(self.head, YoloHead):
+            found["second_truth_ignored"] = lambda o, t, size: self._one_class_a_slot(o, t, size, slice(None, None, -1))
+            found["second_truth_overwrites"] = lambda o, t, size: self._one_class_a_slot(o, t, size, slice(None))
+            found["box_mean the sum"] = self._boxes_scaled(lambda matches, count: count)
+            found["box_count of the level"] = self._boxes_scaled(lambda matches, count: IMAGES / max(1, len(matches)))
         return found
 
     def _levels_changed(self, **changed: Any) -> Any:
@@ -179,6 +192,53 @@ class Yolo:
             moved[..., 0] = np.clip(moved[..., 0] + cells / output.shape[2], 0, 1)
             found.append(self.loss(outputs, labels._replace(boxes=tf.constant(moved)), size, 1).gradients[number])
         return self.loss(outputs, labels, size, 1)._replace(gradients=found)
+
+    @property
+    def _own_size(self) -> Size:
+        return tuple(self.own.experiment.task.model.input_size)
+
+    def _boxes_scaled(self, factor: Callable[[np.ndarray, np.ndarray], Any]) -> Callable[..., Stated]:
+        """Boxes' gradients times a function of (the level's matches, how many of them each slot has)."""
+
+        def stated(outputs: Outputs, labels: Truth, size: Size) -> Stated:
+            right, found = self.loss(outputs, labels, size, 1), []
+            for raw, level, gradient in zip(outputs, self.head.levels, right.gradients, strict=True):
+                matches = assign(raw, labels, self.head, level, level.loss or self.rules, size).matches
+                count = np.zeros((*raw.shape[:4], 1))
+                np.add.at(count, tuple(matches[:, :4].T), 1)
+                scaled = np.array(gradient)
+                scaled[..., :4] *= factor(matches, count)
+                found.append(scaled)
+            return right._replace(gradients=found)
+
+        return stated
+
+    def _one_class_a_slot(self, outputs: Outputs, labels: Truth, size: Size, order: slice) -> Stated:
+        """A slot is asked for the class of one truth alone: of several, in this order, the last."""
+        right, found = self.loss(outputs, labels, size, 1), []
+        for raw, level, gradient in zip(outputs, self.head.levels, right.gradients, strict=True):
+            rules, changed = level.loss or self.rules, np.array(gradient)
+            asked = assign(raw, labels, self.head, level, rules, size)
+            pairs = [(tuple(match[:4]), int(kind)) for match, kind in zip(asked.matches, asked.labels, strict=True)]
+            kept = dict(pairs[order])
+            weight = rules.cls_normalizer if rules.gradient == "autodiff" else 1.0
+            for slot, kind in {pair for pair in pairs if kept[pair[0]] != pair[1]}:
+                changed[(*slot, 5 + kind)] += weight * (1 - rules.label_smoothing) / len(raw)
+            found.append(changed)
+        return right._replace(gradients=found)
+
+    def _turned(self, outputs: Outputs, labels: Truth, size: Size) -> Stated:
+        right = self.loss(outputs, labels, size, 1)
+        return right._replace(gradients=[-each for each in right.gradients])
+
+    def _ignored_without_class(self, outputs: Outputs, labels: Truth, size: Size) -> Stated:
+        """Objectness as if all classes were likely."""
+        right, at = self.loss(outputs, labels, size, 1), self.objectness
+        likely = [np.concatenate([raw[..., : at + 1], np.ones_like(raw[..., at + 1 :])], axis=-1) for raw in outputs]
+        found = [np.array(each) for each in right.gradients]
+        for mine, other in zip(found, self.loss(likely, labels, size, 1).gradients, strict=True):
+            mine[..., at] = other[..., at]
+        return right._replace(gradients=found)
 
     def _without_negatives(self, outputs: Outputs, labels: Truth, size: Size) -> Stated:
         right = self.loss(outputs, labels, size, 1)
@@ -205,7 +265,16 @@ class Yolo:
             found["anchors_permuted"] = with_head(reverse)
         if isinstance(self.head, YoloHead):
             found["activation_missing"] = with_head(self._levels_changed(new_coords=lambda level: not level.new_coords))
+        if not isinstance(self.head, DetectionHead):
+            found["score_product"] = lambda maps, size: self.decode([self._sure(each) for each in maps], size)
         return found
+
+    def _sure(self, raw: np.ndarray) -> np.ndarray:
+        """The same output with objectness 1."""
+        levels = getattr(self.head, "levels", ())
+        sure = np.array(raw)
+        sure[..., self.objectness] = 1.0 if any(getattr(level, "new_coords", False) for level in levels) else 80.0
+        return sure
 
     def evaluated(
         self, model: keras.Model, images: Float32[np.ndarray, "batch height width 3"]
@@ -233,13 +302,15 @@ class Yolo:
     ) -> Mapping[str, Bool[np.ndarray, "batch ..."]]:
         """A positive is drawn up, background is drawn down, and what is ignored has no gradient.
 
-        A class is asked where it is drawn up by more than label smoothing draws the others.
+        A class is asked where it is drawn up by more than label smoothing draws the others. Where no objectness at all
+        is drawn down, nothing tells what is ignored from what is background.
         """
         objectness, classes = gradient[..., self.objectness], gradient[..., self.objectness + 1 :]
         positive = objectness < 0
         asked = (classes < 0) & positive[..., np.newaxis]
         asked &= classes <= classes.min(axis=-1, keepdims=True) / 4
-        return {"positives": positive, "ignored": objectness == 0, "classes": asked}
+        found = {"positives": positive, "ignored": objectness == 0, "classes": asked}
+        return found if np.any(objectness > 0) else {name: found[name] for name in ("positives", "classes")}
 
     def batch(self, labels: Truth, size: Size, rng: np.random.Generator) -> TrainBatch:
         count, config = labels.boxes.shape[0], self.own.experiment.task.data.train.augmentation
@@ -251,6 +322,9 @@ class Yolo:
     def plain(self, batch: TrainBatch) -> TrainBatch:
         nothing = tf.zeros_like(batch.draws.hue)
         return batch._replace(draws=batch.draws._replace(hue=nothing, saturation=nothing + 1, exposure=nothing + 1))
+
+    def pixel_mistakes(self) -> Mapping[str, Callable[[Numbers], Numbers]]:
+        return {"image_range": lambda images: 255 * images, "channels_reversed": lambda images: images[..., ::-1]}
 
     def prepare(self, batch: TrainBatch) -> tuple[Float[np.ndarray, "batch height width 3"], Truth]:
         image, boxes, classes, valid = (part.numpy() for part in batch[:4])
@@ -267,15 +341,6 @@ class Yolo:
 
 
 _NORMALISERS = ("iou_normalizer", "obj_normalizer", "cls_normalizer")
-
-
-def _without_followers(truth: Truth) -> Truth:
-    """Of truths with nearly the same box the first alone."""
-    boxes, valid = truth.boxes.numpy(), truth.valid.numpy().copy()
-    for image, rows in enumerate(boxes):
-        for number in range(1, len(rows)):
-            valid[image, number] &= not np.any(np.abs(rows[:number] - rows[number]).max(axis=-1) < 1e-3)
-    return truth._replace(valid=tf.constant(valid))
 
 
 def _corners(boxes: Float32[tf.Tensor, "batch truths 4"]) -> Float32[tf.Tensor, "batch truths 4"]:

@@ -5,12 +5,14 @@
 import numpy as np
 import pytest
 
+from configs.yolo_heads import YoloHead, YoloLevel
+from official.core.config import Sgd
 from reproduction.compare import CompareError
 from reproduction.hints import CAUSES, Clue, explain
-from reproduction.hints.decoding import YoloHead, decoding_alternatives
 from reproduction.hints.images import image_alternatives
 from reproduction.hints.rows import COCO_IDS
-from reproduction.hints.training import SgdStep, average_alternatives, step_alternatives
+from reproduction.hints.training import SgdStep, step_alternatives
+from reproduction.hints.yolo import Level, decoding_alternatives
 
 RANDOM = np.random.default_rng(3)
 MAP = RANDOM.normal(size=(2, 6, 7, 10))  # NCHW
@@ -162,30 +164,21 @@ def test_images_of_another_resize_order_or_padding():
 
 
 def test_heads_decoded_otherwise():
-    anchors = [(10, 14), (23, 27), (37, 58), (81, 82), (135, 169), (344, 319)]
-    head = YoloHead(anchors, (3, 4, 5), (160, 256), 1.05)
-    raw = RANDOM.normal(size=(1, 3, 9, 5, 8))
-    alternatives = decoding_alternatives(head, raw)
+    anchors = ((10, 14), (23, 27), (37, 58), (81, 82), (135, 169), (344, 319))
+    head = YoloHead(anchors=anchors, levels=(YoloLevel(mask=(3, 4, 5), scale_x_y=1.05),))
+    right = Level(head, RANDOM.normal(size=(1, 5, 8, 3, 9)), (160, 256))
+    alternatives = decoding_alternatives(right)
     for name, mistaken in alternatives.items():
-        assert name.partition(" ")[0] in first(mistaken(), head.boxes(raw), Clue("boxes", "", alternatives)), name
+        assert name.partition(" ")[0] in first(mistaken(), right.boxes(), Clue("boxes", "", alternatives)), name
 
 
 def test_steps_of_training():
     arrays = (RANDOM.normal(size=(4, 3)) for _ in range(3))
-    step = SgdStep(*arrays, rate=0.01, momentum=0.9, decay=0.0005, configured=0.0005, count=8)
-    for one in (step, step._replace(decay=0.0)):
+    step = SgdStep(Sgd(momentum=0.9, weight_decay=0.0005), *arrays, rate=0.01, decays=True, count=8)
+    for one in (step, step._replace(decays=False)):
         alternatives = step_alternatives(one)
         for name, mistaken in alternatives.items():
             assert name.partition(" ")[0] in first(mistaken(), one.after(), Clue("steps", "", alternatives)), name
-
-
-def test_moving_averages():
-    history = [RANDOM.normal(size=(4, 3)) for _ in range(5)]
-    alternatives = average_alternatives(history, np.ones((4, 3)), 0.9998)
-    right = alternatives["moving_average_decay no warm-up"]()
-    for name in ("moving_average_decay 0.9999", "moving_average_decay not moved"):
-        hints = explain(alternatives[name](), right, Clue("steps", "", alternatives))
-        assert hints[0].cause == "moving_average_decay" and name in hints[0].evidence
 
 
 def test_what_is_unknown_is_said():

@@ -41,7 +41,7 @@ def test_a_run_uses_all_sizes_and_resumes_in_the_middle_of_one_bit_for_bit(data,
 
     first = make_run(varied(data), tmp_path / "parts")
     for _ in range(3):
-        assert int(first._loop(first._inputs(), tf.constant(1, tf.int64))["bad"]) == -1
+        assert int(first._loop(first.inputs(), tf.constant(1, tf.int64))["bad"]) == -1
     first.checkpoints.save(first.step, first._groups(), first._facts())
     second = make_run(varied(data), tmp_path / "parts")
     assert second.step == 3
@@ -75,7 +75,7 @@ def test_several_sizes_on_two_replicas_equal_two_micro_batches(data, tmp_path, t
         before, seen = flat(), set()
         while seen != set(run.task.stream.sizes.sizes):
             seen.add(run.task.input_size_at(run.step))
-            assert int(run._loop(run._inputs(), tf.constant(1, tf.int64))["bad"]) == -1
+            assert int(run._loop(run.inputs(), tf.constant(1, tf.int64))["bad"]) == -1
         return flat() - before
 
     replicas, parts = change("replicas", two_replicas), change("parts", None, "trainer.micro_batches=2")

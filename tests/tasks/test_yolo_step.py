@@ -95,7 +95,7 @@ def test_two_replicas_equal_two_micro_batches_and_with_sync_norm_the_whole_batch
         run = make_run(experiment("yolov4_tiny_coco", data, *overrides, *more), tmp_path / folder, strategy)
         flat = lambda: np.concatenate([value.numpy().ravel() for value in run.variables.weights])  # noqa: E731
         before = flat()
-        assert int(run._loop(run._inputs(), tf.constant(1, tf.int64))["bad"]) == -1
+        assert int(run._loop(run.inputs(), tf.constant(1, tf.int64))["bad"]) == -1
         return flat() - before
 
     def apart(first: np.ndarray, second: np.ndarray) -> float:
@@ -114,7 +114,7 @@ def test_bfloat16_keeps_weights_statistics_and_loss_in_float32(data, tmp_path):
     try:
         run = make_run(experiment("yolov4_tiny_coco", data, "task.model.backbone.width=0.25"), tmp_path)
         compute = run.model.get_layer("backbone_conv02").compute_dtype
-        result = run._loop(run._inputs(), tf.constant(2, tf.int64))
+        result = run._loop(run.inputs(), tf.constant(2, tf.int64))
     finally:
         keras.config.set_dtype_policy("float32")
     assert compute == "bfloat16"
@@ -161,7 +161,7 @@ def test_a_resumed_run_on_real_data_equals_an_uninterrupted_one_bit_for_bit(data
     whole = make_run(config, tmp_path / "whole")
     whole.train()
     first = make_run(config, tmp_path / "parts")
-    first._loop(first._inputs(), tf.constant(2, tf.int64))
+    first._loop(first.inputs(), tf.constant(2, tf.int64))
     first.checkpoints.save(first.step, first._groups(), first._facts())
     second = make_run(config, tmp_path / "parts")
     assert second.step == 2

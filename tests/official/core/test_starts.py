@@ -43,7 +43,7 @@ def test_a_foreign_file_is_read_by_the_task_and_its_examples_count_only_if_asked
         assert (weights(run)["head_conv/kernel"] == 0.25).all()
         names = [variable.path for variable in run.model.trainable_variables]
         assert (run.variables.average[names.index("head_conv/kernel")].numpy() == 0.25).all()
-    assert next(run._inputs()).example_id.numpy()[0] == 16  # the data go on from there too
+    assert next(run.inputs()).example_id.numpy()[0] == 16  # the data go on from there too
 
 
 @pytest.mark.slow

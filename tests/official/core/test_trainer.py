@@ -48,7 +48,7 @@ def test_loss_and_learning_rate_do_not_depend_on_the_number_of_replicas(tmp_path
     seen = []
     for name, strategy in (("one", None), ("two", two_replicas)):
         run = make_run(tmp_path / name, task=ToyTask(norm=False), strategy=strategy)
-        result = run._loop(run._inputs(), tf.constant(1, tf.int64))
+        result = run._loop(run.inputs(), tf.constant(1, tf.int64))
         seen.append({key: float(value) for key, value in result["scalars"].items()})
     assert seen[0]["learning_rate"] == seen[1]["learning_rate"]
     assert seen[0]["loss"] == pytest.approx(seen[1]["loss"], rel=1e-6)
@@ -67,7 +67,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, average
     whole = trained(tmp_path / "whole", **options)
     first = make_run(tmp_path / "parts", **options)
     first.resume_or_initialise()
-    first._loop(first._inputs(), tf.constant(stop, tf.int64))
+    first._loop(first.inputs(), tf.constant(stop, tf.int64))
     first.checkpoints.save(first.step, first._groups(), first._facts())
     second = make_run(tmp_path / "parts", **options)
     assert "resumed" in second.resume_or_initialise()
@@ -135,7 +135,7 @@ def test_a_resumed_run_at_several_sizes_equals_an_uninterrupted_one_bit_for_bit(
         first = make_run(tmp_path / "parts", **options)
         first.resume_or_initialise()
         while first.step < stop:
-            first._loop(first._inputs(), tf.constant(1, tf.int64))
+            first._loop(first.inputs(), tf.constant(1, tf.int64))
         first.checkpoints.save(first.step, first._groups(), first._facts())
     last = trained(tmp_path / "parts", **options)
     for here, there in zip(tf.nest.flatten(last.variables), tf.nest.flatten(whole.variables), strict=True):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from configs.experiment import Experiment
+from losses import yolo as yolo_loss
 from official.core.config_io import load_config
 from official.core.errors import UserError
 from reproduction import gates
@@ -170,3 +171,44 @@ def test_folders_that_are_not_there_are_named(yolo, tmp_path):
         named[what] = [f"{tmp_path}/no"] if what == "traces" else f"{tmp_path}/no"
         with pytest.raises(SubjectError, match=f"no: no such folder; expected one for {what}"):
             subject_of(yolo, **named)
+
+
+class TestTheExperimentsOwnLoss:
+    """Gates 5 and 6 run the loss that will be trained, on recordings where its options agree, and say where not."""
+
+    @pytest.fixture(scope="class")
+    def automatic(self) -> Experiment:
+        return load_config(str(CONFIGS / "yolov4_tiny_coco.yaml"), Experiment, ["task.loss.gradient=autodiff"])
+
+    def test_an_exception_in_it_is_not_passed(self, automatic, monkeypatch):
+        def broken(*arguments):
+            raise RuntimeError("the loss is broken")
+
+        monkeypatch.setattr(yolo_loss, "_level", broken)
+        for number in (5, 6):
+            result = pass_through(number, Subject(automatic, cases=("own_*",)))
+            assert result.outcome == "fail" and result.ran == {}
+            assert {row.note for row in result.rows} == {"RuntimeError: the loss is broken"}
+
+    def test_of_the_automatic_gradient_the_terms_that_are_darknets_are_compared_and_the_rest_is_named(self, automatic):
+        result = pass_through(6, Subject(automatic, (SUBSETS / "golden",), cases=("ciou_v4tiny", "mse_v3")))
+        assert result.outcome == "pass"
+        compared = {row.quantity for row in result.rows if row.outcome == "pass"}
+        assert {"train/L009_loss_delta: objectness", "train/L009_loss_delta: classes"} <= compared
+        skipped = {row.quantity: row.note for row in result.rows if row.outcome == "skip"}
+        assert "own_loss compares it" in skipped["train/L009_loss_delta: its boxes"]
+        assert "ignore_thresh 0.5, here 0.7" in skipped["options"]
+
+    def test_a_recording_with_an_option_that_it_has_not_is_skipped_and_says_which(self, automatic):
+        result = pass_through(6, Subject(automatic, (SUBSETS / "golden",), cases=("ciou_v4_heads_differ_scale",)))
+        assert result.outcome == "no_inputs"
+        assert "max_delta: no meaning with gradient: autodiff" in result.note
+
+    @pytest.mark.parametrize("change", [lambda array: array.astype(np.int32), lambda array: array[:, :-1]])
+    def test_arrays_of_another_type_or_shape_fail_by_name(self, yolo, tmp_path, change):
+        arrays = dict(np.load(SUBSETS / "golden" / "loss" / "ciou_v4tiny.npz"))
+        arrays["train/L008_output"] = change(arrays["train/L008_output"])
+        (tmp_path / "loss").mkdir()
+        np.savez(tmp_path / "loss" / "case.npz", **arrays)
+        result = pass_through(6, Subject(yolo, (tmp_path,), cases=("case",)))
+        assert result.outcome == "fail" and "train/L008_output" in result.first_divergence.note

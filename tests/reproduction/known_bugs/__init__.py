@@ -10,6 +10,10 @@ from tests.reproduction.known_bugs import (
     geometry_and_colour,
     layers,
     loss_and_assignment,
+    run_inference,
+    run_loss,
+    run_steps,
+    run_updates,
 )
 
 SUITE = (
@@ -20,6 +24,9 @@ SUITE = (
     *evaluation.BUGS,
     *centernet.BUGS,
 )
+
+# Mistakes in the code that a training run executes: the experiment's own objects are asked, and no recording.
+RUN = (*run_inference.BUGS, *run_loss.BUGS, *run_updates.BUGS, *run_steps.BUGS)
 
 # Entries that no gate up to 9 can see, and why.
 NOT_PLANTED = {

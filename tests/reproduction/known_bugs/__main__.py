@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.reproduction.known_bugs import SUITE
+from tests.reproduction.known_bugs import RUN, SUITE
 from tests.reproduction.known_bugs.bug import Answer, ask
 
 SHARED = Path(__file__).resolve().parents[4] / "shared"
@@ -17,7 +17,7 @@ SHARED = Path(__file__).resolve().parents[4] / "shared"
 def main(patterns: list[str]) -> int:
     wanted = [
         bug
-        for bug in SUITE
+        for bug in (*SUITE, *RUN)
         if not patterns or any(fnmatch.fnmatch(f"{bug.plant.__module__}: {bug.name}", f"*{one}*") for one in patterns)
     ]
     answers, cpu = [], time.process_time()

@@ -126,7 +126,7 @@ _IMAGES = ("augment_units/preprocess0", "augment_units/color0", "augment_units/a
 
 BUGS = (
     Bug("CenterNet: batch-norm's momentum 0.1 meant as PyTorch's", (10,), _momentum, 2, ("res18*",),
-        "res18_trace: f64/after_train_forward/*", "batch_norm_momentum", res18, ("nothing",)),
+        "res18_trace: f??/after_train_forward/*", "batch_norm_momentum", res18, ("nothing",)),
     Bug("CenterNet: peaks by rows and columns exchanged", (1,), _peaks_by_rows, 3, ("decode_small_k40",),
         "decode_small_k40: topk/x", "height_width_swapped", res18, ("nothing",)),
     Bug("CenterNet: targets' cells by rows and columns exchanged", (1,), _cells_by_rows, 5, _SMALL,

@@ -45,7 +45,7 @@ def _biased_moving_variance(patch: MonkeyPatch) -> None:
 
     def biased(self, inputs, mean, variance, is_training):
         outputs, mean, variance = right(self, inputs, mean, variance, is_training)
-        count = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
+        count = tf.cast(tf.size(inputs) // inputs.shape[-1], variance.dtype)
         return outputs, mean, variance * (count - 1) / count if is_training else variance
 
     patch.setattr(batch_norm.BatchNorm, "_fused", biased)

@@ -1,7 +1,4 @@
-"""What the originals draw, written anew from their sources in NumPy: for distributions, not for single numbers.
-
-Nothing here is shared with dataloaders/augment, which is compared with it.
-"""
+"""What the originals draw at random, to compare distributions with, not single numbers."""
 
 from collections.abc import Mapping
 
