@@ -68,7 +68,7 @@ class Before(NamedTuple):
     """
 
     values: Values
-    weights: list[Array]
+    weights: list[tf.Tensor]  # as the network takes them: a copy of all is large
     statistics: list[Array]
 
 
@@ -187,8 +187,8 @@ def _run(own: Own, batches: Mapping[int, Any], folder: str) -> Run:
 
 def before_next(run: Run) -> Before:
     """What the run's next step starts from."""
-    weights, statistics = ([np.array(one, np.float64) for one in held] for held in run.variables[1:3])
-    return Before(values_of(run), weights, statistics)
+    weights = [tf.identity(one) for one in run.variables.weights]
+    return Before(values_of(run), weights, [np.array(one, np.float64) for one in run.variables.statistics])
 
 
 def values_of(run: Run) -> Values:
@@ -252,7 +252,7 @@ class Stated:
             images, labels = prepared(*self.family.prepare(part))
             former = statistics if in_turn else before.statistics
             gradients, statistics, value = self._backward(before, former, images, labels, is_training)
-            parts.append([factor * one for one in gradients])
+            parts.append(gradients if factor == 1 else [factor * one for one in gradients])
             values.append(value)
         former, number = before.values, before.values.step + 1
         gradients, norm = training.step_gradients(self.trainer, parts, self.groups, number)
@@ -273,7 +273,7 @@ class Stated:
         self, before: Before, statistics: list[Array], images: Any, labels: Any, is_training: bool
     ) -> tuple[list[Array], list[Array], float]:
         """(gradients by the weights, the statistics that the pass leaves, the loss) of one micro-batch."""
-        weights = [tf.constant(one) for one in before.weights]
+        weights = before.weights
         kinds = [variable.dtype for variable in self.model.non_trainable_variables]
         former = [tf.cast(one, kind) for one, kind in zip(statistics, kinds, strict=True)]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -285,7 +285,8 @@ class Stated:
         found = self.family.loss(raw, labels, tuple(image.shape[1:3]), before.values.step + 1)
         upstream = [tf.cast(one, output.dtype) for one, output in zip(found.gradients, outputs, strict=True)]
         gradients = tape.gradient(outputs, weights, upstream, unconnected_gradients="zero")
-        return [one.numpy() for one in gradients], [np.asarray(one, float) for one in moved], found.value
+        # Views of what the tensors hold: a copy of every gradient is large.
+        return [np.asarray(one) for one in gradients], [np.asarray(one, float) for one in moved], found.value
 
     def mistakes(self, before: Before, batch: Any) -> dict[str, Callable[[], Values]]:
         """What a step would leave with a known mistake, by cause; computed once, where something asks for it."""
