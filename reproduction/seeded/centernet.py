@@ -85,6 +85,10 @@ class CenterNet:
         heat, *rest = outputs[-self.count :]
         return [(1 / (1 + np.exp(-heat))).astype(np.float32), *rest]
 
+    def few(self, outputs: Outputs) -> Outputs:
+        """All: the decoder gives a fixed number of peaks."""
+        return self.maps(outputs)
+
     def groups(self, outputs: Outputs) -> Iterator[Group]:
         for number in range(len(outputs)):
             yield Group(f"stack {number // self.count} {NAMES[number % self.count]}", number, slice(None))

@@ -50,6 +50,9 @@ class Family(Protocol):
     def maps(self, outputs: Outputs) -> Outputs:
         """What the decoder is given: the outputs, as the inference network hands them on."""
 
+    def few(self, outputs: Outputs) -> Outputs:
+        """`maps`, of which few are objects, near each other: fewer than an image may have, where that can be."""
+
     def groups(self, outputs: Outputs) -> Iterator[Group]:
         """The parts of the outputs whose gradients are compared, one after the other."""
 

@@ -155,18 +155,22 @@ def _is_statistic(variable: keras.Variable) -> bool:
 
 
 def detections(case: Case, subject: Subject) -> Iterator[Row]:
-    """Detections of given outputs by the experiment's protocol: normalising, decoding, the way back, NMS."""
+    """Detections of given outputs by the experiment's protocol: normalising, decoding, the way back, NMS.
+
+    The first image has more than are kept, so that their number shows; the second few, so that the floor does.
+    """
     own, protocol = subject.own, subject.experiment.task.evaluation
     if protocol.sees_whole_images:
         yield case.skip("detections", "several scales are merged on the host; the recorded cases compare that")
         return
     rng = np.random.default_rng(subject.experiment.runtime.seed)
-    for image_size in SIZES:
+    family = family_of(own)
+    for image_size, content in zip(SIZES, (family.maps, family.few), strict=True):
         name = f"image of {image_size[0]} x {image_size[1]}"
         image = tf.constant(rng.integers(0, 256, (*image_size, 3)).astype(np.uint8))
         given = resize_image(image, tuple(subject.experiment.task.model.input_size), protocol)
         shown = _Shown(own, given.numpy(), image_size)
-        maps = next((one for one in shown.seeded() if shown.is_decided(one)), None)
+        maps = next((one for one in shown.seeded(content) if shown.is_decided(one)), None)
         if maps is None:
             yield case.skip(name, OPEN)
             continue
@@ -184,12 +188,12 @@ class _Shown:
         self.own, self.given, self.image_size = own, given, image_size
         self.family, self.protocol = family_of(own), own.experiment.task.evaluation
 
-    def seeded(self) -> Iterator[Outputs]:
-        """Maps for the decoder, from one seed after the other."""
+    def seeded(self, content: Callable[[Outputs], Outputs]) -> Iterator[Outputs]:
+        """Maps for the decoder, from one seed after the other. content: from a network's outputs."""
         size = self.given.shape[:2]
         for seed in range(TRIES):
             rng = np.random.default_rng((self.own.experiment.runtime.seed, seed))
-            yield [each[2:3] for each in self.family.maps(self.family.outputs(self.family.labels(rng), size, rng))]
+            yield [each[2:3] for each in content(self.family.outputs(self.family.labels(rng), size, rng))]
 
     def network(self, maps: Outputs) -> Callable[..., list[tf.Tensor]]:
         """Called as the network is: its first output is the first map, and a fourth of the mean of what it is given."""

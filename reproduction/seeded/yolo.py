@@ -23,6 +23,7 @@ from reproduction.seeded.family import Group, Mistakes, Outputs, Size, Stated
 
 GAIN_STEP = 2.0**-15  # of a drawn gain
 IMAGES = 4
+NOTHING = -20.0  # logit of what is not there
 SEVERAL = 12  # truths of the third image
 IOU_KINDS = ("mse", "iou", "giou", "diou", "ciou")
 
@@ -101,6 +102,22 @@ class Yolo:
 
     def maps(self, outputs: Outputs) -> Outputs:
         return outputs
+
+    def few(self, outputs: Outputs) -> Outputs:
+        """Objects of two classes in four cells of each level; [detection] outputs as they are."""
+        if isinstance(self.head, DetectionHead):
+            return outputs
+        return [self._few(output, number) for number, output in enumerate(outputs)]
+
+    def _few(self, output: np.ndarray, number: int) -> np.ndarray:
+        decoded = isinstance(self.head, YoloHead) and self.head.levels[number].new_coords
+        found = output.copy()
+        rows, columns = (slice(side // 2 - 1, side // 2 + 1) for side in output.shape[1:3])
+        found[..., self.objectness :] = 0 if decoded else NOTHING
+        found[:, rows, columns, ..., self.objectness : self.objectness + 3] = output[
+            :, rows, columns, ..., self.objectness : self.objectness + 3
+        ]
+        return found
 
     def groups(self, outputs: Outputs) -> Iterator[Group]:
         for number, output in enumerate(outputs):
