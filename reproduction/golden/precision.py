@@ -23,9 +23,9 @@ def precision(name: Literal["float32", "float64"]) -> Iterator[None]:
 def graphs_as_written() -> Iterator[None]:
     """TensorFlow runs the graphs inside as they were written.
 
-    It otherwise rewrites them: a level times 1/255 in place of a level over 255, another number in float32, which the
-    gradient of a hundred layers shows as 1e-5 of its largest element. That also takes a third of the time of a first
-    step, and copies an export's weights.
+    It otherwise rewrites them: a level times 1/255 in place of a level over 255 is another number in float32 for half
+    of the levels, and a deep network enlarges that. The rewriting also takes a third of the time of a first step, and
+    copies an export's weights.
     """
     before = tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer", False)
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
