@@ -17,21 +17,19 @@ from official.vision.boxes import swap_xy
 
 
 class Stack(NamedTuple):
-    """What the heads of one stack put out, raw. Names are the original's."""
+    """What the heads of one stack put out, raw, in the network's own precision. Names are the original's."""
 
-    hm: Float32[tf.Tensor, "batch rows columns classes"]  # logits
-    wh: Float32[
-        tf.Tensor, "batch rows columns sizes"
-    ]  # (width, height) in output pixels; a pair a class if cat_spec_wh
-    reg: Float32[tf.Tensor, "batch rows columns 2"] | None  # (x, y) of the centre in its cell; None without reg_offset
+    hm: Float[tf.Tensor, "batch rows columns classes"]  # logits
+    wh: Float[tf.Tensor, "batch rows columns sizes"]  # (width, height) in output pixels; a pair a class if cat_spec_wh
+    reg: Float[tf.Tensor, "batch rows columns 2"] | None  # (x, y) of the centre in its cell; None without reg_offset
 
 
 class Maps(NamedTuple):
     """A stack as it is decoded: probabilities instead of logits."""
 
-    heat: Float32[tf.Tensor, "batch rows columns classes"]  # 0..1
-    wh: Float32[tf.Tensor, "batch rows columns sizes"]
-    reg: Float32[tf.Tensor, "batch rows columns 2"] | None
+    heat: Float[tf.Tensor, "batch rows columns classes"]  # 0..1
+    wh: Float[tf.Tensor, "batch rows columns sizes"]
+    reg: Float[tf.Tensor, "batch rows columns 2"] | None
 
 
 class Peaks(NamedTuple):
@@ -60,7 +58,7 @@ def stacks_of(outputs: Sequence[Float[tf.Tensor, "batch rows columns _"]], head:
     return stacks
 
 
-def maps_of(outputs: Sequence[Float32[tf.Tensor, "batch rows columns _"]], head: CenterNetHead) -> Maps:
+def maps_of(outputs: Sequence[Float[tf.Tensor, "batch rows columns _"]], head: CenterNetHead) -> Maps:
     """The last stack, which is the one that is decoded. A score is the plain sigmoid, without the loss's clamp."""
     last = stacks_of(outputs, head)[-1]
     return Maps(tf.sigmoid(last.hm), last.wh, last.reg)

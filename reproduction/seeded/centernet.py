@@ -167,7 +167,7 @@ class CenterNet:
 
     def evaluated(
         self, model: keras.Model, images: Float32[np.ndarray, "batch height width 3"]
-    ) -> list[Float32[tf.Tensor, "batch ..."]]:
+    ) -> list[Float[tf.Tensor, "batch ..."]]:
         """Heat, sizes and offsets of the last stack; with the flip test heat and sizes are means with the mirror's."""
         config = self.own.experiment.task
         given = ((images[..., ::-1] - config.model.mean) / config.model.std).astype(np.float32)

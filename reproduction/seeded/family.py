@@ -68,7 +68,7 @@ class Family(Protocol):
 
     def evaluated(
         self, model: keras.Model, images: Float32[np.ndarray, "batch height width 3"]
-    ) -> Sequence[Float32[tf.Tensor, "batch ..."]]:
+    ) -> Sequence[Float[tf.Tensor, "batch ..."]]:
         """What the network for inference should give for RGB images 0..1: by the trained network in evaluation mode."""
 
     def undecided(self, outputs: Outputs, labels: Any, size: Size) -> Sequence[Bool[np.ndarray, "batch ..."]]:

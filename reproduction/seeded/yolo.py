@@ -296,7 +296,7 @@ class Yolo:
 
     def evaluated(
         self, model: keras.Model, images: Float32[np.ndarray, "batch height width 3"]
-    ) -> list[Float32[tf.Tensor, "batch ..."]]:
+    ) -> list[Float[tf.Tensor, "batch ..."]]:
         return tf.nest.flatten(model(tf.constant(images), training=False))
 
     def undecided(self, outputs: Outputs, labels: Truth, size: Size) -> list[Bool[np.ndarray, "batch ..."]]:

@@ -148,7 +148,7 @@ def test_a_cfg_without_a_head_has_no_loss(tmp_path, recorded):
     (tmp_path / "loss").mkdir()
     write_trace(tmp_path / "loss/case.npz", recorded | {"meta/cfg": CFG[: CFG.index("[yolo]")]})
     (row,) = rows_of("loss", tmp_path)
-    assert row.outcome == "fail" and row.note.endswith("its cfg has no section that detects")
+    assert row.outcome == "fail" and "meta/cfg: has no section that detects; expected [yolo]" in row.note
 
 
 def test_frozen_layers_have_updates_of_zero_and_keep_their_weights(tmp_path, recorded):
