@@ -11,7 +11,7 @@ from official.core.config_io import load_config
 from reproduction.golden.precision import graphs_as_written
 from reproduction.own import Own, small_size
 from reproduction.seeded.inference import seed_weights
-from reproduction.seeded.steps import ELEMENTS, _some
+from reproduction.seeded.stated_step import ELEMENTS, some_of
 from reproduction.seeded.updates import without_draws
 from reproduction.subject import darknet_experiment
 from tests.conftest import SUBSETS
@@ -68,10 +68,10 @@ def test_graphs_round_as_they_are_written_and_only_inside():
 
 def test_elements_are_spread_over_a_variable_and_hold_none_of_it():
     whole = np.arange(10.0 * ELEMENTS).reshape(10, -1)
-    some = _some(whole)
+    some = some_of(whole)
     assert len(some) == ELEMENTS and some[0] == 0 and some[-1] >= whole.size - 10
     assert not np.shares_memory(some, whole)
-    assert _some(np.zeros(0)).size == 0 and _some(np.array(3.0)).tolist() == [3]
+    assert some_of(np.zeros(0)).size == 0 and some_of(np.array(3.0)).tolist() == [3]
 
 
 def test_a_drawn_rate_alone_is_exchanged():
