@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
@@ -276,14 +277,11 @@ def export(case: Case, subject: Subject) -> Iterator[Row]:
         return
     inference = _folded(own, _trained(own, "float32"), "float32")
     gc.collect()  # what it was made of is large
-    shown = [
-        [one for seed in range(TRIES) if (one := _Evaluated(own, inference, sides, seed)).is_decided()][:2]
-        for sides in SIZES
-    ]
-    if len(shown[0]) < 2 or not shown[1]:
+    shown = [*_decided(own, inference, SIZES[0], 2), *_decided(own, inference, SIZES[1], 1)]
+    if len(shown) < 3:
         yield case.skip("export", OPEN)
         return
-    first, second, other = *shown[0], shown[1][0]
+    first, second, other = shown
     with graphs_as_written(), tempfile.TemporaryDirectory() as folder:
         classes = experiment.task.data.classes
         export_saved_model(inference, own.task.decode, protocol, classes, size, f"{folder}/export")
@@ -341,9 +339,13 @@ class _Evaluated:
     def export_mistakes(self) -> Mapping[str, Callable[[], Kept]]:
         """What a graph would detect that has another step before or behind the network than evaluation has."""
 
-        def detected(pixels: tf.Tensor, by: Protocol = self.protocol) -> Kept:
-            boxes, scores = self.own.decode(self.inference(pixels, training=False))
+        decoded = functools.cache(lambda: self.own.decode(self.maps))
+
+        def selected(boxes: tf.Tensor, scores: tf.Tensor, by: Protocol = self.protocol) -> Kept:
             return _clipped(_kept(boxes[0], scores[0], self.sides, self.size, by))
+
+        def detected(pixels: tf.Tensor, by: Protocol = self.protocol) -> Kept:
+            return selected(*self.own.decode(self.inference(pixels, training=False)), by)
 
         def otherwise_resized() -> Kept:
             rule = {"stretch": "letterbox"}.get(self.protocol.resize, "stretch")
@@ -351,12 +353,18 @@ class _Evaluated:
             return detected(normalise(resize_image(tf.constant(self.image), self.size, other)[tf.newaxis]), other)
 
         return {
-            **_by_other_protocols(self.protocol, lambda by: detected(self.images, by)),
+            **_by_other_protocols(self.protocol, lambda by: selected(*decoded(), by)),
             "image_range twice": lambda: detected(normalise(self.images)),
             "image_range never": lambda: detected(255.0 * self.images),
             "channels_reversed": lambda: detected(self.images[..., ::-1]),
             "preprocessing_missing": otherwise_resized,
         }
+
+
+def _decided(own: Own, inference: keras.Model, sides: tuple[int, int], wanted: int) -> list[_Evaluated]:
+    """The first seeded images of this size in which rounding turns nothing, at most so many."""
+    seeded = (_Evaluated(own, inference, sides, seed) for seed in range(TRIES))
+    return list(itertools.islice((one for one in seeded if one.is_decided()), wanted))
 
 
 def _exported(found: Mapping[str, tf.Tensor], number: int, sides: tuple[int, int]) -> Kept:
