@@ -16,7 +16,7 @@ $(VENV)/installed: setup.py
 	touch $@
 
 demo: install
-	$(BIN)/python -m dataloaders.synthetic --output data/demo
+	$(BIN)/python -m tools.demo_data --output data/demo
 	$(BIN)/python train.py --config configs/experiments/demo.yaml --model_dir runs/demo
 	$(BIN)/python export.py --config runs/demo/config.yaml --checkpoint runs/demo --output runs/demo/saved_model
 	$(BIN)/python detect.py --model runs/demo/saved_model --input 'data/demo/val/*0.jpg' --output runs/demo/detected
@@ -35,4 +35,4 @@ test-slow: install
 
 lint: install
 	$(BIN)/ruff check .
-	$(BIN)/python -m official.tensorlint official configs dataloaders modeling losses tasks serving reproduction benchmarks *.py
+	$(BIN)/python -m tools.tensorlint official configs dataloaders modeling losses tasks serving reproduction tools benchmarks *.py

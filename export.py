@@ -13,7 +13,7 @@ from configs.experiment import Experiment
 from official.core.config_io import load_config
 from official.core.errors import one_line_errors
 from serving.jobs import export_checkpoint
-from tasks.darknet import export_experiment
+from tasks.yolo.darknet_files import export_experiment
 
 CONFIG = flags.DEFINE_string("config", None, "Experiment file; a run's own is RUN/config.yaml.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Checkpoint or run folder (its best one), or file of weights.")

@@ -17,8 +17,8 @@ from absl import app, flags
 
 from official.core.errors import one_line_errors
 from reproduction import report
-from reproduction.asked import prove
 from reproduction.gates import GATES
+from reproduction.prove import prove
 from reproduction.report.model import read_report
 
 flags.DEFINE_string("config", None, "Experiment file (YAML).")

@@ -2,7 +2,7 @@
 
 from setuptools import find_packages, setup
 
-ROOMS = ["official", "configs", "dataloaders", "modeling", "losses", "tasks", "serving", "reproduction"]
+ROOMS = ["official", "configs", "dataloaders", "modeling", "losses", "tasks", "serving", "reproduction", "tools"]
 
 setup(
     name="detector-reproduction",

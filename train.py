@@ -14,7 +14,7 @@ from official.core.config_io import ConfigError, load_config
 from official.core.errors import one_line_errors
 from serving.jobs import export_checkpoint
 from tasks import jobs
-from tasks.darknet import training_experiment
+from tasks.yolo.darknet_files import training_experiment
 
 CONFIG = flags.DEFINE_string("config", None, "Experiment file (YAML).")
 DARKNET = flags.DEFINE_string(

@@ -3,7 +3,7 @@
 `python -m benchmarks.heatmap [--json FILE]`: 512 x 512, 80 classes, batch 8, room for 16, 64 and 128 boxes, all taken.
 - pipeline: made on the host and sent as the original's sample does, image and heatmap as float32.
 - dense: in the loss, as one tensor with a box and a class axis beside height and width.
-- ours: in the loss, losses/centernet_gaussian.py.
+- ours: in the loss, losses/centernet/gaussian.py.
 Targets for ours: at least 9 times fewer bytes than pipeline; memory at most 3 heatmaps; at 128 boxes at most 3 % more
 step time than with the heatmap at hand.
 
@@ -26,12 +26,12 @@ import tensorflow as tf
 from jaxtyping import Float32, Int32, Shaped, UInt8
 
 from benchmarks.report import arguments, interleaved, publish
-from configs.centernet import CenterNetHead, CenterNetLoss, CenterNetModel
-from losses.centernet import loss_against
-from losses.centernet_gaussian import cut_gaussian
-from losses.centernet_targets import Objects, Targets, Truth, assign, place
-from modeling.centernet import build_centernet
-from modeling.heads.centernet import Stack
+from configs.centernet.task import CenterNetHead, CenterNetLoss, CenterNetModel
+from losses.centernet.gaussian import cut_gaussian
+from losses.centernet.loss import loss_against
+from losses.centernet.targets import Objects, Targets, Truth, assign, place
+from modeling.centernet.decode import Stack
+from modeling.centernet.network import build_centernet
 
 Image = UInt8[np.ndarray, "height width 3"]
 Corners = Float32[np.ndarray, "boxes 4"]  # xyxy in output pixels

@@ -24,7 +24,7 @@ from benchmarks.report import arguments, interleaved, publish, timing_rows
 from modeling.darknet.build import build_network
 from modeling.darknet.cfg import read_cfg
 from serving.jobs import export_checkpoint
-from tasks.darknet import export_experiment
+from tasks.yolo.darknet_files import export_experiment
 
 MODELS = {"yolov3-tiny": (416, 0.8), "yolov4-tiny": (416, 0.8), "yolo-fastest-1.1": (320, 1.0)}  # side, target
 LARGEST = "cspx-p7-mish.cfg"

@@ -24,12 +24,12 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 import tensorflow as tf
 
 from benchmarks.report import arguments, publish
-from configs.centernet import CenterNetProtocol
+from configs.centernet.task import CenterNetProtocol
 from configs.data import AffineAugmentation, Augmentation, CenterNetAugmentation, CocoSource, TrainSplit, Window
-from dataloaders.centernet import Centred
+from dataloaders.centernet.input import Centred
+from dataloaders.compose.batches import train_batches
 from dataloaders.pipeline import train_dataset
-from dataloaders.sources import DetectionDataset, open_source
-from dataloaders.train import train_batches
+from dataloaders.reading.sources import DetectionDataset, open_source
 from official.core.config import Protocol
 
 ASSETS = Path(__file__).resolve().parents[2] / "shared" / "assets" / "coco_val"

@@ -12,9 +12,9 @@ from jaxtyping import Float32
 
 from benchmarks.report import arguments, interleaved, publish, timing_rows
 from configs.experiment import Experiment
-from configs.yolo import YoloHead
-from modeling.detector import build_detector, fold_batch_norm
-from modeling.heads.yolo import decode
+from configs.yolo.heads import YoloHead
+from modeling.yolo.heads.yolo import decode
+from modeling.yolo.network import build_detector, fold_batch_norm
 from official.core.config import Protocol
 from official.core.config_io import load_config
 from official.vision.nms import Detections, per_class_nms

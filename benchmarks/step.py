@@ -17,7 +17,7 @@ from official.core.config_io import load_config
 from official.core.distribution import place
 from official.core.task import Moment
 from official.core.trainer import Run
-from tasks.yolo import Yolo
+from tasks.yolo.task import Yolo
 
 
 class WithoutData(Yolo):

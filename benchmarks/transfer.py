@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from benchmarks.report import arguments, publish
 from configs.experiment import Experiment
-from dataloaders.synthetic import write_synthetic
 from official.core.config_io import load_config
 from official.core.task import Shard
 from tasks.jobs import build_task
+from tools.demo_data import write_synthetic
 
 
 def main() -> None:

@@ -4,8 +4,8 @@ The goals: with `gradient: autodiff` at most 3 files and 250 lines, with `gradie
 lines. `python -m benchmarks.walk [--json FILE]` counts the lines, docstrings and comments included, blank lines not.
 
 Neither walk counts what a step calls as a library, whose docstrings are enough to go on: which prediction answers for
-which truth (losses/yolo_assignment.py), what the raw numbers mean (modeling/heads/yolo.py), and the overlaps of boxes
-(official/vision/boxes.py, losses/darknet_boxes.py). Darknet's loop over the truths is no library: it is counted.
+which truth (losses/yolo/assignment.py), what the raw numbers mean (modeling/yolo/heads/yolo.py), and overlaps of boxes
+(official/vision/boxes.py, losses/yolo/darknet/iou.py). Darknet's loop over the truths is no library: it is counted.
 """
 
 import inspect
@@ -14,14 +14,16 @@ from pathlib import Path
 from types import ModuleType
 
 from benchmarks.report import arguments, publish
-from losses import darknet, yolo, yolo_darknet
+from losses.yolo import autodiff
+from losses.yolo.darknet import head_loss
+from losses.yolo.darknet import yolo as yolo_darknet
 from official.core import step
-from tasks.yolo import Yolo
+from tasks.yolo.task import Yolo
 
 COMMON: list[ModuleType | Callable] = [step, Yolo.prepare, Yolo.loss]
 WALKS: dict[str, list[ModuleType | Callable]] = {
-    "autodiff": [*COMMON, yolo],
-    "darknet": [*COMMON, yolo.yolo_loss, yolo_darknet, darknet],
+    "autodiff": [*COMMON, autodiff],
+    "darknet": [*COMMON, autodiff.yolo_loss, yolo_darknet, head_loss],
 }
 
 

@@ -34,7 +34,7 @@ class DarknetSource(Config):
 
 
 class TfRecordSource(Config):
-    """Shards that `python -m dataloaders.convert` made of any source; read record by record, nothing held in memory."""
+    """Shards that `python -m tools.shards` made of any source; read record by record, nothing held in memory."""
 
     type: Literal["tfrecord"] = "tfrecord"
     manifest: str = Field(description="The NAME.json beside the shards.")

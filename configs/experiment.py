@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from configs.centernet import CenterNetTask
-from configs.yolo import YoloTask
-from configs.yolo_losses import in_todays_words
+from configs.centernet.task import CenterNetTask
+from configs.yolo.losses import in_todays_words
+from configs.yolo.task import YoloTask
 from official.core.config import Config, Reproduces, Runtime, Trainer, type_or
 
 Task = Annotated[

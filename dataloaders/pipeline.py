@@ -12,7 +12,7 @@ from jaxtyping import Int64
 
 from configs.data import Split, TrainSplit
 from dataloaders.batch import PADDING_ID, EvalBatch, TrainBatch
-from dataloaders.examples import DetectionDataset, decode_example
+from dataloaders.reading.dataset import DetectionDataset, decode_example
 from official.core.config import Protocol
 from official.core.errors import UserError
 from official.vision.resize import pixel_type, resize_image

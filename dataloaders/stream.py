@@ -4,18 +4,18 @@ from abc import ABC, abstractmethod
 
 import tensorflow as tf
 
-from configs.centernet import CenterNetTask
+from configs.centernet.task import CenterNetTask
 from configs.data import TrainSplit
 from configs.experiment import Task
-from configs.yolo import YoloTask
-from dataloaders.centernet import Centred
-from dataloaders.composed import rows_of_steps
-from dataloaders.examples import DetectionDataset
-from dataloaders.multi_scale import Size, plan_sizes
-from dataloaders.phases import phases_of
+from configs.yolo.task import YoloTask
+from dataloaders.centernet.input import Centred
+from dataloaders.compose.batches import train_batches
+from dataloaders.compose.composer import rows_of_steps
 from dataloaders.pipeline import train_dataset
-from dataloaders.train import train_batches
-from dataloaders.unreadable import StandIns
+from dataloaders.reading.dataset import DetectionDataset
+from dataloaders.schedule.phases import phases_of
+from dataloaders.schedule.sizes import Size, plan_sizes
+from dataloaders.schedule.unreadable import StandIns
 from official.core.config import Duration
 
 Shard = tuple[int, int]  # (index, count) of a host

@@ -1,7 +1,7 @@
 """Any Keras model beside a trace of any program: `reproduce.py --compare model.keras --trace x.npz --map map.yaml`.
 
 The map {ours: theirs} says which recorded array belongs to which layer, and which the model is given. Each layer is
-compared twice (reproduction/walk.py): in the whole network, and alone, from what the trace has before it.
+compared twice (reproduction/traces/walk.py): in the whole network, and alone, from what the trace has before it.
 """
 
 import difflib
@@ -15,12 +15,12 @@ import tensorflow as tf
 import tasks  # noqa: F401  registers the layers of our own networks with Keras
 from official.core.errors import UserError, first_line
 from reproduction import report
-from reproduction.align import Alignment, read_map
+from reproduction.experiment.subject import Subject, sha256
 from reproduction.gates import GATES, with_few_maps
-from reproduction.golden.case import Case, Row
-from reproduction.result import GateResult
-from reproduction.subject import Subject, sha256
-from reproduction.walk import keras_walk, layer_tensors
+from reproduction.traces.align import Alignment, read_map
+from reproduction.traces.case import Case, Row
+from reproduction.traces.result import GateResult
+from reproduction.traces.walk import keras_walk, layer_tensors
 
 CHECK, GATE = "foreign_trace", 2
 _SHOWN = 5  # names that a message lists

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
-from reproduction.golden import centernet_checks, darknet_checks
-from reproduction.golden.check import Check
-from reproduction.subject import Subject
+from reproduction.centernet import original as centernet_checks
+from reproduction.experiment.subject import Subject
+from reproduction.traces.check import Check
+from reproduction.yolo import original as darknet_checks
 
 CHECKS: Mapping[str, tuple[Check, ...]] = {"darknet": darknet_checks.CHECKS, "centernet": centernet_checks.CHECKS}
 # Which original an experiment's family is compared with.

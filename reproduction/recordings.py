@@ -6,10 +6,10 @@ import tensorflow as tf
 
 from official.core.errors import UserError
 from reproduction import report
+from reproduction.experiment.subject import Subject
 from reproduction.gates import BEFORE_TRAINING, run
-from reproduction.golden.check import unknown_files
 from reproduction.originals import EVERY_CHECK
-from reproduction.subject import Subject
+from reproduction.traces.check import unknown_files
 
 
 def compare(subject: Subject, numbers: Sequence[int] = BEFORE_TRAINING) -> report.Report:

@@ -2,7 +2,7 @@
 
 from configs.experiment import Experiment
 from official.core.initialise import find_weights, load_trained
-from serving.export import export_saved_model
+from serving.formats.saved_model import export_saved_model
 from tasks.jobs import build_task, say, set_up_locally
 
 

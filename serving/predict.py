@@ -18,7 +18,7 @@ from official.core.progress import track
 from official.vision.boxes import yxyx_to_xywh
 from official.vision.draw import draw_boxes
 from official.vision.resize import decode_image
-from serving.export import FORMAT, METADATA_FILE, local_path
+from serving.formats.saved_model import FORMAT, METADATA_FILE, local_path
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -47,7 +47,7 @@ class ImageDetections(NamedTuple):
 
 
 def load_detector(directory: str | os.PathLike) -> Detector:
-    """Loads what serving.export wrote.
+    """Loads what serving.formats.saved_model wrote.
 
     Raises:
         FileNotFoundError: no such folder. UserError: not a SavedModel, not one of ours, damaged, or remote.

@@ -1,6 +1,6 @@
 """The detector families. `TASKS` is the one table that maps the configuration's `task.type` to its class."""
 
-from tasks.centernet import CenterNet
-from tasks.yolo import Yolo
+from tasks.centernet.task import CenterNet
+from tasks.yolo.task import Yolo
 
 TASKS = {"yolo": Yolo, "centernet": CenterNet}

@@ -10,10 +10,10 @@ from jaxtyping import UInt8
 
 from configs.experiment import Task as TaskConfig
 from dataloaders.batch import EvalBatch
-from dataloaders.examples import in_parallel
 from dataloaders.pictures import picture_of_detections
 from dataloaders.pipeline import eval_dataset
-from dataloaders.sources import DetectionDataset, open_source
+from dataloaders.reading.dataset import in_parallel
+from dataloaders.reading.sources import DetectionDataset, open_source
 from dataloaders.stream import TrainStream, stream_of
 from official.core.config import Duration
 from official.core.task import Shard

@@ -68,9 +68,9 @@ def as_recorded(golden_centernet) -> Callable[[str, str], list]:
 
     The cases, quantities and bounds are those of `reproduce.py --traces`.
     """
-    from reproduction.golden.case import Case  # what it imports is not needed for other tests
-    from reproduction.golden.centernet_checks import CHECKS
-    from reproduction.subject import Subject
+    from reproduction.centernet.original import CHECKS
+    from reproduction.experiment.subject import Subject
+    from reproduction.traces.case import Case  # what it imports is not needed for other tests
 
     def check(name: str, file: str) -> list:
         path = golden_centernet(f"{file}.npz")

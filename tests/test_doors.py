@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.doors import run_each
-from tests.tasks.darknet_files import write_project
+from tests.tasks.yolo.darknet_files import write_project
 
 ROOT = Path(__file__).parents[1]
 

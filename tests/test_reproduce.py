@@ -4,11 +4,11 @@ import json
 
 import yaml
 
-from reproduction.align import cfg_names
-from reproduction.golden.case import Case
-from reproduction.golden.network import Rebuilt
+from reproduction.traces.align import cfg_names
+from reproduction.traces.case import Case
+from reproduction.yolo.rebuilt import Rebuilt
 from tests.doors import run_each
-from tests.reproduction.test_walk import record
+from tests.reproduction.traces.test_walk import record
 
 CONFIG = ("--config", "configs/experiments/yolov4_tiny_coco.yaml")
 

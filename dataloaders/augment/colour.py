@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 
 from configs.colour import DarknetFloat, DarknetOpencv, HsvGains
 from configs.data import Augmentation, Composed
+from dataloaders.augment.compiled import fused
 from dataloaders.augment.effects import apply_effects
-from dataloaders.augment.fused import fused
 from dataloaders.augment.hsv import distort
 from dataloaders.augment.hsv_opencv import distort_by_gains, distort_opencv
 from dataloaders.batch import ColourDraws, Effects, TrainBatch

@@ -5,7 +5,7 @@ import tensorflow as tf
 from jaxtyping import Bool, Float32, Int32, UInt8
 
 from configs.colour import DarknetOpencv
-from dataloaders.augment.fused import fused
+from dataloaders.augment.compiled import fused
 from dataloaders.batch import Effects
 
 BEHIND = 17  # size of the kernel that blurs what is behind the objects

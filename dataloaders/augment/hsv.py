@@ -3,7 +3,7 @@
 import tensorflow as tf
 from jaxtyping import Float32, UInt8
 
-from dataloaders.augment.fused import unchanged
+from dataloaders.augment.compiled import unchanged
 from dataloaders.batch import ColourDraws
 
 

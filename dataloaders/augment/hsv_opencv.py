@@ -10,7 +10,7 @@ whole vectors of 32 pixels (16 without AVX2) OpenCV rounds instead of cutting; n
 import tensorflow as tf
 from jaxtyping import Float32, UInt8
 
-from dataloaders.augment.fused import unchanged
+from dataloaders.augment.compiled import unchanged
 from dataloaders.batch import ColourDraws
 
 Plane = Float32[tf.Tensor, "b H W"]

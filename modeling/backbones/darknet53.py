@@ -1,9 +1,9 @@
 """Darknet-53 and CSPDarknet-53 (Darknet cfg/yolov3.cfg, yolov4.cfg, yolov4-csp.cfg, yolov4x-mish.cfg)."""
 
-from configs.yolo_parts import CspDarknet53Backbone, Darknet53Backbone
+from configs.backbones import CspDarknet53Backbone, Darknet53Backbone
 from modeling.layers.blocks import cross_stage, residual
 from modeling.layers.convolution import ConvStyle, conv_block, scaled
-from modeling.layers.sides import Features
+from modeling.layers.shapes import Features
 
 FILTERS = (64, 128, 256, 512, 1024)  # of each stage
 

@@ -2,9 +2,9 @@
 
 import keras
 
-from configs.centernet import DlaBackbone
+from configs.backbones import DlaBackbone
 from modeling.layers.pooling import MaxPool
-from modeling.layers.sides import Features
+from modeling.layers.shapes import Features
 from modeling.layers.torch_blocks import TorchStyle, add_relu, convolution_norm, relu
 
 CHANNELS = (16, 32, 64, 128, 256, 512)

@@ -1,9 +1,9 @@
 """YOLOv7's and YOLOv7-tiny's backbone (Darknet cfg/yolov7.cfg, layers 0 to 57; yolov7-tiny.cfg, layers 0 to 32)."""
 
-from configs.yolo_parts import ElanBackbone
+from configs.backbones import ElanBackbone
 from modeling.layers.blocks import HALVED, elan, joined
 from modeling.layers.convolution import ConvStyle, conv_block
-from modeling.layers.sides import Features
+from modeling.layers.shapes import Features
 
 
 def elan_backbone(image: Features, config: ElanBackbone, style: ConvStyle) -> dict[int, Features]:

@@ -2,8 +2,8 @@
 
 import keras
 
-from configs.centernet import HourglassBackbone
-from modeling.layers.sides import Features
+from configs.backbones import HourglassBackbone
+from modeling.layers.shapes import Features
 from modeling.layers.torch_blocks import TorchStyle, add_relu, convolution_norm, relu
 
 

@@ -1,8 +1,8 @@
 """ResNet as CenterNet has it (lib/models/networks/msra_resnet.py; He et al. 2015), the stride in a bottleneck's 3x3."""
 
-from configs.centernet import ResNetBackbone
+from configs.backbones import ResNetBackbone
 from modeling.layers.pooling import MaxPool
-from modeling.layers.sides import Features
+from modeling.layers.shapes import Features
 from modeling.layers.torch_blocks import TorchStyle, add_relu, convolution_norm, relu
 
 # depth -> (whether blocks are bottlenecks, blocks of each stage)

@@ -17,7 +17,7 @@ from modeling.layers.activations import Activation
 from modeling.layers.batch_norm import BatchNorm, SharedBatchNorm
 from modeling.layers.connected import Connected, ConnectedNorm, Local
 from modeling.layers.convolution import Convolution, ConvStyle, Geometry
-from modeling.layers.joining import Alongside, ChannelSlice, Flatten, Shortcut, SplitAnchors
+from modeling.layers.merging import Alongside, ChannelSlice, Flatten, Shortcut, SplitAnchors
 from modeling.layers.pooling import ChannelMaxPool, LocalAvgPool, MaxPool
 from modeling.layers.precision import output_dtype
 from modeling.layers.resampling import Crop, Reorg, SpaceToDepth, Upsample
@@ -67,7 +67,7 @@ def build_network(
     network: of modeling.darknet.cfg.read_cfg.
     seed: of the initial weights; a layer's depend on the seed, its index and its section alone.
     norm: batch-norm over each replica's batch, or that of all; folded: none, convolutions have a bias instead, for
-        `modeling.detector.fold_into`.
+        `modeling.yolo.network.fold_into`.
     norm_momentum: share of the old moving statistics (cuDNN Darknet: 0.99).
     input_size: (height, width) in pixels, by default the cfg's; None for a side that may vary.
 

@@ -14,7 +14,7 @@ from modeling.darknet.build import build_network
 from modeling.darknet.cfg import read_cfg
 from modeling.darknet.loading import load_weights, save_weights
 from modeling.darknet.weights import WeightsError, network_records, read_weights
-from modeling.keras_files import SUFFIXES, save_keras_file
+from modeling.weights.keras_file import SUFFIXES, save_keras_file
 from official.core.errors import one_line_errors
 
 

@@ -21,10 +21,10 @@ from modeling.darknet.weights import (
     read_weights,
     write_weights,
 )
-from modeling.keras_files import SUFFIXES, load_keras_file
 from modeling.layers.batch_norm import EPSILON, BatchNorm
 from modeling.layers.connected import Connected, Local
 from modeling.layers.convolution import Convolution
+from modeling.weights.keras_file import SUFFIXES, load_keras_file
 from official.core.task import Loaded
 
 # Darknet's axes in Keras's order: a Keras array is Darknet's transposed by these.
@@ -43,7 +43,7 @@ _NORM_VARIABLES = {
 
 
 def model_records(model: keras.Model) -> list[Record]:
-    """The records of a parts-built detector (modeling.detector.build_detector): its convolutions in the cfg's order.
+    """The records of a parts-built detector (modeling/yolo/network.py): its convolutions in the cfg's order.
 
     `model.convolutions` has that order: the parts create them as Darknet's cfg lists them.
     """
@@ -175,7 +175,7 @@ def _variable(model: keras.Model, layer: keras.layers.Layer, name: str) -> keras
 
 
 def _fold(record: Record, values: dict[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
-    """Weights and biases that do what they and the batch-norm after them did (as modeling.detector.fold_into)."""
+    """Weights and biases that do what they and the batch-norm after them did (as modeling.yolo.network.fold_into)."""
     if not values:
         return values
     if values.keys() != record.parameters.keys():

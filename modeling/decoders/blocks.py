@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from configs.yolo_parts import Block, ConvolutionsBlock, CspBlock, ElanBlock
+from configs.decoders import Block, ConvolutionsBlock, CspBlock, ElanBlock
 from modeling.layers.blocks import chain, cross_stage, elan
 from modeling.layers.convolution import ConvStyle, conv_block, scaled
-from modeling.layers.sides import Features
+from modeling.layers.shapes import Features
 
 
 def fuse(x: Features, config: Block, filters: int, name: str, style: ConvStyle) -> Features:

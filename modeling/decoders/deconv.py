@@ -1,8 +1,8 @@
 """Three transposed convolutions from stride 32 to 4 (CenterNet msra_resnet.py, and resnet_dcn.py when deformable)."""
 
-from configs.centernet import DeconvDecoder
+from configs.decoders import DeconvDecoder
 from modeling.layers.deformable import DeformableConvolution
-from modeling.layers.sides import Features
+from modeling.layers.shapes import Features
 from modeling.layers.torch_blocks import TorchStyle, UpConvolution, normalised, relu
 
 

@@ -2,9 +2,9 @@
 
 import keras
 
-from configs.centernet import DlaUpDecoder
+from configs.decoders import DlaUpDecoder
 from modeling.layers.deformable import DeformableConvolution
-from modeling.layers.sides import Features
+from modeling.layers.shapes import Features
 from modeling.layers.torch_blocks import BilinearUp, TorchStyle, normalised, relu
 
 

@@ -1,6 +1,6 @@
 """Which features a decoder takes."""
 
-from modeling.layers.sides import Features
+from modeling.layers.shapes import Features
 from official.core.errors import UserError
 
 

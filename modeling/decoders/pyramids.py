@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterator
 
-from configs.yolo_parts import FpnDecoder, PanDecoder
+from configs.decoders import FpnDecoder, PanDecoder
 from modeling.decoders.blocks import fuse
 from modeling.decoders.levels import coarsest_first
 from modeling.layers.blocks import HALVED, joined
 from modeling.layers.convolution import ConvStyle, conv_block, scaled
 from modeling.layers.resampling import Upsample
-from modeling.layers.sides import Features
+from modeling.layers.shapes import Features
 
 Join = Callable[[Features, Features, int, str], Features]  # (upsampled, skip, filters, name) -> both
 

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import keras
 
-from configs.yolo_parts import TinyDecoder
+from configs.decoders import TinyDecoder
 from modeling.decoders.levels import coarsest_first
 from modeling.layers.convolution import ConvStyle, conv_block, scaled
 from modeling.layers.resampling import Upsample
-from modeling.layers.sides import Features
+from modeling.layers.shapes import Features
 
 
 def tiny_decoder(

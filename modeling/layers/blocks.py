@@ -9,7 +9,7 @@ import keras
 
 from modeling.layers.convolution import ConvStyle, conv_block, scaled
 from modeling.layers.pooling import MaxPool
-from modeling.layers.sides import Features
+from modeling.layers.shapes import Features
 
 
 def joined(parts: Sequence[Features], name: str) -> Features:

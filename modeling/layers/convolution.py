@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from modeling.layers.activations import Activation
 from modeling.layers.batch_norm import BatchNorm
-from modeling.layers.convolve import convolve
-from modeling.layers.sides import Features
+from modeling.layers.convolution_ops import convolve
+from modeling.layers.shapes import Features
 
 
 class Geometry(NamedTuple):

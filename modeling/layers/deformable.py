@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 from jaxtyping import Float, Int32
 
-from modeling.layers.sides import sides_of
+from modeling.layers.shapes import sides_of
 
 
 def deformable_convolution(

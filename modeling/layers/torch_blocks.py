@@ -1,7 +1,7 @@
 """Convolution and batch-norm with the names and initial weights of a PyTorch network.
 
 Layers are named `backbone_`, `decoder_` or `head_` and then as PyTorch's state dict names the module, dots and all
-(`backbone_layer1.0.conv1`): modeling/torch_names.py needs no table.
+(`backbone_layer1.0.conv1`): modeling/weights/torch_names.py needs no table.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from jaxtyping import Float32
 from modeling.layers.activations import Activation
 from modeling.layers.batch_norm import BatchNorm
 from modeling.layers.convolution import Convolution
-from modeling.layers.sides import Features, sides_of
+from modeling.layers.shapes import Features, sides_of
 
 Bias = float | Literal["uniform"] | None  # initial value; "uniform" as the kernel; None: no bias
 

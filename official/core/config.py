@@ -336,7 +336,7 @@ class Reproduces(Config):
     curve: Curve | None = None
     tolerances: Tolerances = Field(
         {},
-        description="Bounds in place of the built-in ones, for reproduction.judge: by the kind of a quantity, then by "
+        description="Bounds in place of the built-in ones, for tools.judge: by the kind of a quantity, then by "
         "the coarser precision of the two arrays that are compared.",
     )
 

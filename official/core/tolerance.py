@@ -1,4 +1,4 @@
-"""Bounds on how far one quantity may be from another's; reproduction/compare.py measures and judges by them."""
+"""Bounds on how far one quantity may be from another's; reproduction/traces/compare.py measures and judges by them."""
 
 from typing import Annotated, Literal
 

@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from official.core.errors import UserError
 from official.core.progress import track
 from reproduction import originals
+from reproduction.experiment.subject import Subject
 from reproduction.gates import augmentation, curves, overfit, recipe
-from reproduction.golden.case import Row
-from reproduction.golden.check import Check, run_check
-from reproduction.judge import judge_again
-from reproduction.result import Exhibit, GateResult, NoInputsError
 from reproduction.seeded import inference, losses, pixels, sizes, steps, updates
-from reproduction.subject import Subject
+from reproduction.traces.case import Row
+from reproduction.traces.check import Check, run_check
+from reproduction.traces.judge import judge_again
+from reproduction.traces.result import Exhibit, GateResult, NoInputsError
 
 KEPT_MAPS = 3  # pictures of failing rows that a result keeps
 

@@ -12,14 +12,15 @@ import numpy as np
 import tensorflow as tf
 
 from configs.data import Augmentation, CenterNetAugmentation
-from dataloaders import order
-from dataloaders.augment import centernet as centernet_augment
-from dataloaders.augment import colour, darknet
-from reproduction.golden.case import Case, Row
-from reproduction.hints import CAUSES, Hint
+from dataloaders.augment import colour
+from dataloaders.centernet import augment
+from dataloaders.compose import darknet
+from dataloaders.schedule import order
+from reproduction.experiment.subject import Subject
 from reproduction.restated import draws
-from reproduction.result import Exhibit, Lines
-from reproduction.subject import Subject
+from reproduction.traces.case import Case, Row
+from reproduction.traces.causes import CAUSES, Hint
+from reproduction.traces.result import Exhibit, Lines
 
 COUNT = 4096  # draws of ours, of two epochs
 REFERENCE = 65536  # draws of the original's formula
@@ -67,10 +68,10 @@ def _darknet(config: Augmentation, seed: tf.Tensor) -> dict[str, tf.Tensor]:
 
 def _centernet(config: CenterNetAugmentation, seed: tf.Tensor) -> dict[str, tf.Tensor]:
     maps, colours = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-    affine = centernet_augment.draw_affine(config, maps, tf.constant(SIZE))
+    affine = augment.draw_affine(config, maps, tf.constant(SIZE))
     samples = {"flip": affine.flip, "scale": affine.s, "centre x": affine.c[0], "centre y": affine.c[1]}
     if config.colour:
-        drawn = centernet_augment.draw_colours(config, colours, affine.flip)
+        drawn = augment.draw_colours(config, colours, affine.flip)
         parts = {"colour": drawn.order, "strength": drawn.strength, "lighting": drawn.lighting}
         samples |= {f"{name} {place}": part[place] for name, part in parts.items() for place in range(3)}
     return samples

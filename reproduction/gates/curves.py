@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from official.core.config import Expected
 from official.core.curve import Comparison, Point, read_curve
-from reproduction.golden.case import Case, Row
-from reproduction.result import Exhibit, Lines, NoInputsError, Table
-from reproduction.subject import Subject
+from reproduction.experiment.subject import Subject
+from reproduction.traces.case import Case, Row
+from reproduction.traces.result import Exhibit, Lines, NoInputsError, Table
 
 LEAST_POINTS = 5  # of a run, inside the original's curve
 

@@ -11,11 +11,11 @@ from official.core.config_io import check_config, override
 from official.core.errors import UserError, first_line
 from official.core.progress import progress
 from official.core.task import Shard
-from reproduction.golden.case import Case, Row
-from reproduction.golden.training import train_step
-from reproduction.own import coarsest_stride
-from reproduction.result import Exhibit, Lines, NoInputsError
-from reproduction.subject import Subject
+from reproduction.experiment.own import coarsest_stride
+from reproduction.experiment.subject import Subject
+from reproduction.traces.case import Case, Row
+from reproduction.traces.result import Exhibit, Lines, NoInputsError
+from reproduction.yolo.training import train_step
 from tasks.jobs import build_task
 
 IMAGES = 8

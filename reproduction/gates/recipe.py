@@ -10,12 +10,12 @@ from typing import Any
 
 from configs.experiment import Experiment
 from official.core.config_io import check_config
-from reproduction.gates.recipe_centernet import centernet_recipe
-from reproduction.golden.case import Case, Row
-from reproduction.hints import CAUSES, Hint
-from reproduction.result import Exhibit, NoInputsError, Table
-from reproduction.subject import Subject
-from tasks.recipe import Sources, recipe
+from reproduction.centernet.recipe import centernet_recipe
+from reproduction.experiment.subject import Subject
+from reproduction.traces.case import Case, Row
+from reproduction.traces.causes import CAUSES, Hint
+from reproduction.traces.result import Exhibit, NoInputsError, Table
+from tasks.yolo.recipe import Sources, recipe
 
 Flat = Mapping[str, Any]
 LISTED = Path(__file__).parents[2] / "docs" / "differences.md"

@@ -9,7 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow starts
 
 from official.core.errors import one_line_errors
 from reproduction import recordings, report
-from reproduction.subject import subject_of
+from reproduction.experiment.subject import subject_of
 
 
 @one_line_errors

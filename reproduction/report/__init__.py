@@ -13,15 +13,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from reproduction.experiment.parts import unproven
+from reproduction.experiment.subject import Subject
 from reproduction.gates import checks_of
-from reproduction.parts import unproven
 from reproduction.report.html import WORDS, page
 from reproduction.report.markdown import markdown, model_card
 from reproduction.report.model import Report
 from reproduction.report.provenance import environment, provenance
-from reproduction.result import GateResult, case_counts
-from reproduction.result import Table as TableExhibit
-from reproduction.subject import Subject
+from reproduction.traces.result import GateResult, case_counts
+from reproduction.traces.result import Table as TableExhibit
 
 _COLOURS = {"pass": "green", "fail": "bold red", "no_inputs": "yellow"}
 

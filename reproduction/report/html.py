@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from reproduction.golden.case import Row
-from reproduction.hints import Hint
 from reproduction.report.model import Report
 from reproduction.report.style import STYLE
 from reproduction.report.svg import boxes_picture, error_chart, lines_chart, map_pictures
-from reproduction.result import Boxes, Exhibit, GateResult, Lines, Table
+from reproduction.traces.case import Row
+from reproduction.traces.causes import Hint
+from reproduction.traces.result import Boxes, Exhibit, GateResult, Lines, Table
 
 SHOWN = 40  # rows of a gate: all failures up to this, then of each case the one nearest to its bound
 WORDS = {"pass": "passed", "fail": "failed", "no_inputs": "lacks inputs", "skip": "skipped"}

@@ -8,9 +8,9 @@ import pydantic
 from pydantic import Field
 
 from official.core.errors import UserError
-from reproduction.compare import Stored
-from reproduction.golden.case import Row
-from reproduction.result import GateResult, first_divergence
+from reproduction.traces.case import Row
+from reproduction.traces.compare import Stored
+from reproduction.traces.result import GateResult, first_divergence
 
 PASSED, FAILED, LACKED, UNPROVEN = 0, 1, 3, 4  # exit codes
 

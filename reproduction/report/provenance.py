@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from official.core.config_io import dump_config
 from official.core.errors import UserError
-from reproduction.subject import Subject, sha256
-from reproduction.trace import read_trace
+from reproduction.experiment.subject import Subject, sha256
+from reproduction.traces.trace import read_trace
 
 _PACKAGES = ("keras", "numpy", "pycocotools")
 

@@ -9,9 +9,9 @@ from html import escape
 import numpy as np
 import PIL.Image
 
-from reproduction.golden.case import Row
-from reproduction.golden.maps import Grid, Maps
-from reproduction.result import Boxes, Lines
+from reproduction.traces.case import Row
+from reproduction.traces.result import Boxes, Lines
+from reproduction.traces.worst_map import Grid, Maps
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 720.0, 300.0, 58.0, 34.0, 14.0
 _RIGHT = _WIDTH - 12

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, Shaped, UInt8
 
-from configs.centernet import CenterNetModel
+from configs.centernet.task import CenterNetModel
 from configs.colour import DarknetFloat, DarknetOpencv, HsvGains
 from configs.data import AffineAugmentation, Augmentation, CenterNetAugmentation
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from reproduction.own import Own
-from reproduction.seeded.centernet import CenterNet
+from reproduction.centernet.seeded import CenterNet
+from reproduction.experiment.own import Own
 from reproduction.seeded.family import Family
-from reproduction.seeded.yolo import Yolo
+from reproduction.yolo.seeded import Yolo
 
 FAMILIES: Mapping[str, type] = {"yolo": Yolo, "centernet": CenterNet}
 

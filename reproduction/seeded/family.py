@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Bool, Float, Float32
 
-from reproduction.compare import Numbers
-from reproduction.own import Own
+from reproduction.experiment.own import Own
+from reproduction.traces.compare import Numbers
 
 Outputs = Sequence[Float[np.ndarray, "batch ..."]]  # raw, of each output of the network
 Size = tuple[int, int]  # (height, width) in pixels of the network's input
@@ -59,7 +59,7 @@ class Family(Protocol):
     def loss(self, outputs: Outputs, labels: Any, size: Size, step: int) -> Stated: ...
 
     def mistakes(self) -> Mistakes:
-        """By cause (reproduction/hints/causes.py) and variant."""
+        """By cause (reproduction/traces/causes/causes.py) and variant."""
 
     def decode(self, maps: Outputs, size: Size) -> tuple[Numbers, Numbers]:
         """Boxes yxyx relative to the network's input [batch, boxes, 4], scores [batch, boxes, classes]."""

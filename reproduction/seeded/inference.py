@@ -17,25 +17,17 @@ from modeling.layers.batch_norm import EPSILON
 from official.core.config import Protocol
 from official.vision.nms import Detections
 from official.vision.resize import normalise, resize_image
-from reproduction.compare import (
-    AbsoluteAndRelative,
-    Numbers,
-    OfAbsmax,
-    SameSet,
-    judge,
-    measure,
-    measure_rows,
-)
-from reproduction.golden.case import Case, Row
-from reproduction.golden.precision import graphs_as_written, precision
-from reproduction.hints import Clue
-from reproduction.hints.overlaps import protocol_mistakes
-from reproduction.own import Own
+from reproduction.experiment.own import Own
+from reproduction.experiment.subject import Subject
 from reproduction.restated import nms, placement
 from reproduction.seeded.families import family_of
 from reproduction.seeded.family import Family, Outputs
-from reproduction.subject import Subject
-from serving.export import export_saved_model
+from reproduction.traces.case import Case, Row
+from reproduction.traces.causes import Clue
+from reproduction.traces.causes.overlaps import protocol_mistakes
+from reproduction.traces.compare import AbsoluteAndRelative, Numbers, OfAbsmax, SameSet, judge, measure, measure_rows
+from reproduction.traces.precision import graphs_as_written, precision
+from serving.formats.saved_model import export_saved_model
 
 FOLDED = OfAbsmax(bound=1e-4)  # folding rounds every weight
 KEPT = SameSet(bound=1e-4)

@@ -8,12 +8,12 @@ import tensorflow as tf
 from jaxtyping import Float
 
 from official.core.task import Moment, Scalar, Scalars
-from reproduction.compare import AbsoluteAndRelative, Exact, Numbers, OfAbsmax, Relative
-from reproduction.golden.case import Case, Row
-from reproduction.hints import Clue
+from reproduction.experiment.subject import Subject
 from reproduction.seeded.families import family_of
 from reproduction.seeded.family import Family, Outputs, Size, Stated
-from reproduction.subject import Subject
+from reproduction.traces.case import Case, Row
+from reproduction.traces.causes import Clue
+from reproduction.traces.compare import AbsoluteAndRelative, Exact, Numbers, OfAbsmax, Relative
 
 VALUE = Relative(bound=1e-5)
 GRADIENT = OfAbsmax(bound=1e-5)

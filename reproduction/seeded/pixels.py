@@ -6,11 +6,11 @@ import numpy as np
 import tensorflow as tf
 
 from configs.colour import DarknetFloat
-from reproduction.compare import Absolute, Exact
-from reproduction.golden.case import Case, Row
-from reproduction.hints import Clue
+from reproduction.experiment.subject import Subject
 from reproduction.seeded.families import family_of
-from reproduction.subject import Subject
+from reproduction.traces.case import Case, Row
+from reproduction.traces.causes import Clue
+from reproduction.traces.compare import Absolute, Exact
 
 FLOAT = Absolute(bound=2e-5)
 LEVELS = Absolute(bound=1.01 / 255)  # OpenCV's 8 bits: a whole number may come out one level lower, by the processor

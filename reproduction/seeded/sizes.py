@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dataloaders.multi_scale import plan_sizes
-from reproduction.compare import Exact
-from reproduction.golden.case import Case, Row
-from reproduction.hints import Clue
+from dataloaders.schedule.sizes import plan_sizes
+from reproduction.experiment.subject import Subject
 from reproduction.restated.sizes import possible
-from reproduction.subject import Subject
+from reproduction.traces.case import Case, Row
+from reproduction.traces.causes import Clue
+from reproduction.traces.compare import Exact
 
 BLOCKS = 40
 

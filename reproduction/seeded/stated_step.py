@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Float, Float64
 
-from reproduction.own import Own
+from reproduction.experiment.own import Own
 from reproduction.restated import optimisers, training
 from reproduction.seeded.family import Family
 from reproduction.seeded.update_mistakes import exchanged

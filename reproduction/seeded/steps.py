@@ -24,16 +24,16 @@ from official.core.distribution import place_locally
 from official.core.initialise import load_trained
 from official.core.task import Shard, Task
 from official.core.trainer import Run
-from reproduction.compare import Exact, OfAbsmax, Relative
-from reproduction.golden.case import Case, Row
-from reproduction.golden.precision import graphs_as_written, precision
-from reproduction.hints import Clue
-from reproduction.own import EPOCH, Own
+from reproduction.experiment.own import EPOCH, Own
+from reproduction.experiment.subject import Subject
 from reproduction.seeded.families import family_of
 from reproduction.seeded.family import Family
 from reproduction.seeded.stated_step import Array, Before, Stated, Values, some_of
 from reproduction.seeded.updates import without_draws
-from reproduction.subject import Subject
+from reproduction.traces.case import Case, Row
+from reproduction.traces.causes import Clue
+from reproduction.traces.compare import Exact, OfAbsmax, Relative
+from reproduction.traces.precision import graphs_as_written, precision
 
 STEPS = 2  # the second one sees what the first has left in the optimiser
 CHANGE = OfAbsmax(bound=1e-5)  # losses are float32 in every run

@@ -1,4 +1,4 @@
-"""What the stated formulas would give at an update with a known mistake, by cause (reproduction/hints/causes.py)."""
+"""What the stated formulas would give at an update with a known mistake, by cause (traces/causes/causes.py)."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -18,14 +18,14 @@ from official.core.config import Config, Constant, Duration, Random, Trainer
 from official.core.layer_rules import freeze
 from official.core.step import Gradients, State, TrainStep
 from official.optimization.optimizers import slot_names
-from reproduction.compare import Absolute, AbsoluteAndRelative
-from reproduction.golden.case import Case, Row
-from reproduction.hints import Clue
-from reproduction.own import Own
+from reproduction.experiment.own import Own
+from reproduction.experiment.subject import Subject
 from reproduction.restated import optimisers, training
 from reproduction.restated.schedules import learning_rate
 from reproduction.seeded.update_mistakes import Array, Before, Situation, mistakes, rate_mistakes
-from reproduction.subject import Subject
+from reproduction.traces.case import Case, Row
+from reproduction.traces.causes import Clue
+from reproduction.traces.compare import Absolute, AbsoluteAndRelative
 
 # Rates are float32: what has fallen below its smallest number, as `step` and `sigmoid` do late in a run, is 0 there.
 RATE = AbsoluteAndRelative(absolute=float(np.finfo(np.float32).tiny), relative=1e-6)

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from configs.schema import experiment_schema
+from tools.schema import experiment_schema
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def test_the_shipped_schema_is_up_to_date():
     shipped = json.loads((CONFIGS / "experiment.schema.json").read_text())
-    assert shipped == experiment_schema(), "run: python -m configs.schema > configs/experiment.schema.json"
+    assert shipped == experiment_schema(), "run: python -m tools.schema > configs/experiment.schema.json"
 
 
 def test_the_schema_knows_include_and_describes_keys():

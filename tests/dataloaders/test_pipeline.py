@@ -10,10 +10,10 @@ from tensorflow.python.framework import op_def_registry
 
 from configs.data import Augmentation, CocoSource, Split, TrainSplit
 from dataloaders import pipeline
-from dataloaders.annotations import DataError
-from dataloaders.composed import Composer, rows_of_steps
+from dataloaders.compose.composer import Composer, rows_of_steps
 from dataloaders.pipeline import eval_dataset, train_dataset
-from dataloaders.sources import open_source
+from dataloaders.reading.annotations import DataError
+from dataloaders.reading.sources import open_source
 from official.core.config import Protocol
 from official.vision.resize import decode_image, resize_image
 

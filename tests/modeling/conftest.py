@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs.yolo import YoloModel
+from configs.yolo.task import YoloModel
 
 ANCHORS = ((10, 14), (23, 27), (37, 58), (81, 82), (135, 169), (344, 319), (12, 16), (19, 36), (40, 28))
 

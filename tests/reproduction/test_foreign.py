@@ -9,8 +9,8 @@ import pytest
 
 from official.core.errors import UserError
 from reproduction.foreign import compare
-from reproduction.trace import Layout, Source, write_trace
-from tests.reproduction.test_walk import small_model
+from reproduction.traces.trace import Layout, Source, write_trace
+from tests.reproduction.traces.test_walk import small_model
 
 NAMES = {"image": "X", "stem": "model.0", "branch": "model.1", "sum": "model.2", "head": "model.3"}
 MAP = "\n".join(f"{ours}: {theirs}" for ours, theirs in NAMES.items())

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from modeling.layers import batch_norm
+from reproduction.centernet.model import build, layer_of
+from reproduction.centernet.network import _stages, _walk
+from reproduction.experiment.subject import Subject
 from reproduction.gates import pass_through
-from reproduction.golden.case import HINTED, Case
-from reproduction.golden.centernet_model import build, layer_of
-from reproduction.golden.centernet_network import _stages, _walk
-from reproduction.golden.precision import precision
-from reproduction.subject import Subject
+from reproduction.traces.case import HINTED, Case
+from reproduction.traces.precision import precision
 
 
 def subject(golden, *cases: str) -> Subject:

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from configs.experiment import Experiment
-from dataloaders import multi_scale
-from losses import yolo as yolo_losses
-from losses import yolo_darknet
-from modeling import detector
-from modeling.heads import yolo as yolo_heads
+from dataloaders.schedule import sizes
+from losses.yolo import autodiff
+from losses.yolo.darknet import yolo as yolo_darknet
+from modeling.yolo import network
+from modeling.yolo.heads import yolo as yolo_heads
 from official.core import layer_rules, trainer
 from official.core.checkpoint import CheckpointFolder
 from official.core.config import Config
@@ -17,12 +17,12 @@ from official.core.config_io import load_config
 from official.core.step import TrainStep
 from official.optimization import moving_average, optimizers, schedules
 from official.vision import detect
+from reproduction.experiment.parts import NO_PART, parts_of, unproven
+from reproduction.experiment.subject import Subject
 from reproduction.gates import GATES, checks_of, pass_through
-from reproduction.parts import NO_PART, parts_of, unproven
 from reproduction.seeded import updates
-from reproduction.subject import Subject
-from serving import export
-from tasks import yolo as yolo_task
+from serving.formats import saved_model
+from tasks.yolo import task
 
 EXPERIMENTS = Path(__file__).parents[2] / "configs" / "experiments"
 WITH_EVERYTHING = (
@@ -33,13 +33,13 @@ WITH_EVERYTHING = (
 )
 # What is replaced for each part: (where, name), an attribute or a key.
 PLACES = {
-    "task.loss": [(yolo_task.LOSSES, "yolo")],
-    "label assignment": [(yolo_losses, "assign"), (yolo_darknet, "assign")],
-    "task.model.head": [(module, "decode_level") for module in (yolo_losses, yolo_darknet, yolo_heads)],
-    "pixels": [(yolo_task, "apply_colour")],
-    "inference network": [(yolo_task, "fold_into")],
+    "task.loss": [(task.LOSSES, "yolo")],
+    "label assignment": [(autodiff, "assign"), (yolo_darknet, "assign")],
+    "task.model.head": [(module, "decode_level") for module in (autodiff, yolo_darknet, yolo_heads)],
+    "pixels": [(task, "apply_colour")],
+    "inference network": [(task, "fold_into")],
     "task.evaluation": [(detect, "select")],
-    "export": [(export, "_build_signatures")],
+    "export": [(saved_model, "_build_signatures")],
     "training step": [(TrainStep, "_differentiate")],
     "resume": [(CheckpointFolder, "restore")],
     "trainer.optimizer": [(optimizers._UPDATES, "adamw")],
@@ -49,7 +49,7 @@ PLACES = {
     "trainer.micro_batches": [(TrainStep, "_micro_batches")],
     "trainer.layers": [(layer_rules, "weight_rules")],
     "trainer.freeze": [(updates, "freeze"), (trainer, "freeze")],
-    "task.data.train.multi_scale": [(multi_scale.SizePlan, "at")],
+    "task.data.train.multi_scale": [(sizes.SizePlan, "at")],
 }
 SEEDED = (
     *("own_inference", "own_decoding", "own_detections", "own_export", "own_assignment", "own_loss", "own_rates"),
@@ -118,7 +118,7 @@ def test_a_network_that_raises_is_not_proven(monkeypatch, shared):
     def broken(*arguments, **named):
         raise RuntimeError("the backbone is broken")
 
-    monkeypatch.setitem(detector.BACKBONES, "yolov4_tiny", broken)
+    monkeypatch.setitem(network.BACKBONES, "yolov4_tiny", broken)
     result = pass_through(2, Subject(experiment, whole.traces, whole.assets, cases=whole.cases))
     failing = {row.check for row in result.rows if row.outcome == "fail"}
     assert {"own_network", "cfg_network"} <= failing and not result.ran

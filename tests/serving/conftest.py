@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs.yolo import YoloHead, YoloLevel, YoloModel
-from configs.yolo_parts import TinyV4Backbone
-from modeling.detector import build_detector, fold_batch_norm
-from modeling.heads.yolo import decode
+from configs.backbones import TinyV4Backbone
+from configs.yolo.heads import YoloHead, YoloLevel
+from configs.yolo.task import YoloModel
+from modeling.yolo.heads.yolo import decode
+from modeling.yolo.network import build_detector, fold_batch_norm
 from official.core.config import Protocol
 from official.vision.detect import Decode
-from serving.export import export_saved_model
+from serving.formats.saved_model import export_saved_model
 
 INPUT_SIZE = (96, 64)
 CLASSES = ("circle", "star", "square")

@@ -9,12 +9,12 @@ import pytest
 import tensorflow as tf
 
 from configs.experiment import Experiment
-from dataloaders.synthetic import write_synthetic
 from official.core.checkpoint import CheckpointFolder
 from official.core.config_io import load_config
 from serving.jobs import export_checkpoint
 from serving.predict import detect_files
 from tasks import jobs
+from tools.demo_data import write_synthetic
 
 DEMO = Path(__file__).parents[2] / "configs" / "experiments" / "demo.yaml"
 VALIDATION_IMAGES = 5

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dataloaders.synthetic import write_synthetic
 from official.core.task import Shard
-from tests.tasks.test_yolo_step import experiment, make_run
+from tests.tasks.yolo.test_yolo_step import experiment, make_run
+from tools.demo_data import write_synthetic
 
 SMALL = "task.model.backbone.width=0.25"
 TWO_SIZES = "task.data.train.multi_scale={sizes: 2, every: {steps: 2}}"

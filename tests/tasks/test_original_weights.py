@@ -14,7 +14,7 @@ import pytest
 from configs.experiment import Experiment
 from official.core.config_io import load_config
 from tasks import jobs
-from tasks.darknet import evaluation_experiment
+from tasks.yolo.darknet_files import evaluation_experiment
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "experiments"
 PROTOCOL = {

@@ -12,12 +12,12 @@ import tensorflow as tf
 import yaml
 
 from configs.experiment import Experiment
-from dataloaders import convert
-from dataloaders.synthetic import write_synthetic
 from official.core.checkpoint import find_checkpoint
 from official.core.config_io import dump_config, load_config
 from official.core.task import Shard
 from tasks import jobs
+from tools import shards as convert
+from tools.demo_data import write_synthetic
 
 DEMO = Path(__file__).parents[2] / "configs" / "experiments" / "demo.yaml"
 

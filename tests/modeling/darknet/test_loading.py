@@ -21,8 +21,8 @@ from modeling.darknet.weights import (
     read_weights,
     write_weights,
 )
-from modeling.detector import build_detector, build_folded, fold_batch_norm
-from modeling.keras_files import KerasFileError
+from modeling.weights.keras_file import KerasFileError
+from modeling.yolo.network import build_detector, build_folded, fold_batch_norm
 from official.core.errors import UserError
 
 SIZE = (64, 96)  # (height, width)

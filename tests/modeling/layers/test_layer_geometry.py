@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from modeling.layers.convolution import Convolution
-from modeling.layers.joining import ChannelSlice, Shortcut, SplitAnchors
+from modeling.layers.merging import ChannelSlice, Shortcut, SplitAnchors
 from modeling.layers.pooling import ChannelMaxPool, LocalAvgPool, MaxPool
 from modeling.layers.resampling import Crop, Reorg, SpaceToDepth, Upsample
 from modeling.layers.special import Dropout, LocalResponseNorm, Softmax

@@ -131,6 +131,6 @@ def test_a_tpu_is_not_one_of_several_machines(monkeypatch):
 
 def test_what_a_training_imports_does_not_start_tensorflow():
     """The strategy of several machines must be the first to (it refuses otherwise)."""
-    code = "import tasks.darknet, serving.jobs; from tensorflow.python.eager import context as c; "
+    code = "import tasks.yolo.darknet_files, serving.jobs; from tensorflow.python.eager import context as c; "
     code += "assert not c.context()._initialized"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -3,10 +3,10 @@ import pytest
 import tensorflow as tf
 from jaxtyping import Float, Float32, UInt8
 
-from losses.truth import Truth, check_truth
+from losses.yolo.truth import Truth, check_truth
 from official.core.config import Protocol
 from official.core.expect import TensorError, expect, expect_relative
-from official.vision import boxes as box_ops
+from official.vision import boxes
 from official.vision.detect import detect
 from official.vision.evaluator import CocoEvaluator
 from official.vision.nms import Detections
@@ -73,7 +73,7 @@ def test_padding_and_numbers_that_are_not_finite_say_nothing():
 
 @pytest.mark.parametrize("convert", ["cxcywh_to_yxyx", "yxyx_to_cxcywh", "xywh_to_yxyx", "yxyx_to_xywh", "swap_xy"])
 def test_conversions(convert):
-    function = getattr(box_ops, convert)
+    function = getattr(boxes, convert)
     plain = getattr(function, "__wrapped__", function)  # without the shape checks of the tests
     for wrong in (tf.zeros([3, 5]), tf.zeros([3, 4], tf.int32)):
         with pytest.raises(TensorError, match=r"boxes is .*; expected"):

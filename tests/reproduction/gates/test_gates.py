@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from configs.experiment import Experiment
-from losses import yolo as yolo_loss
+from losses.yolo import autodiff
 from official.core.config_io import load_config
 from official.core.errors import UserError
 from reproduction import gates
+from reproduction.experiment.subject import Subject, SubjectError, subject_of
 from reproduction.gates import BEFORE_TRAINING, GATES, numbers_in, pass_through, run
-from reproduction.golden.case import Case, Row
-from reproduction.golden.check import Check
-from reproduction.result import NoInputsError, Table, first_divergence
-from reproduction.subject import Subject, SubjectError, subject_of
+from reproduction.traces.case import Case, Row
+from reproduction.traces.check import Check
+from reproduction.traces.result import NoInputsError, Table, first_divergence
 from tests.conftest import SUBSETS
 
 CONFIGS = SUBSETS.parent / "configs" / "experiments"
@@ -184,7 +184,7 @@ class TestTheExperimentsOwnLoss:
         def broken(*arguments):
             raise RuntimeError("the loss is broken")
 
-        monkeypatch.setattr(yolo_loss, "_level", broken)
+        monkeypatch.setattr(autodiff, "_level", broken)
         for number in (5, 6):
             result = pass_through(number, Subject(automatic, cases=("own_*",)))
             assert result.outcome == "fail" and result.ran == {}

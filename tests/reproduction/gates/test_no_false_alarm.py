@@ -6,10 +6,10 @@ import pytest
 
 from configs.experiment import Experiment
 from official.core.config_io import load_config
+from reproduction.experiment.subject import Subject, darknet_experiment
 from reproduction.gates import BEFORE_TRAINING, OF_EVERY_EXPERIMENT, pass_through
-from reproduction.golden.case import Row
-from reproduction.golden.check import run_check
-from reproduction.subject import Subject, darknet_experiment
+from reproduction.traces.case import Row
+from reproduction.traces.check import run_check
 from tests.conftest import SUBSETS
 
 EXPERIMENTS = SUBSETS.parent / "configs" / "experiments"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from reproduction.experiment.subject import Subject
 from reproduction.gates import pass_through
-from reproduction.golden.case import Row
-from reproduction.result import GateResult
-from reproduction.subject import Subject
+from reproduction.traces.case import Row
+from reproduction.traces.result import GateResult
 
 HINTS = 2  # among the first so many the right cause has to be
 # Small recorded cases of the gates that come before a bug's own: none of them may fail for it.
@@ -36,7 +36,7 @@ class Bug:
     gate: the first that has to fail.
     cases: patterns of the recorded cases that are asked.
     first: pattern of the first failing quantity, as `case: quantity`.
-    cause: key of `reproduction.hints.CAUSES`.
+    cause: key of `reproduction.traces.causes.CAUSES`.
     subject: what is proven, of the folder of recorded material.
     sound: the same without the mistake, where that is in the subject itself.
     before: patterns of cases for the gates before it.

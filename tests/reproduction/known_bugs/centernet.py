@@ -6,13 +6,13 @@ import tensorflow as tf
 from pytest import MonkeyPatch
 
 from configs.experiment import Experiment
-from losses import centernet, centernet_targets
-from modeling import centernet_inference
-from modeling.heads import centernet as head
+from losses.centernet import loss
+from losses.centernet import targets as centernet_targets
+from modeling.centernet import decode, inference
 from modeling.layers import torch_blocks
 from official.core.config_io import load_config
-from reproduction.golden import centernet_targets as golden_targets
-from reproduction.subject import Subject
+from reproduction.centernet import targets as golden_targets
+from reproduction.experiment.subject import Subject
 from tests.reproduction.known_bugs.bug import Bug
 
 EXPERIMENTS = Path(__file__).parents[3] / "configs" / "experiments"
@@ -36,9 +36,9 @@ def _momentum(patch: MonkeyPatch) -> None:
 
 def _peaks_by_rows(patch: MonkeyPatch) -> None:
     """A cell's number is divided by the rows instead of the columns."""
-    right = head.sides_of
+    right = decode.sides_of
 
-    patch.setattr(head, "sides_of", lambda tensor: right(tensor)[::-1])
+    patch.setattr(decode, "sides_of", lambda tensor: right(tensor)[::-1])
 
 
 def _cells_by_rows(patch: MonkeyPatch) -> None:
@@ -86,7 +86,7 @@ def _cropped_kept(patch: MonkeyPatch) -> None:
 
 def _right_radius(patch: MonkeyPatch) -> None:
     """The least of the corrected roots, as most ports have it."""
-    from reproduction.hints.centernet import right_radius
+    from reproduction.centernet.mistakes import right_radius
 
     def radius(height, width):
         sizes = tf.reshape(tf.stack([height, width], axis=-1), [-1, 2]).numpy()
@@ -99,7 +99,7 @@ def _right_radius(patch: MonkeyPatch) -> None:
 
 def _objects_for_cells(patch: MonkeyPatch) -> None:
     """The focal loss is divided by the number of objects; several may share a cell."""
-    right = centernet._losses
+    right = loss._losses
 
     def losses(stack, targets, *rest):
         parts = right(stack, targets, *rest)
@@ -107,18 +107,18 @@ def _objects_for_cells(patch: MonkeyPatch) -> None:
         objects = tf.reduce_sum(tf.cast(targets.reg_mask, tf.float32))
         return parts | {"hm_loss": parts["hm_loss"] * tf.maximum(cells, 1.0) / tf.maximum(objects, 1.0)}
 
-    patch.setattr(centernet, "_losses", losses)
+    patch.setattr(loss, "_losses", losses)
 
 
 def _by_objects(patch: MonkeyPatch) -> None:
     """L1 is divided by objects instead of numbers."""
-    right = centernet.l1
-    patch.setitem(centernet.REGRESSION, "l1", lambda *args: 2 * right(*args))
+    right = loss.l1
+    patch.setitem(loss.REGRESSION, "l1", lambda *args: 2 * right(*args))
 
 
 def _rgb(patch: MonkeyPatch) -> None:
-    right = centernet_inference.standardise
-    patch.setattr(centernet_inference, "standardise", lambda pixels, config: right(pixels, config)[..., ::-1])
+    right = inference.standardise
+    patch.setattr(inference, "standardise", lambda pixels, config: right(pixels, config)[..., ::-1])
 
 
 _SMALL = ("targets_small_val/s*",)

@@ -7,13 +7,13 @@ import tensorflow as tf
 from pytest import MonkeyPatch
 
 from configs.experiment import Experiment
-from dataloaders import order
 from dataloaders.augment import colour
+from dataloaders.schedule import order
 from official.core import layer_rules
 from official.core.config_io import load_config
 from official.optimization import optimizers, schedules
-from reproduction.golden import vision
-from reproduction.subject import Subject
+from reproduction.experiment.subject import Subject
+from reproduction.yolo import functions
 from tests.reproduction.known_bugs.bug import Bug
 
 EXPERIMENTS = Path(__file__).parents[3] / "configs" / "experiments"
@@ -108,12 +108,12 @@ def _draws(change: Callable) -> Callable[[MonkeyPatch], None]:
 
 
 def _never_mirrored(patch: MonkeyPatch) -> None:
-    right = vision.apply_colour
+    right = functions.apply_colour
 
     def apply(batch, config):
         return right(batch._replace(draws=batch.draws._replace(flip=tf.zeros_like(batch.draws.flip))), config)
 
-    patch.setattr(vision, "apply_colour", apply)
+    patch.setattr(functions, "apply_colour", apply)
 
 
 def _scales_one_way(patch: MonkeyPatch) -> None:

@@ -8,9 +8,9 @@ from pytest import MonkeyPatch
 
 from modeling.darknet.cfg import read_cfg
 from official.vision import evaluator, nms, resize
-from reproduction.golden import detection
-from reproduction.subject import Subject, darknet_experiment
-from tasks.darknet import coco_classes
+from reproduction.experiment.subject import Subject, darknet_experiment
+from reproduction.yolo import inference
+from tasks.yolo.darknet_files import coco_classes
 from tests.reproduction.known_bugs.bug import Bug
 
 CFG, LABELS = "yolo-fastest-1.1.cfg", "instances_val2017_80.json"
@@ -75,12 +75,12 @@ def _bars(level: float) -> Callable[[MonkeyPatch], None]:
 
 def _boxes_stay_in_input(patch: MonkeyPatch) -> None:
     """A letterboxed image's boxes are taken for those of a stretched one."""
-    right = detection.boxes_to_original
+    right = inference.boxes_to_original
 
     def wrong(boxes, image_size, size, protocol):
         return right(boxes, image_size, size, protocol.model_copy(update={"resize": "stretch"}))
 
-    patch.setattr(detection, "boxes_to_original", wrong)
+    patch.setattr(inference, "boxes_to_original", wrong)
 
 
 def _index_plus_one(patch: MonkeyPatch) -> None:

@@ -5,12 +5,12 @@ from collections.abc import Callable
 import tensorflow as tf
 from pytest import MonkeyPatch
 
-from configs.yolo_heads import YoloHead
-from losses import darknet_boxes
-from modeling.heads import yolo
+from configs.yolo.heads import YoloHead
+from losses.yolo.darknet import iou
+from modeling.yolo.heads import yolo
 from official.vision import interpolation, nms, resize
 from official.vision.boxes import yxyx_to_cxcywh
-from reproduction.golden import vision
+from reproduction.yolo import functions
 from tests.reproduction.known_bugs.bug import Bug
 
 
@@ -29,7 +29,7 @@ def _pixels_by_swapped_sides(patch: MonkeyPatch) -> None:
             inner.setattr(resize, "placement", lambda sizes, size, protocol: right(sizes[..., ::-1], size, protocol))
             return resize.resize_image(image, *rest)
 
-    patch.setattr(vision, "resize_image", letterbox)
+    patch.setattr(functions, "resize_image", letterbox)
 
 
 def _anchors_by_swapped_sides(patch: MonkeyPatch) -> None:
@@ -69,19 +69,21 @@ def _unscaled_centres(patch: MonkeyPatch) -> None:
 
 
 def _bgr(patch: MonkeyPatch) -> None:
-    right = vision.resize_image
-    patch.setattr(vision, "resize_image", lambda image, *rest: right(image[..., ::-1], *rest))
+    right = functions.resize_image
+    patch.setattr(functions, "resize_image", lambda image, *rest: right(image[..., ::-1], *rest))
 
 
 def _always(way: str) -> Callable[[MonkeyPatch], None]:
     """`stretch` or `letterbox`, whatever the protocol asks for."""
 
     def plant(patch: MonkeyPatch) -> None:
-        right = vision.resize_image
+        right = functions.resize_image
         change = {"resize": way}
-        patch.setattr(
-            vision, "resize_image", lambda image, size, protocol: right(image, size, protocol.model_copy(update=change))
-        )
+
+        def wrong(image, size, protocol):
+            return right(image, size, protocol.model_copy(update=change))
+
+        patch.setattr(functions, "resize_image", wrong)
 
     return plant
 
@@ -102,8 +104,8 @@ def _overlap_of_corners(patch: MonkeyPatch) -> None:
         x1, y1, x2, y2 = tf.unstack(boxes, axis=-1)
         return tf.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], axis=-1)
 
-    for kind, right in list(darknet_boxes.KINDS.items()):
-        patch.setitem(darknet_boxes.KINDS, kind, lambda a, b, right=right: right(as_corners(a), as_corners(b)))
+    for kind, right in list(iou.KINDS.items()):
+        patch.setitem(iou.KINDS, kind, lambda a, b, right=right: right(as_corners(a), as_corners(b)))
 
 
 def _nms_of_centres(patch: MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import tensorflow as tf
 from pytest import MonkeyPatch
 
 from modeling.darknet import build, loading
-from modeling.layers import activations, batch_norm, joining, pooling, resampling
+from modeling.layers import activations, batch_norm, merging, pooling, resampling
 from modeling.layers.convolution import Convolution
 from tests.reproduction.known_bugs.bug import Bug
 
@@ -76,7 +76,7 @@ def _first_half(patch: MonkeyPatch) -> None:
     def call(self, inputs):
         return tf.split(inputs, self.groups, axis=-1)[self.groups - 1 - self.index]
 
-    patch.setattr(joining.ChannelSlice, "call", call)
+    patch.setattr(merging.ChannelSlice, "call", call)
 
 
 def _route_reversed(patch: MonkeyPatch) -> None:
@@ -89,7 +89,7 @@ def _channels_from_the_end(patch: MonkeyPatch) -> None:
         missing = channels - tensor.shape[-1]
         return tf.pad(tensor, [[0, 0], [0, 0], [0, 0], [missing, 0]]) if missing > 0 else tensor[..., -channels:]
 
-    patch.setattr(joining, "_fitted", fitted)
+    patch.setattr(merging, "_fitted", fitted)
 
 
 def _bilinear(patch: MonkeyPatch) -> None:
@@ -119,7 +119,7 @@ def _reorg_by_blocks(patch: MonkeyPatch) -> None:
 
 def _flat_by_rows(patch: MonkeyPatch) -> None:
     patch.setattr(
-        joining.Flatten, "call", lambda self, inputs: tf.reshape(inputs, [-1, int(np.prod(inputs.shape[1:]))])
+        merging.Flatten, "call", lambda self, inputs: tf.reshape(inputs, [-1, int(np.prod(inputs.shape[1:]))])
     )
 
 

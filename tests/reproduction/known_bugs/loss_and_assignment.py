@@ -5,19 +5,21 @@ from collections.abc import Callable
 import tensorflow as tf
 from pytest import MonkeyPatch
 
-from losses import darknet_boxes, from_cfg, yolo, yolo_assignment, yolo_darknet
+from losses.yolo import assignment, autodiff, from_cfg
+from losses.yolo.darknet import iou
+from losses.yolo.darknet import yolo as yolo_darknet
 from official.vision import boxes as paper
 from tests.reproduction.known_bugs.bug import Bug
 
 
 def _ignored_without_class(patch: MonkeyPatch) -> None:
-    patch.setattr(yolo_assignment, "CLASS_PROBABILITY_TO_IGNORE", -1.0)
+    patch.setattr(assignment, "CLASS_PROBABILITY_TO_IGNORE", -1.0)
 
 
 def _ignores_by_first_truths(patch: MonkeyPatch) -> None:
     """The search leaves out the last part of the truths, as one that goes by whole tiles."""
-    right = yolo_assignment.best_overlap
-    patch.setattr(yolo_assignment, "best_overlap", lambda predicted, boxes: right(predicted, boxes[:, :2]))
+    right = assignment.best_overlap
+    patch.setattr(assignment, "best_overlap", lambda predicted, boxes: right(predicted, boxes[:, :2]))
 
 
 def _classes_of_last_truth(patch: MonkeyPatch) -> None:
@@ -25,14 +27,14 @@ def _classes_of_last_truth(patch: MonkeyPatch) -> None:
 
 
 def _second_truth_ignored(patch: MonkeyPatch) -> None:
-    right = yolo_assignment.claim
+    right = assignment.claim
 
     def claim(*args):
         found = right(*args)
         none = tf.fill(found.following.shape, found.first.shape[1])
         return found._replace(claimed=found.first, best=found.best & found.first, following=none)
 
-    patch.setattr(yolo_assignment, "claim", claim)
+    patch.setattr(assignment, "claim", claim)
 
 
 def _true_derivative(boxes: tf.Tensor, true: tf.Tensor, kind: str) -> tf.Tensor:
@@ -48,7 +50,7 @@ def _differentiated_iou(patch: MonkeyPatch) -> None:
 
 def _differentiated_values(patch: MonkeyPatch) -> None:
     """Wherever the gradient of an overlap is asked for."""
-    patch.setattr(darknet_boxes, "iou_gradient", _true_derivative)
+    patch.setattr(iou, "iou_gradient", _true_derivative)
 
 
 def _anchors_in_gradient(patch: MonkeyPatch) -> None:
@@ -69,10 +71,10 @@ def _without_exponential(patch: MonkeyPatch) -> None:
 
 
 def _falls_back_to_iou(patch: MonkeyPatch) -> None:
-    right = darknet_boxes.iou_gradient
+    right = iou.iou_gradient
     known = {"giou": "giou"}
     patch.setattr(
-        darknet_boxes, "iou_gradient", lambda predicted, true, kind: right(predicted, true, known.get(kind, "iou"))
+        iou, "iou_gradient", lambda predicted, true, kind: right(predicted, true, known.get(kind, "iou"))
     )
 
 
@@ -97,19 +99,19 @@ def _classes_normalised(patch: MonkeyPatch) -> None:
 
 def _padding_claims(patch: MonkeyPatch) -> None:
     """Padded rows are zeros, whose cell is the first."""
-    patch.setattr(yolo_assignment, "usable", lambda rows: tf.ones_like(rows.valid))
+    patch.setattr(assignment, "usable", lambda rows: tf.ones_like(rows.valid))
 
 
 def _padding_claims_last(patch: MonkeyPatch) -> None:
     """Their cell is -1, which is the last one."""
-    right = yolo_assignment.cells_of
+    right = assignment.cells_of
 
     def cells(boxes, rows, columns):
         empty = tf.reduce_all(boxes == 0, axis=-1, keepdims=True)
         return tf.where(empty, [rows - 1, columns - 1], right(boxes, rows, columns))
 
     _padding_claims(patch)
-    patch.setattr(yolo_assignment, "cells_of", cells)
+    patch.setattr(assignment, "cells_of", cells)
 
 
 def _cells_by_swapped_sides(patch: MonkeyPatch) -> None:
@@ -119,27 +121,27 @@ def _cells_by_swapped_sides(patch: MonkeyPatch) -> None:
         found = tf.cast(boxes[..., :2] * tf.constant([rows, columns], tf.float32), tf.int32)
         return tf.clip_by_value(found, 0, [rows - 1, columns - 1])
 
-    patch.setattr(yolo_assignment, "cells_of", cells)
+    patch.setattr(assignment, "cells_of", cells)
 
 
 def _mask_from_zero(patch: MonkeyPatch) -> None:
-    right = yolo_assignment._shapes_alike
+    right = assignment._shapes_alike
 
     def alike(boxes, table, mask, rules):
         return right(boxes, table, [max(0, index - 1) for index in mask], rules)
 
-    patch.setattr(yolo_assignment, "_shapes_alike", alike)
+    patch.setattr(assignment, "_shapes_alike", alike)
 
 
 def _sum_over_images(patch: MonkeyPatch) -> None:
     """The loss is a sum over images (or replicas), not their mean."""
-    right = yolo.darknet_loss
+    right = autodiff.darknet_loss
 
     def total(outputs, heads):
         value, parts = right(outputs, heads)
         return value * outputs[0].shape[0], parts
 
-    patch.setattr(yolo, "darknet_loss", total)
+    patch.setattr(autodiff, "darknet_loss", total)
 
 
 _BOTH = ("ciou_v4tiny", "ciou_plain")

@@ -8,7 +8,7 @@ from pytest import MonkeyPatch
 
 from configs.experiment import Experiment
 from official.core.config_io import load_config
-from reproduction.subject import Subject
+from reproduction.experiment.subject import Subject
 from tests.reproduction.known_bugs.bug import Bug
 
 EXPERIMENTS = Path(__file__).parents[3] / "configs" / "experiments"

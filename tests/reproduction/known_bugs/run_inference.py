@@ -6,13 +6,13 @@ from typing import Any
 import tensorflow as tf
 from pytest import MonkeyPatch
 
-import modeling.heads
-import serving.export
-import tasks.centernet
-import tasks.yolo
-from configs.yolo_heads import YoloHead, YoloLevel
-from modeling import detector
-from modeling.heads import yolo
+import modeling.yolo.heads
+import serving.formats.saved_model
+import tasks.centernet.task
+import tasks.yolo.task
+from configs.yolo.heads import YoloHead, YoloLevel
+from modeling.yolo import network
+from modeling.yolo.heads import yolo
 from official.core.config import Protocol
 from official.vision import detect
 from official.vision.nms import Detections
@@ -25,21 +25,21 @@ def _decoded_with(change: Callable[[YoloLevel], dict[str, Any]]) -> Plant:
     """Decoding alone has other options of its levels; the loss has the right ones."""
 
     def plant(patch: MonkeyPatch) -> None:
-        right = modeling.heads.DECODERS["yolo"]
+        right = modeling.yolo.heads.DECODERS["yolo"]
 
         def decode(outputs: Any, head: YoloHead, size: tuple[int, int]) -> Any:
             levels = tuple(level.model_copy(update=change(level)) for level in head.levels)
             return right(outputs, head.model_copy(update={"levels": levels}), size)
 
-        patch.setitem(modeling.heads.DECODERS, "yolo", decode)
+        patch.setitem(modeling.yolo.heads.DECODERS, "yolo", decode)
 
     return plant
 
 
 def _sides_exchanged(patch: MonkeyPatch) -> None:
     """The decoder takes (width, height)."""
-    right = modeling.heads.DECODERS["yolo"]
-    patch.setitem(modeling.heads.DECODERS, "yolo", lambda outputs, head, size: right(outputs, head, size[::-1]))
+    right = modeling.yolo.heads.DECODERS["yolo"]
+    patch.setitem(modeling.yolo.heads.DECODERS, "yolo", lambda outputs, head, size: right(outputs, head, size[::-1]))
 
 
 def _classes_alone(patch: MonkeyPatch) -> None:
@@ -54,22 +54,22 @@ def _classes_alone(patch: MonkeyPatch) -> None:
 
 
 def _offset_left_out(patch: MonkeyPatch) -> None:
-    right = tasks.centernet.decode
-    patch.setattr(tasks.centernet, "decode", lambda outputs, head: right(outputs[:2], head))
+    right = tasks.centernet.task.decode
+    patch.setattr(tasks.centernet.task, "decode", lambda outputs, head: right(outputs[:2], head))
 
 
 def _epsilon(value: float) -> Plant:
     """Of the fold alone."""
-    return lambda patch: patch.setattr(detector, "EPSILON", value)
+    return lambda patch: patch.setattr(network, "EPSILON", value)
 
 
 def _folded_from(change: Callable[[str, Any], Any]) -> Plant:
     """What the fold reads of a batch-norm."""
 
     def plant(patch: MonkeyPatch) -> None:
-        right = detector._read
+        right = network._read
         patch.setattr(
-            detector, "_read", lambda source, like, path=None: change(path or like.path, right(source, like, path))
+            network, "_read", lambda source, like, path=None: change(path or like.path, right(source, like, path))
         )
 
     return plant
@@ -107,9 +107,9 @@ def _exported_pixels(factor: float) -> Plant:
     """The graph's own step from levels to 0..1 is there a second time, or undone."""
 
     def plant(patch: MonkeyPatch) -> None:
-        right = serving.export.detect
+        right = serving.formats.saved_model.detect
         patch.setattr(
-            serving.export,
+            serving.formats.saved_model,
             "detect",
             lambda model, *rest: right(lambda images, training: model(factor * images, training=training), *rest),
         )
@@ -119,30 +119,30 @@ def _exported_pixels(factor: float) -> Plant:
 
 def _exported_classes(patch: MonkeyPatch) -> None:
     """A background class in front."""
-    right = serving.export.detect
+    right = serving.formats.saved_model.detect
 
     def wrong(*args: Any) -> Detections:
         found = right(*args)
         return found._replace(classes=found.classes + 1)
 
-    patch.setattr(serving.export, "detect", wrong)
+    patch.setattr(serving.formats.saved_model, "detect", wrong)
 
 
 def _exported_relative(patch: MonkeyPatch) -> None:
     """Boxes stay relative, where the signature says pixels."""
-    right = serving.export.detect
+    right = serving.formats.saved_model.detect
 
     def wrong(model: Any, decode: Any, images: Any, sizes: tf.Tensor, *rest: Any) -> Detections:
         found = right(model, decode, images, sizes, *rest)
         pixels = tf.cast(tf.tile(sizes, [1, 2]), tf.float32)[:, tf.newaxis]
         return found._replace(boxes=tf.clip_by_value(found.boxes, 0.0, 1.0) / pixels)
 
-    patch.setattr(serving.export, "detect", wrong)
+    patch.setattr(serving.formats.saved_model, "detect", wrong)
 
 
 def _exported_in_input(patch: MonkeyPatch) -> None:
     """Boxes are relative to the letterboxed input; nothing takes them back to the image."""
-    _protocol(serving.export, resize="stretch")(patch)
+    _protocol(serving.formats.saved_model, resize="stretch")(patch)
 
 
 BUGS = (
@@ -160,15 +160,15 @@ BUGS = (
     of_run("run: the fold forgets the mean", _folded_from(_no_mean), 3, "own_inference", "output 0",
            "fold_statistics", DEMO),
     of_run("run: evaluation gives 0..255", _evaluates_levels, 3, "own_detections", "image of *", "image_range", DEMO),
-    of_run("run: evaluation drops scores below 0.2", _protocol(tasks.yolo, score_floor=0.2), 3, "own_detections",
+    of_run("run: evaluation drops scores below 0.2", _protocol(tasks.yolo.task, score_floor=0.2), 3, "own_detections",
            "image of *", "score_floor", DARKNET),
-    of_run("run: evaluation's NMS at 0.6", _protocol(tasks.yolo, nms_threshold=0.6), 3, "own_detections",
+    of_run("run: evaluation's NMS at 0.6", _protocol(tasks.yolo.task, nms_threshold=0.6), 3, "own_detections",
            "image of *", "nms_threshold", DARKNET),
     of_run("run: the export normalises twice", _exported_pixels(1 / 255), 3, "own_export", "serving_default, image *",
            "image_range", DEMO),
     of_run("run: the export does not normalise", _exported_pixels(255.0), 3, "own_export", "serving_default, image *",
            "image_range", DEMO),
-    of_run("run: the export without NMS", _protocol(serving.export, nms="none"), 3, "own_export",
+    of_run("run: the export without NMS", _protocol(serving.formats.saved_model, nms="none"), 3, "own_export",
            "serving_default, image *", "nms_kind", DEMO),
     of_run("run: the export's classes from 1", _exported_classes, 3, "own_export", "serving_default, image *",
            "class_ids_shifted", DEMO),

@@ -6,11 +6,13 @@ from typing import Any
 import tensorflow as tf
 from pytest import MonkeyPatch
 
-import losses.yolo
-import tasks.yolo
-from configs.yolo_losses import YoloLoss
-from losses import centernet_gaussian, centernet_targets, yolo_assignment
-from losses.yolo_assignment import Claims, Targets
+import losses.yolo.autodiff
+import tasks.yolo.task
+from configs.yolo.losses import YoloLoss
+from losses.centernet import gaussian
+from losses.centernet import targets as centernet_targets
+from losses.yolo import assignment
+from losses.yolo.assignment import Claims, Targets
 from official.core.task import Moment
 from tests.reproduction.known_bugs.run_experiments import AUTODIFF, CELLS, CENTERNET, DARKNET, DEMO, SIZES, of_run
 
@@ -19,43 +21,43 @@ Plant = Callable[[MonkeyPatch], None]
 
 def _one_cell_off(patch: MonkeyPatch) -> None:
     """Further right."""
-    right = yolo_assignment.cells_of
+    right = assignment.cells_of
 
     def cells(boxes: tf.Tensor, rows: int, columns: int) -> tf.Tensor:
         return tf.clip_by_value(right(boxes, rows, columns) + [0, 1], 0, [rows - 1, columns - 1])
 
-    patch.setattr(yolo_assignment, "cells_of", cells)
+    patch.setattr(assignment, "cells_of", cells)
 
 
 def _ignored_without_class(patch: MonkeyPatch) -> None:
-    patch.setattr(yolo_assignment, "CLASS_PROBABILITY_TO_IGNORE", -1.0)
+    patch.setattr(assignment, "CLASS_PROBABILITY_TO_IGNORE", -1.0)
 
 
 def _never_ignored(patch: MonkeyPatch) -> None:
-    right = losses.yolo.assign
+    right = losses.yolo.autodiff.assign
 
     def assign(*args: Any) -> Targets:
         found = right(*args)
         return found._replace(overlapping=tf.zeros_like(found.overlapping))
 
-    patch.setattr(losses.yolo, "assign", assign)
+    patch.setattr(losses.yolo.autodiff, "assign", assign)
 
 
 def _mask_from_zero(patch: MonkeyPatch) -> None:
-    right = yolo_assignment._shapes_alike
+    right = assignment._shapes_alike
 
     def alike(boxes: tf.Tensor, table: tf.Tensor, mask: Any, rules: Any) -> Any:
         return right(boxes, table, [max(0, index - 1) for index in mask], rules)
 
-    patch.setattr(yolo_assignment, "_shapes_alike", alike)
+    patch.setattr(assignment, "_shapes_alike", alike)
 
 
 def _claims(change: Callable[[Claims], Claims]) -> Plant:
     """What the truths ask for, changed."""
 
     def plant(patch: MonkeyPatch) -> None:
-        right = yolo_assignment.claim
-        patch.setattr(yolo_assignment, "claim", lambda *args: change(right(*args)))
+        right = assignment.claim
+        patch.setattr(assignment, "claim", lambda *args: change(right(*args)))
 
     return plant
 
@@ -67,7 +69,7 @@ def _first_alone(claims: Claims) -> Claims:
 
 def _last_class_alone(patch: MonkeyPatch) -> None:
     """The class target is one-hot: a later truth in the same slot replaces the class."""
-    right = losses.yolo._probability_losses
+    right = losses.yolo.autodiff._probability_losses
 
     def last(raw: tf.Tensor, decoded: Any, targets: Targets, *rest: Any) -> Any:
         claims = targets.claims
@@ -75,7 +77,7 @@ def _last_class_alone(patch: MonkeyPatch) -> None:
         return right(raw, decoded, targets._replace(claims=claims._replace(
             claimed=claims.claimed & (claims.following == truths))), *rest)  # fmt: skip
 
-    patch.setattr(losses.yolo, "_probability_losses", last)
+    patch.setattr(losses.yolo.autodiff, "_probability_losses", last)
 
 
 def _task_loss(change: Callable[[Any, Any, Any, Moment], tuple[Any, Any, Any, Moment]]) -> Plant:
@@ -85,9 +87,9 @@ def _task_loss(change: Callable[[Any, Any, Any, Moment], tuple[Any, Any, Any, Mo
         def loss(self: Any, outputs: Any, labels: Any, moment: Moment) -> Any:
             rules, head = self.config.loss, self.config.model.head
             labels, head, rules, moment = change(labels, head, rules, moment)
-            return tasks.yolo.LOSSES[rules.type](outputs, labels, head, rules, moment)
+            return tasks.yolo.task.LOSSES[rules.type](outputs, labels, head, rules, moment)
 
-        patch.setattr(tasks.yolo.Yolo, "loss", loss)
+        patch.setattr(tasks.yolo.task.Yolo, "loss", loss)
 
     return plant
 
@@ -96,13 +98,13 @@ def _relabelled(change: Callable[[Any, int], Any]) -> Plant:
     """Classes changed between the pipeline and the loss, as a function of (ids, their number)."""
 
     def plant(patch: MonkeyPatch) -> None:
-        right = tasks.yolo.Yolo.loss
+        right = tasks.yolo.task.Yolo.loss
 
         def loss(self: Any, outputs: Any, labels: Any, moment: Moment) -> Any:
             classes = change(labels.classes, self.config.data.classes)
             return right(self, outputs, labels._replace(classes=classes), moment)
 
-        patch.setattr(tasks.yolo.Yolo, "loss", loss)
+        patch.setattr(tasks.yolo.task.Yolo, "loss", loss)
 
     return plant
 
@@ -125,23 +127,23 @@ def _rules(**changed: Any) -> Plant:
 
 def _size_of_model(patch: MonkeyPatch) -> None:
     """At every size of multi-scale training."""
-    right = tasks.yolo.Yolo.loss
+    right = tasks.yolo.task.Yolo.loss
 
     def loss(self: Any, outputs: Any, labels: Any, moment: Moment) -> Any:
         return right(self, outputs, labels, moment._replace(input_size=self.config.model.input_size))
 
-    patch.setattr(tasks.yolo.Yolo, "loss", loss)
+    patch.setattr(tasks.yolo.task.Yolo, "loss", loss)
 
 
 def _without_negatives(patch: MonkeyPatch) -> None:
     """Objectness of the positives alone."""
-    right = losses.yolo._probability_losses
+    right = losses.yolo.autodiff._probability_losses
 
     def losses_of(raw: tf.Tensor, decoded: Any, targets: Targets, *rest: Any) -> Any:
         objectness, classes = right(raw, decoded, targets, *rest)
         return tf.where(targets.object, objectness, 0.0), classes
 
-    patch.setattr(losses.yolo, "_probability_losses", losses_of)
+    patch.setattr(losses.yolo.autodiff, "_probability_losses", losses_of)
 
 
 def _smoothing_left_out(patch: MonkeyPatch) -> None:
@@ -150,62 +152,62 @@ def _smoothing_left_out(patch: MonkeyPatch) -> None:
 
 def _boxes_by_truths(patch: MonkeyPatch) -> None:
     """The box loss is a mean over the batch's truths, not over its examples."""
-    right = losses.yolo._box_loss
+    right = losses.yolo.autodiff._box_loss
 
     def mean(raw: tf.Tensor, decoded: Any, claims: Claims, *rest: Any) -> tf.Tensor:
         claimed = tf.reduce_sum(tf.cast(claims.claimed, tf.float32))
         return right(raw, decoded, claims, *rest) * raw.shape[0] / tf.maximum(claimed, 1.0)
 
-    patch.setattr(losses.yolo, "_box_loss", mean)
+    patch.setattr(losses.yolo.autodiff, "_box_loss", mean)
 
 
 def _boxes_added_up(patch: MonkeyPatch) -> None:
     """A slot of several truths has the sum of their losses, not the mean."""
-    right = losses.yolo.into_slots
+    right = losses.yolo.autodiff.into_slots
 
     def into(values: tf.Tensor, claims: Claims, shape: Any) -> tf.Tensor:
         whole = right(values, claims, shape)
         is_count = tf.reduce_all(values == 1)  # of the truths in a slot
         return tf.where(is_count, tf.minimum(whole, 1.0), whole)
 
-    patch.setattr(losses.yolo, "into_slots", into)
+    patch.setattr(losses.yolo.autodiff, "into_slots", into)
 
 
 def _over_heads_too(patch: MonkeyPatch) -> None:
     """The hand-written gradient is divided by the number of heads, as the cost is."""
-    right = losses.yolo.darknet_loss
+    right = losses.yolo.autodiff.darknet_loss
 
     def divided(outputs: Any, heads: Any) -> Any:
         return right(outputs, [head._replace(delta=head.delta / len(heads)) for head in heads])
 
-    patch.setattr(losses.yolo, "darknet_loss", divided)
+    patch.setattr(losses.yolo.autodiff, "darknet_loss", divided)
 
 
 def _delta_as_gradient(patch: MonkeyPatch) -> None:
     """Darknet's delta is minus the gradient."""
-    right = losses.yolo.darknet_loss
+    right = losses.yolo.autodiff.darknet_loss
 
     def turned(outputs: Any, heads: Any) -> Any:
         return right(outputs, [head._replace(delta=-head.delta) for head in heads])
 
-    patch.setattr(losses.yolo, "darknet_loss", turned)
+    patch.setattr(losses.yolo.autodiff, "darknet_loss", turned)
 
 
 def _radius(patch: MonkeyPatch) -> None:
     """Half of the original's."""
-    right = centernet_gaussian.gaussian_radius
+    right = gaussian.gaussian_radius
     patch.setattr(centernet_targets, "gaussian_radius", lambda height, width: right(height=height, width=width) // 2)
 
 
 def _no_offset_loss(patch: MonkeyPatch) -> None:
-    import tasks.centernet
+    import tasks.centernet.task
 
-    right = tasks.centernet.centernet_loss
+    right = tasks.centernet.task.centernet_loss
 
     def loss(outputs: Any, labels: Any, head: Any, rules: Any, moment: Moment) -> Any:
         return right(outputs, labels, head, rules.model_copy(update={"off_weight": 0.0}), moment)
 
-    patch.setattr(tasks.centernet, "centernet_loss", loss)
+    patch.setattr(tasks.centernet.task, "centernet_loss", loss)
 
 
 BUGS = (

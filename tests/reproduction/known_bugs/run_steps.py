@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 from pytest import MonkeyPatch
 
-import tasks.centernet
-import tasks.yolo
+import tasks.centernet.task
+import tasks.yolo.task
 from dataloaders.augment import colour
 from official.core.checkpoint import CheckpointFolder
 from official.core.step import Gradients, TrainStep
@@ -23,13 +23,13 @@ def _pixels(change: Callable[[tf.Tensor], tf.Tensor]) -> Plant:
     """What the YOLO family's `prepare` gives the network."""
 
     def plant(patch: MonkeyPatch) -> None:
-        right = tasks.yolo.apply_colour
+        right = tasks.yolo.task.apply_colour
 
         def apply(batch: Any, config: Any) -> Any:
             images, boxes = right(batch, config)
             return change(images), boxes
 
-        patch.setattr(tasks.yolo, "apply_colour", apply)
+        patch.setattr(tasks.yolo.task, "apply_colour", apply)
 
     return plant
 
@@ -39,23 +39,23 @@ def _boxes_unmirrored(patch: MonkeyPatch) -> None:
 
 
 def _prepared_classes(patch: MonkeyPatch) -> None:
-    right = tasks.yolo.Yolo.prepare
+    right = tasks.yolo.task.Yolo.prepare
 
     def prepare(self: Any, batch: Any) -> Any:
         images, labels = right(self, batch)
         return images, labels._replace(classes=by_name(labels.classes, self.config.data.classes))
 
-    patch.setattr(tasks.yolo.Yolo, "prepare", prepare)
+    patch.setattr(tasks.yolo.task.Yolo, "prepare", prepare)
 
 
 def _standardised_by_rgb(patch: MonkeyPatch) -> None:
     """Mean and deviation are those of R, G, B; the pixels are B, G, R. Training alone has it."""
-    right = tasks.centernet.standardise
+    right = tasks.centernet.task.standardise
 
     def standardise(pixels: tf.Tensor, config: Any) -> tf.Tensor:
         return right(pixels, config.model_copy(update={"mean": config.mean[::-1], "std": config.std[::-1]}))
 
-    patch.setattr(tasks.centernet, "standardise", standardise)
+    patch.setattr(tasks.centernet.task, "standardise", standardise)
 
 
 def _evaluation_mode(patch: MonkeyPatch) -> None:

@@ -14,13 +14,13 @@ import PIL.Image
 import pytest
 
 from reproduction import report
-from reproduction.golden.case import Row
-from reproduction.golden.maps import worst_map
-from reproduction.hints import Hint
 from reproduction.report.html import page
 from reproduction.report.markdown import markdown, model_card
 from reproduction.report.model import Report, ReportError, read_report
-from reproduction.result import Boxes, GateResult, Lines, Table
+from reproduction.traces.case import Row
+from reproduction.traces.causes import Hint
+from reproduction.traces.result import Boxes, GateResult, Lines, Table
+from reproduction.traces.worst_map import worst_map
 
 HOSTILE = "<script>alert(1)</script>\"'&|`x`"
 WIDTHS = (360, 800, 1600)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from reproduction.golden.case import Case
 from reproduction.restated.layers import ACTIVATIONS, EPSILON, convolved, moments, normalised, per_channel, windows
+from reproduction.traces.case import Case
 
 CONVOLUTIONS = [
     *("act_bn_leaky", "act_bn_mish", "conv_stride_xy", "conv_groups2", "conv_dilation2", "conv_s2_even", "conv_5x5_s2"),

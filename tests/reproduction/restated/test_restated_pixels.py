@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from configs.centernet import CenterNetModel
+from configs.centernet.task import CenterNetModel
 from configs.data import Augmentation, CenterNetAugmentation
-from dataloaders.augment.centernet import coloured
 from dataloaders.augment.colour import apply_colour
 from dataloaders.batch import CenterNetDraws, ColourDraws, TrainBatch
-from modeling.centernet_inference import standardise
+from dataloaders.centernet.augment import coloured
+from modeling.centernet.inference import standardise
 from reproduction.restated import pixels
 
 RNG = np.random.default_rng(2)

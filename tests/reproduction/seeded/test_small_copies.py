@@ -8,12 +8,12 @@ import tensorflow as tf
 from configs.experiment import Experiment
 from modeling.layers.batch_norm import BatchNorm
 from official.core.config_io import load_config
-from reproduction.golden.precision import graphs_as_written
-from reproduction.own import Own, small_size
+from reproduction.experiment.own import Own, small_size
+from reproduction.experiment.subject import darknet_experiment
 from reproduction.seeded.inference import seed_weights
 from reproduction.seeded.stated_step import ELEMENTS, some_of
 from reproduction.seeded.updates import without_draws
-from reproduction.subject import darknet_experiment
+from reproduction.traces.precision import graphs_as_written
 from tests.conftest import SUBSETS
 
 DEMO = str(SUBSETS.parent / "configs" / "experiments" / "demo.yaml")

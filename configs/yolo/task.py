@@ -1,0 +1,78 @@
+"""Vocabulary of the YOLO family: model, task. Heads and losses have files of their own."""
+
+from typing import Annotated, Literal
+
+import pydantic
+from pydantic import Discriminator, Field, PositiveInt, Tag
+
+from configs.backbones import Activation, YoloBackbone
+from configs.data import Data
+from configs.decoders import TinyDecoder, YoloDecoder
+from configs.yolo.darknet_model import DarknetModel
+from configs.yolo.heads import YoloHead
+from configs.yolo.losses import Loss, YoloLoss
+from official.core.config import Config, Protocol, type_or
+
+
+class YoloModel(Config):
+    """A network made of parts."""
+
+    type: Literal["parts"] = "parts"
+    input_size: tuple[PositiveInt, PositiveInt] = Field(description="(height, width) in pixels, multiples of 32.")
+    backbone: YoloBackbone
+    decoder: YoloDecoder = TinyDecoder()
+    head: YoloHead
+    activation: Activation = "leaky"
+    norm: Literal["local", "sync"] = Field(
+        "local", description="Batch-norm statistics of a replica, or of all replicas."
+    )
+    norm_momentum: float = Field(
+        0.99, gt=0, lt=1, description="Share of the old moving statistics (cuDNN Darknet: 0.99)."
+    )
+
+    @pydantic.field_validator("input_size")
+    @classmethod
+    def _multiple_of_32(cls, size: tuple[int, int]) -> tuple[int, int]:
+        if any(side % 32 for side in size):
+            raise ValueError(f"(height, width) must be multiples of 32, the coarsest stride; got {size}")
+        return size
+
+
+# `type` goes without saying where it is parts, and a loss is [yolo]'s.
+Model = Annotated[
+    Annotated[YoloModel, Tag("parts")] | Annotated[DarknetModel, Tag("darknet")], Discriminator(type_or("parts"))
+]
+
+
+class YoloTask(Config):
+    type: Literal["yolo"] = "yolo"
+    model: Model
+    loss: Loss = Field(YoloLoss(), description="Of the head's type. A level of the head may have its own.")
+    data: Data
+    evaluation: Protocol = Protocol()
+
+    @pydantic.model_validator(mode="after")
+    def _loss_is_of_the_head(self) -> "YoloTask":
+        if self.loss.type != self.model.head.type:
+            raise ValueError(
+                f"loss.type is {self.loss.type}, but model.head.type is {self.model.head.type}; expected the same"
+            )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _nothing_of_centernet(self) -> "YoloTask":
+        augmentation, protocol = self.data.train.augmentation, self.evaluation
+        if augmentation is not None and augmentation.type == "centernet":
+            raise ValueError("data.train.augmentation.type is centernet; expected darknet")
+        for name, allowed in OF_YOLO.items():
+            if getattr(protocol, name) not in allowed:
+                raise ValueError(f"evaluation.{name}: {getattr(protocol, name)} is for CenterNet; expected {allowed}")
+        return self
+
+
+OF_YOLO = {  # what of an evaluation protocol has a meaning here
+    "resize": ("stretch", "letterbox"),
+    "nms": ("per_class_iou", "greedynms", "diounms"),
+    "flip_test": (False,),
+    "scales": ((1.0,),),
+}

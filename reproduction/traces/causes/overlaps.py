@@ -1,0 +1,98 @@
+"""Overlaps of boxes, their derivatives and NMS with a known mistake: what is restated, with one thing changed.
+
+Boxes are cxcywh in the last axis, and broadcast.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from official.core.config import Protocol
+from reproduction.restated import nms
+from reproduction.traces.causes.residual import Alternatives, Array
+from reproduction.yolo.restated.boxes import DARKNET_KINDS, darknet_iou, diou, slopes
+
+_KINDS = ("none", "per_class_iou", "greedynms", "diounms")
+_THRESHOLDS = (0.3, 0.4, 0.45, 0.5, 0.6, 0.65, 0.7)
+_FLOORS = (0.001, 0.05, 0.1, 0.2, 0.25, 0.3, 0.5)
+
+
+def family(a: Array, b: Array, kinds: Mapping[str, Callable[[Array, Array], Array]] = DARKNET_KINDS) -> Array:
+    """IoU, GIoU, DIoU, CIoU of pairs, [..., 4]."""
+    return np.stack([kind(a, b) for kind in kinds.values()], axis=-1)
+
+
+def family_alternatives(a: Array, b: Array) -> Alternatives:
+    """Of what `family` gives."""
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    found: dict[str, Callable[[], Array]] = {}
+    for form, read in {"xyxy": _from_xyxy, "xywh": _from_xywh}.items():
+        found[f"box_format {form} expected, cxcywh given"] = lambda read=read: family(read(a), read(b))
+        found[f"box_format {form} expected, cxcywh given for the first alone"] = lambda read=read: family(read(a), b)
+    found["iou_kind distance to the power of 1"] = lambda: family(a, b, {**DARKNET_KINDS, "diou": diou})
+    found["iou_kind plain IoU for all"] = lambda: family(a, b, dict.fromkeys(DARKNET_KINDS, darknet_iou))
+    return found
+
+
+def derivative_alternatives(a: Array, b: Array, kind: str, expected: Array) -> Alternatives:
+    """Of Darknet's hand-written derivative by `a`; `expected` is that."""
+    return {
+        "ciou_gradient_wh the true derivative": lambda: slopes(a, b, kind),
+        "ciou_gradient_wh width and height halved": lambda: np.asarray(expected) * np.array([1, 1, 0.5, 0.5]),
+        **{f"iou_kind {other}": lambda other=other: slopes(a, b, other) for other in DARKNET_KINDS if other != kind},
+    }
+
+
+def protocol_mistakes(right: Protocol) -> Iterator[tuple[str, Protocol]]:
+    """Other kinds of NMS, thresholds and floors, by cause."""
+    for kind in _KINDS:
+        if kind != right.nms:
+            yield f"nms_kind {kind}", right.model_copy(update={"nms": kind})
+    yield "nms_kind DIoU, exponent 1", right.model_copy(update={"nms": "diounms", "beta_nms": 1.0})
+    for threshold in _THRESHOLDS:
+        if threshold != right.nms_threshold:
+            yield f"nms_threshold {threshold}", right.model_copy(update={"nms_threshold": threshold})
+    for floor in _FLOORS:
+        if floor > right.score_floor:
+            yield f"score_floor {floor}", right.model_copy(update={"score_floor": floor})
+
+
+def suppression_alternatives(boxes: Array, scores: Array, right: Protocol) -> Alternatives:
+    """Of `suppressed`, of boxes yxyx [n, 4] and scores [n, classes]."""
+    found: dict[str, Callable[[], Array]] = {
+        cause: lambda other=other: suppressed(boxes, scores, other) for cause, other in protocol_mistakes(right)
+    }
+    found["nms_kind over all classes together"] = lambda: _of_all_classes(boxes, scores, right)
+    found["box_format yxyx expected, cxcywh given"] = lambda: _as_centred(boxes, scores, right)
+    return found
+
+
+def suppressed(boxes: Array, scores: Array, protocol: Protocol) -> Array:
+    """What NMS leaves: rows (yxyx, class, score)."""
+    kept = nms.detections(boxes, scores, protocol)
+    return np.column_stack([kept.boxes, kept.classes, kept.scores])
+
+
+def _of_all_classes(boxes: Array, scores: Array, protocol: Protocol) -> Array:
+    rows, columns = np.nonzero(scores > protocol.score_floor)
+    kept: list[int] = []
+    for place in np.argsort(-scores[rows, columns], kind="stable"):
+        if not any(nms.suppresses(boxes[rows[other]], boxes[rows[place]], protocol) for other in kept):
+            kept.append(place)
+    return np.column_stack([boxes[rows[kept]], columns[kept], scores[rows[kept], columns[kept]]])
+
+
+def _as_centred(boxes: Array, scores: Array, protocol: Protocol) -> Array:
+    """Centres and sides are taken for corners."""
+    found = suppressed(_from_xyxy(boxes), scores, protocol)
+    centre, side = found[:, :2], found[:, 2:4]
+    return np.concatenate([centre - side / 2, centre + side / 2, found[:, 4:]], axis=-1)
+
+
+def _from_xyxy(boxes: Array) -> Array:
+    near, far = boxes[..., :2], boxes[..., 2:]
+    return np.concatenate([(near + far) / 2, far - near], axis=-1)
+
+
+def _from_xywh(boxes: Array) -> Array:
+    return np.concatenate([boxes[..., :2] + boxes[..., 2:] / 2, boxes[..., 2:]], axis=-1)

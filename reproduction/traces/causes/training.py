@@ -1,0 +1,65 @@
+"""What one step of training would give with a known mistake: the restated update, with one thing changed."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from official.core.config import Sgd
+from reproduction.restated.optimisers import update
+from reproduction.traces.causes.residual import Alternatives, Array
+
+
+class SgdStep(NamedTuple):
+    """One update of one parameter.
+
+    gradient: of the batch's mean loss. decays: whether the original decays it. count: what a sum may be divided by
+    (images, subdivisions, replicas).
+    """
+
+    config: Sgd
+    before: Array
+    gradient: Array
+    buffer: Array
+    rate: float
+    decays: bool
+    count: int = 1
+
+    def after(self) -> Array:
+        given = [self.before], [self.gradient], {"momentum": [self.buffer]}, [self.decays], [self.rate]
+        return update(self.config, *given, step=1)[0][0]
+
+    def configured(self, **changed: object) -> "SgdStep":
+        return self._replace(config=self.config.model_copy(update=changed))
+
+
+def step_alternatives(step: SgdStep) -> Alternatives:
+    """Of the parameter after one update."""
+    found: dict[str, Callable[[], Array]] = {}
+    decay, momentum, count = step.config.weight_decay, step.config.momentum, step.count
+    if decay and step.decays:
+        without = step.configured(weight_decay=0.0)
+        found["weight_decay_missing"] = without.after
+        found["weight_decay_scale twice"] = step.configured(weight_decay=2 * decay).after
+        found["weight_decay_scale apart from the momentum"] = lambda: without.after() - step.rate * decay * step.before
+        if count > 1:
+            found["weight_decay_scale divided by the batch"] = step.configured(weight_decay=decay / count).after
+            found["weight_decay_scale times the batch"] = step.configured(weight_decay=decay * count).after
+    elif decay:
+        found["weight_decay_everywhere"] = step._replace(decays=True).after
+    found["momentum_form none"] = step.configured(momentum=0.0).after
+    found["momentum_form Nesterov"] = step.configured(nesterov=True).after
+    found["momentum_form gradient times 1 - momentum"] = step._replace(gradient=(1 - momentum) * step.gradient).after
+    if count > 1:
+        for factor, words in ((count, "times"), (1 / count, "divided by")):
+            found[f"loss_scale {words} {count}"] = step._replace(gradient=step.gradient * factor).after
+            found[f"learning_rate_scale {words} {count}"] = step._replace(rate=step.rate * factor).after
+    found["gradient_sign"] = step._replace(gradient=-step.gradient).after
+    return found
+
+
+def moved_alternatives(start: Array, batch: Array, momentum: float) -> Alternatives:
+    """Of a moving statistic after one step, which is momentum * start + (1 - momentum) * batch."""
+    others = [share for share in (1 - momentum, 0.9, 0.99, 0.999, 0.97, 0.1, 0.03) if abs(share - momentum) > 1e-9]
+    found = {
+        f"batch_norm_momentum {share:g}": lambda share=share: share * start + (1 - share) * batch for share in others
+    }
+    return found | {"batch_norm_training_mode not moved": lambda: start}

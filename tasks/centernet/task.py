@@ -1,0 +1,78 @@
+"""CenterNet as a task: wires model, loss, data and evaluation for the trainer.
+
+Heatmaps are drawn in `loss`, on the accelerator: the host sends bytes of pixels and padded boxes only.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from jaxtyping import Float, Float32, UInt8
+
+from configs.centernet.task import CenterNetTask
+from dataloaders.batch import EvalBatch, TrainBatch
+from dataloaders.centernet.augment import STRIDE, coloured
+from dataloaders.pictures import picture_of
+from losses.centernet.loss import centernet_loss
+from losses.centernet.targets import Truth
+from modeling.centernet.decode import decode
+from modeling.centernet.inference import CenterNetInference, build_inference, standardise
+from modeling.centernet.network import build_centernet, fold_centernet_into
+from modeling.centernet.weights import load_centernet_weights
+from official.core.task import Loaded, Moment, Scalar, Scalars
+from official.vision.boxes import swap_xy
+from official.vision.detect import detect
+from official.vision.nms import Detections
+from official.vision.resize import static_size
+from tasks.centernet.scales import detect_at_scales
+from tasks.detection import DetectionTask
+
+
+class CenterNet(DetectionTask):
+    """Objects as points (Zhou et al. 2019)."""
+
+    config: CenterNetTask
+
+    def build_model(self) -> keras.Model:
+        return build_centernet(self.config.model, self.num_classes, self.seed)
+
+    def load_weights(self, model: keras.Model, path: str) -> Loaded:
+        return load_centernet_weights(model, path)
+
+    def prepare(self, batch: TrainBatch) -> tuple[Float32[tf.Tensor, "batch height width 3"], Truth]:
+        return standardise(coloured(batch, self.config.data.train.augmentation), self.config.model), Truth(
+            batch.boxes, batch.classes, batch.valid
+        )
+
+    def loss(
+        self, outputs: Sequence[Float[tf.Tensor, "batch ..."]], labels: Truth, moment: Moment
+    ) -> tuple[Scalar, Scalars]:
+        return centernet_loss(outputs, labels, self.config.model.head, self.config.loss, moment)
+
+    def decode(
+        self, outputs: Sequence[Float[tf.Tensor, "_ ..."]]
+    ) -> tuple[Float32[tf.Tensor, "batch boxes 4"], Float32[tf.Tensor, "batch boxes classes"]]:
+        """Maps of an inference model to (boxes yxyx relative to its input, scores)."""
+        return decode(tf.nest.flatten(outputs), self.config.model.head)
+
+    def build_inference_model(self) -> CenterNetInference:
+        model, protocol = self.config.model, self.config.evaluation
+        size = (None, None) if protocol.sees_whole_images else static_size(model.input_size, protocol)
+        return build_inference(model, self.num_classes, protocol.flip_test, size)
+
+    def fold(self, trained: keras.Model, inference: CenterNetInference) -> None:
+        fold_centernet_into(inference.network, trained)
+
+    def detect(self, model: Callable[..., Any], batch: EvalBatch) -> Detections:
+        size, protocol = self.config.model.input_size, self.config.evaluation
+        if protocol.sees_whole_images:
+            return detect_at_scales(model, self.decode, batch.image, protocol, size)
+        return detect(model, self.decode, batch.image, batch.image_size, protocol, size)
+
+    def pictures(self, batch: TrainBatch) -> UInt8[np.ndarray, "height width 3"]:
+        images = tf.clip_by_value(coloured(batch, self.config.data.train.augmentation)[..., ::-1], 0.0, 1.0)
+        rows, columns = (side // STRIDE for side in self.config.model.input_size)
+        boxes = tf.clip_by_value(swap_xy(batch.boxes) / [rows, columns, rows, columns], 0.0, 1.0)
+        return picture_of(images, boxes, batch.classes, batch.valid, self.config.data.classes)

@@ -1,0 +1,74 @@
+"""The YOLO family as a task: wires model, loss, data and evaluation for the trainer."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from jaxtyping import Float, Float32, UInt8
+
+from configs.yolo.losses import in_todays_words
+from configs.yolo.task import YoloTask
+from dataloaders.augment.colour import apply_colour
+from dataloaders.batch import EvalBatch, TrainBatch
+from dataloaders.pictures import picture_of
+from losses.yolo import LOSSES
+from losses.yolo.truth import Truth
+from modeling.yolo.heads import DECODERS
+from modeling.yolo.network import fold_into
+from official.core.task import Loaded, Moment, Scalar, Scalars
+from official.vision.detect import detect
+from official.vision.nms import Detections
+from tasks.detection import DetectionTask
+from tasks.yolo import network
+
+
+class Yolo(DetectionTask):
+    """YOLOv1 to v4 and their kin."""
+
+    config: YoloTask
+
+    def facts(self) -> dict[str, Any]:
+        return {**super().facts(), **network.facts(self.config.model)}
+
+    def facts_of(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        return in_todays_words(manifest)
+
+    def build_model(self) -> keras.Model:
+        size = (None, None) if self.config.data.train.multi_scale else self.config.model.input_size
+        return network.build(self.config.model, self.num_classes, self.seed, size)
+
+    def load_weights(self, model: keras.Model, path: str) -> Loaded:
+        return network.load(self.config.model, self.num_classes, model, path)
+
+    def prepare(self, batch: TrainBatch) -> tuple[Float32[tf.Tensor, "batch height width 3"], Truth]:
+        images, boxes = apply_colour(batch, self.config.data.train.augmentation)
+        return images, Truth(boxes, tf.cast(batch.classes, tf.int32), batch.valid)
+
+    def loss(
+        self, outputs: Sequence[Float[tf.Tensor, "batch ..."]], labels: Truth, moment: Moment
+    ) -> tuple[Scalar, Scalars]:
+        return LOSSES[self.config.loss.type](outputs, labels, self.config.model.head, self.config.loss, moment)
+
+    def decode(
+        self, outputs: Float[tf.Tensor, "batch ..."] | Sequence[Float[tf.Tensor, "batch ..."]]
+    ) -> tuple[Float32[tf.Tensor, "batch boxes 4"], Float32[tf.Tensor, "batch boxes classes"]]:
+        """Network outputs to (boxes yxyx relative to the network input, scores)."""
+        outputs = tf.nest.flatten(outputs)  # Keras hands out a lone output without its list
+        model = self.config.model
+        return DECODERS[model.head.type](outputs, model.head, model.input_size)
+
+    def build_inference_model(self) -> keras.Model:
+        return network.build_for_inference(self.config.model, self.num_classes)
+
+    def fold(self, trained: keras.Model, inference: keras.Model) -> None:
+        fold_into(inference, trained)
+
+    def detect(self, model: Callable[..., Any], batch: EvalBatch) -> Detections:
+        size, protocol = self.config.model.input_size, self.config.evaluation
+        return detect(model, self.decode, batch.image, batch.image_size, protocol, size)
+
+    def pictures(self, batch: TrainBatch) -> UInt8[np.ndarray, "height width 3"]:
+        images, labels = self.prepare(batch)
+        return picture_of(images, labels.boxes, labels.classes, labels.valid, self.config.data.classes)

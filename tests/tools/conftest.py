@@ -1,0 +1,1 @@
+from tests.coco_folder import folder, seven, two_folders  # noqa: F401 (fixtures)
