@@ -10,24 +10,27 @@ from modeling.layers.torch_blocks import BilinearUp, TorchStyle, normalised, rel
 
 def dla_up_decoder(features: dict[int, Features], config: DlaUpDecoder, style: TorchStyle) -> Features:
     """[batch, height / 4, width / 4, channels of stride 4] from features by stride (4, 8, 16 and 32)."""
-    levels = [features[stride] for stride in (4, 8, 16, 32)]
+    levels = [(stride, features[stride]) for stride in (4, 8, 16, 32)]
     results = []
     for number, start in enumerate((2, 1, 0)):
         levels[start:] = _aggregate(levels[start:], f"decoder_dla_up.ida_{number}", style)
         results.append(levels[-1])
-    return _aggregate(results[::-1], "decoder_ida_up", style)[-1]
+    return _aggregate(results[::-1], "decoder_ida_up", style)[-1][1]
 
 
-def _aggregate(maps: list[Features], name: str, style: TorchStyle) -> list[Features]:
-    """Each map brought to the first one's size and channels, and merged with the one before it."""
-    results, (rows, filters) = [maps[0]], maps[0].shape[1::2]
-    for number, x in enumerate(maps[1:], start=1):
-        factor = rows // x.shape[1]
-        x = _deformable(x, filters, f"{name}.proj_{number}", style)
-        x = BilinearUp(factor, name=f"{name}.up_{number}")(x)
+def _aggregate(maps: list[tuple[int, Features]], name: str, style: TorchStyle) -> list[tuple[int, Features]]:
+    """Each (stride, map) brought to the first one's stride and channels, and merged with the one before it.
+
+    Strides, not sides, say how much larger a map becomes: an input of any size has no sides yet.
+    """
+    finest, first = maps[0]
+    results = [first]
+    for number, (stride, x) in enumerate(maps[1:], start=1):
+        x = _deformable(x, first.shape[-1], f"{name}.proj_{number}", style)
+        x = BilinearUp(stride // finest, name=f"{name}.up_{number}")(x)
         x = keras.layers.Add(name=f"{name}.sum_{number}")([x, results[-1]])
-        results.append(_deformable(x, filters, f"{name}.node_{number}", style))
-    return results
+        results.append(_deformable(x, first.shape[-1], f"{name}.node_{number}", style))
+    return [(finest, x) for x in results]
 
 
 def _deformable(x: Features, filters: int, name: str, style: TorchStyle) -> Features:

@@ -22,6 +22,7 @@ from reproduction.yolo.restated.heads import DECODE, LOSS
 from reproduction.yolo.restated.yolo import assign
 
 GAIN_STEP = 2.0**-15  # of a drawn gain
+BOX_STEP = 2.0**-16  # of a truth's numbers: times a grid's side they are exact in float32
 IMAGES = 4
 NOTHING = -20.0  # logit of what is not there
 SEVERAL = 12  # truths of the third image
@@ -64,6 +65,7 @@ class Yolo:
         if rows > 3:
             crowd[2], labels[2, 2] = crowd[1] * np.float32(1 + 1e-4), (labels[2, 1] + 1) % classes  # in the same slot
             crowd[3, 2] = 0.0  # without width
+        boxes = (np.round(boxes / BOX_STEP) * BOX_STEP).astype(np.float32)
         return Truth(tf.constant(boxes), tf.constant(labels), tf.constant(valid))
 
     def outputs(self, labels: Truth, size: Size, rng: np.random.Generator) -> Outputs:

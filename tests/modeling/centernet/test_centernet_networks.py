@@ -218,6 +218,16 @@ def test_bfloat16_puts_out_float32():
     assert all(output.dtype == tf.float32 and np.isfinite(output).all() for output in outputs)
 
 
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_network_for_any_size_takes_two_sizes(network):
+    """Evaluation with `resize: keep` and every export build one; DLA's decoder asked for sides that are not known."""
+    parts, classes = NETWORKS[network]
+    model = build_folded_centernet(CenterNetModel(input_size=(64, 96), **parts), classes, (None, None))
+    for height, width in ((64, 96), (96, 64)):
+        heat = tf.nest.flatten(model(tf.zeros([1, height, width, 3])))[0]
+        assert heat.shape == (1, height // 4, width // 4, classes)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

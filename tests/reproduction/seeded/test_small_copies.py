@@ -10,8 +10,9 @@ from modeling.layers.batch_norm import BatchNorm
 from official.core.config_io import load_config
 from reproduction.experiment.own import Own, small_size
 from reproduction.experiment.subject import darknet_experiment
+from reproduction.seeded.families import family_of
 from reproduction.seeded.inference import seed_weights
-from reproduction.seeded.stated_step import ELEMENTS, some_of
+from reproduction.seeded.stated_step import ELEMENTS, Stated, some_of
 from reproduction.seeded.updates import without_draws
 from reproduction.traces.precision import graphs_as_written
 from tests.conftest import SUBSETS
@@ -72,6 +73,21 @@ def test_elements_are_spread_over_a_variable_and_hold_none_of_it():
     assert len(some) == ELEMENTS and some[0] == 0 and some[-1] >= whole.size - 10
     assert not np.shares_memory(some, whole)
     assert some_of(np.zeros(0)).size == 0 and some_of(np.array(3.0)).tolist() == [3]
+
+
+@pytest.mark.parametrize(("off", "is_own"), [(1e-7, True), (1e-3, False)])
+def test_a_step_is_stated_from_the_runs_pixels_where_gate_8_passes_them(off, is_own):
+    own = Own(load_config(DEMO, Experiment, [])).small
+    stated = Stated(own, family_of(own), own.model)
+    rng = np.random.default_rng(7)
+    size = tuple(own.experiment.task.model.input_size)
+    batch = stated.family.plain(stated.family.batch(stated.family.labels(rng), size, rng))
+    formula, own_pixels = stated.family.prepare(batch)[0], own.task.prepare(batch)[0].numpy()
+    prepare = own.task.prepare
+    own.task.prepare = lambda part: (prepare(part)[0] + off, None)
+    images, _ = stated._prepared(batch)
+    np.testing.assert_allclose(images, own_pixels + off if is_own else formula, rtol=0, atol=1e-9)
+    assert np.abs(images - formula).max() > 0 or not is_own
 
 
 def test_a_drawn_rate_alone_is_exchanged():
