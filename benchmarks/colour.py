@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from benchmarks.report import arguments, interleaved, publish
 from benchmarks.step import endless, tiny_run
-from configs.data import Augmentation
+from configs.data import DarknetAugmentation
 from dataloaders.augment.colour import apply_colour, draw_colour
 from dataloaders.batch import TrainBatch
 
@@ -30,7 +30,7 @@ VARIANTS = {
 }
 
 
-def variant(batch: TrainBatch, config: Augmentation | None) -> Callable[[], Any]:
+def variant(batch: TrainBatch, config: DarknetAugmentation | None) -> Callable[[], Any]:
     """Applies draws of its own to the batch, each call the same."""
     drawn = [draw_colour(config, tf.constant([row, 1], tf.int64)) for row in range(len(batch.image))]
     batch = batch._replace(draws=tf.nest.map_structure(lambda *rows: tf.stack(rows), *drawn))
@@ -49,7 +49,7 @@ def main() -> None:
     iterator, one = endless(batch), tf.constant(1, tf.int64)
     functions = {"training step": lambda: run._loop(iterator, one)["scalars"]["loss"].numpy()}
     for name, words in VARIANTS.items():
-        functions[name] = variant(batch, words and Augmentation(**words))
+        functions[name] = variant(batch, words and DarknetAugmentation(**words))
     cpu: dict[str, list[float]] = {name: [] for name in functions}
 
     def timed(name: str) -> None:

@@ -25,12 +25,19 @@ import tensorflow as tf
 
 from benchmarks.report import arguments, publish
 from configs.centernet.task import CenterNetProtocol
-from configs.data import AffineAugmentation, Augmentation, CenterNetAugmentation, CocoSource, TrainSplit, Window
+from configs.data import (
+    AffineAugmentation,
+    CenterNetAugmentation,
+    CocoSource,
+    DarknetAugmentation,
+    ReuseWindow,
+    TrainSplit,
+)
 from dataloaders.centernet.input import Centred
 from dataloaders.compose.batches import train_batches
 from dataloaders.pipeline import train_dataset
 from dataloaders.reading.sources import DetectionDataset, open_source
-from official.core.config import Protocol
+from official.vision.protocol import EvaluationProtocol
 
 ASSETS = Path(__file__).resolve().parents[2] / "shared" / "assets" / "coco_val"
 BATCH = 8
@@ -53,13 +60,13 @@ class Row(NamedTuple):
 
 
 def yolo(
-    side: int, augmentation: Augmentation | AffineAugmentation, threads: int = 1
+    side: int, augmentation: DarknetAugmentation | AffineAugmentation, threads: int = 1
 ) -> Callable[[DetectionDataset, CocoSource, tf.data.Dataset], tf.data.Dataset]:
     """The batches of a YOLO task of square input."""
 
     def batches(data: DetectionDataset, source: CocoSource, steps: tf.data.Dataset) -> tf.data.Dataset:
         split = TrainSplit(source=source, batch_size=BATCH, threads=threads, augmentation=augmentation)
-        return train_batches(data.examples("cxcywh"), split, (side, side), Protocol(), "cxcywh", 0, steps)
+        return train_batches(data.examples("cxcywh"), split, (side, side), EvaluationProtocol(), "cxcywh", 0, steps)
 
     return batches
 
@@ -82,25 +89,25 @@ def centernet(
 FLOOR = "decode, tf.image.resize to 416, uint8"
 NO_BARS = {"target": None, "Model Garden": None}
 ROWS = (
-    Row("YOLO 416, jitter, HSV, flip", yolo(416, Augmentation(**DARKNET)), 6.6, 1.4),
-    Row("YOLO 416, mosaic, independent", yolo(416, Augmentation(mosaic=1, fill="mean", **DARKNET)), 15, 3.2),
+    Row("YOLO 416, jitter, HSV, flip", yolo(416, DarknetAugmentation(**DARKNET)), 6.6, 1.4),
+    Row("YOLO 416, mosaic, independent", yolo(416, DarknetAugmentation(mosaic=1, fill="mean", **DARKNET)), 15, 3.2),
     Row(
         "YOLO 416, mosaic, window",
-        yolo(416, Augmentation(mosaic=1, fill="mean", window=Window(examples=32, reuse=4), **DARKNET)),
+        yolo(416, DarknetAugmentation(mosaic=1, fill="mean", window=ReuseWindow(examples=32, reuse=4), **DARKNET)),
         None,
         1.8,
     ),
     Row("640, Scaled-YOLOv4, independent", yolo(640, AffineAugmentation(**SCALED_V4)), 48, 5),
     Row(
         "640, Scaled-YOLOv4, window",
-        yolo(640, AffineAugmentation(window=Window(examples=32, reuse=4), **SCALED_V4)),
+        yolo(640, AffineAugmentation(window=ReuseWindow(examples=32, reuse=4), **SCALED_V4)),
         48,
         3,
     ),
     Row("640, YOLOv7, independent", yolo(640, AffineAugmentation(**V7)), 112, 8),
     Row("CenterNet 512", centernet(512, CenterNetAugmentation()), None, 1.6),
     Row("CenterNet 512, precise", centernet(512, CenterNetAugmentation(precise=True)), None, None),
-    Row("640, YOLOv7, window", yolo(640, AffineAugmentation(window=Window(examples=100, reuse=5), **V7)), 112, 4),
+    Row("640, YOLOv7, window", yolo(640, AffineAugmentation(window=ReuseWindow(examples=100, reuse=5), **V7)), 112, 4),
 )
 
 

@@ -15,9 +15,9 @@ from configs.experiment import Experiment
 from configs.yolo.heads import YoloHead
 from modeling.yolo.heads.yolo import decode
 from modeling.yolo.network import build_detector, fold_batch_norm
-from official.core.config import Protocol
 from official.core.config_io import load_config
 from official.vision.nms import Detections, per_class_nms
+from official.vision.protocol import EvaluationProtocol
 
 SIZE = (416, 416)
 
@@ -54,7 +54,9 @@ def main() -> None:
         for nms in ("per_class_iou", "greedynms"):
             protocol = config.evaluation.model_copy(update={"nms": nms})
 
-            def detect(outputs: list[tf.Tensor], head: YoloHead = head, protocol: Protocol = protocol) -> Detections:
+            def detect(
+                outputs: list[tf.Tensor], head: YoloHead = head, protocol: EvaluationProtocol = protocol
+            ) -> Detections:
                 return per_class_nms(*decode(outputs, head, SIZE), protocol)
 
             compiled = tf.function(detect, autograph=False)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from benchmarks.report import arguments, publish
 from configs.experiment import Experiment
 from official.core.config_io import load_config
-from official.core.task import Shard
+from official.core.task import HostShare
 from tasks.jobs import build_task
 from tools.demo_data import write_synthetic
 
@@ -32,7 +32,9 @@ def main() -> None:
                     "task.data.train.batch_size=4",
                 ]
                 experiment = load_config("configs/experiments/demo.yaml", Experiment, overrides)
-                batch = next(iter(build_task(experiment).train_inputs(0, Shard(), experiment.task.model.input_size)))
+                batch = next(
+                    iter(build_task(experiment).train_inputs(0, HostShare(), experiment.task.model.input_size))
+                )
                 total = sum(x.dtype.size * x.shape.num_elements() for x in tf.nest.flatten(batch)) / 4
                 pixels = batch.image.shape[1:].num_elements()
                 row = {"input": size, "max_boxes": max_boxes, "bytes": total, "uint8 pixels": pixels}

@@ -56,7 +56,7 @@ class TfdsSource(Config):
 Source = Annotated[CocoSource | VocSource | DarknetSource | TfRecordSource | TfdsSource, Field(discriminator="type")]
 
 
-class Window(Config):
+class ReuseWindow(Config):
     """Images are decoded once for a window of examples, which all are made of them: cheaper, but less independent.
 
     Of an image's `reuse` examples most are in the same batch, or in neighbouring ones.
@@ -66,7 +66,7 @@ class Window(Config):
     reuse: int = Field(ge=2, description="In how many places of these examples each image is seen.")
 
 
-class Augmentation(Config):
+class DarknetAugmentation(Config):
     """Darknet's: random geometry and colour; every parameter is drawn before anything is decoded.
 
     cutmix is not here: Darknet has it for classifiers only.
@@ -89,7 +89,7 @@ class Augmentation(Config):
     mosaic: float = Field(0.0, ge=0, le=1, description="Share of the examples that are made of four images.")
     mosaic_bound: bool = Field(False, description="Boxes of a mosaic are clipped to their image's part of it.")
     mixup: float = Field(0.0, ge=0, le=1, description="Share of the examples that are two images, half of each.")
-    window: Window | None = Field(None, description="None: every image is decoded for one example.")
+    window: ReuseWindow | None = Field(None, description="None: every image is decoded for one example.")
     precise: bool = Field(
         False, description="Decode all of every image and resize it as evaluation does, as slowly as the original."
     )
@@ -101,7 +101,7 @@ class Augmentation(Config):
         return self.jitter > 0 or self.resize != 1 or self.mosaic > 0 or self.mixup > 0
 
     @model_validator(mode="after")
-    def _checks(self) -> "Augmentation":
+    def _checks(self) -> "DarknetAugmentation":
         if self.window and not self.composes:
             raise ValueError(
                 "window: every example is one whole image, so none would be used more than once; leave it out, or set "
@@ -142,7 +142,7 @@ class AffineAugmentation(Config):
     least_area: float = Field(
         0.1, ge=0, lt=1, description="Boxes of which less is left are dropped (area_thr; Scaled-YOLOv4: 0.2)."
     )
-    window: Window | None = Field(None, description="None: every image is decoded for one example.")
+    window: ReuseWindow | None = Field(None, description="None: every image is decoded for one example.")
     precise: bool = Field(False, description="Decode all of every image and warp a canvas, as slowly as the original.")
 
     @property
@@ -165,7 +165,7 @@ def _checked(augmentation: "Composed") -> "Composed":
     return augmentation
 
 
-Composed = Augmentation | AffineAugmentation  # examples made of pieces of images
+Composed = DarknetAugmentation | AffineAugmentation  # examples made of pieces of images
 
 
 class CenterNetAugmentation(Config):
@@ -185,7 +185,7 @@ class CenterNetAugmentation(Config):
 
 
 AnyAugmentation = Annotated[
-    Annotated[Augmentation, Tag("darknet")]
+    Annotated[DarknetAugmentation, Tag("darknet")]
     | Annotated[AffineAugmentation, Tag("affine")]
     | Annotated[CenterNetAugmentation, Tag("centernet")],
     Discriminator(type_or("darknet")),

@@ -7,7 +7,8 @@ from pydantic import Discriminator, Field, Tag
 from configs.centernet.task import CenterNetTask
 from configs.yolo.losses import in_todays_words
 from configs.yolo.task import YoloTask
-from official.core.config import Config, Reproduces, Runtime, Trainer, type_or
+from official.core.claims import Reproduces
+from official.core.config import Config, Runtime, Trainer, type_or
 
 Task = Annotated[
     Annotated[YoloTask, Tag("yolo")] | Annotated[CenterNetTask, Tag("centernet")], Discriminator(type_or("yolo"))

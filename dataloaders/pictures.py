@@ -7,10 +7,10 @@ import tensorflow as tf
 from jaxtyping import Bool, Float32, Int32, UInt8
 
 from dataloaders.batch import PADDING_ID, EvalBatch
-from official.core.config import Protocol
 from official.vision.boxes import cxcywh_to_yxyx
 from official.vision.draw import draw_boxes, grid
 from official.vision.nms import Detections
+from official.vision.protocol import EvaluationProtocol
 from official.vision.resize import boxes_to_input, whole_image, whole_levels
 
 MOST_PICTURES = 16
@@ -41,7 +41,7 @@ def picture_of(
 
 
 def picture_of_detections(
-    batch: EvalBatch, detections: Detections, class_names: Sequence[str], protocol: Protocol
+    batch: EvalBatch, detections: Detections, class_names: Sequence[str], protocol: EvaluationProtocol
 ) -> UInt8[np.ndarray, "height width 3"]:
     """One picture of the first images of a batch (16 at most), their detections of at least 0.25 drawn in.
 

@@ -13,8 +13,8 @@ from jaxtyping import Int64
 from configs.data import Split, TrainSplit
 from dataloaders.batch import PADDING_ID, EvalBatch, TrainBatch
 from dataloaders.reading.dataset import DetectionDataset, decode_example
-from official.core.config import Protocol
 from official.core.errors import UserError
+from official.vision.protocol import EvaluationProtocol
 from official.vision.resize import pixel_type, resize_image
 
 
@@ -59,7 +59,7 @@ def positions_of(split: TrainSplit, steps: tf.data.Dataset, shard: tuple[int, in
 
 
 def eval_dataset(
-    dataset: DetectionDataset, split: Split, input_size: tuple[int, int], protocol: Protocol
+    dataset: DetectionDataset, split: Split, input_size: tuple[int, int], protocol: EvaluationProtocol
 ) -> tf.data.Dataset:
     """Every image once, in the data set's order: `EvalBatch` elements, all of `split.batch_size` rows.
 

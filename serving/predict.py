@@ -12,11 +12,11 @@ import tensorflow as tf
 from jaxtyping import Float32, Int32, UInt8
 from PIL import Image
 
-from official.core.config import Protocol
 from official.core.errors import UserError, first_line
 from official.core.progress import track
 from official.vision.boxes import yxyx_to_xywh
 from official.vision.draw import draw_boxes
+from official.vision.protocol import EvaluationProtocol
 from official.vision.resize import decode_image
 from serving.formats.saved_model import FORMAT, METADATA_FILE, local_path
 
@@ -34,7 +34,7 @@ class Detector(NamedTuple):
     classes: tuple[str, ...]
     category_ids: tuple[int, ...]
     input_size: tuple[int, int]
-    protocol: Protocol
+    protocol: EvaluationProtocol
 
 
 class ImageDetections(NamedTuple):
@@ -65,7 +65,7 @@ def load_detector(directory: str | os.PathLike) -> Detector:
         if metadata["format"] != FORMAT:
             raise UserError(f"format {metadata['format']}, this version reads {FORMAT}")
         described = {key: tuple(metadata[key]) for key in ("classes", "category_ids", "input_size")}
-        protocol = Protocol.model_validate(metadata["protocol"])
+        protocol = EvaluationProtocol.model_validate(metadata["protocol"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{metadata_path}: not the description of an export ({error!r}); export again") from error
     try:

@@ -16,7 +16,7 @@ from dataloaders.reading.dataset import in_parallel
 from dataloaders.reading.sources import DetectionDataset, open_source
 from dataloaders.stream import TrainStream, stream_of
 from official.core.config import Duration
-from official.core.task import Shard
+from official.core.task import HostShare
 from official.vision.evaluator import CocoEvaluator
 from official.vision.nms import Detections
 
@@ -48,7 +48,7 @@ class DetectionTask:
     def input_size_at(self, step: int) -> tuple[int, int]:
         return self.stream.sizes.at(step)
 
-    def train_inputs(self, start_step: int, shard: Shard, input_size: tuple[int, int]) -> tf.data.Dataset:
+    def train_inputs(self, start_step: int, shard: HostShare, input_size: tuple[int, int]) -> tf.data.Dataset:
         batches = partial(self.stream.batches, start_step, input_size, shard)
         return in_parallel(tf.data.INFINITE_CARDINALITY, batches)
 

@@ -14,9 +14,9 @@ import tensorflow as tf
 
 from configs.experiment import Experiment
 from modeling.darknet.cfg import read_cfg
-from official.core.config import Protocol
 from official.core.config_io import load_config
 from official.core.errors import UserError, one_line_errors
+from official.vision.protocol import EvaluationProtocol
 from official.vision.resize import decode_image, normalise, resize_image
 from reproduction.traces.causes.residual import Array
 from reproduction.traces.record.convert import convert
@@ -77,7 +77,7 @@ def picture(path: str, size: tuple[int, int]) -> Array:
         decoded = decode_image(tf.io.read_file(path))
     except tf.errors.InvalidArgumentError:
         raise UserError(f"--image {path}: expected a JPEG or PNG file") from None
-    protocol = Protocol(resize="stretch", interpolation="opencv")
+    protocol = EvaluationProtocol(resize="stretch", interpolation="opencv")
     return normalise(resize_image(decoded, size, protocol))[tf.newaxis].numpy()
 
 

@@ -8,7 +8,8 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from configs.backbones import DlaBackbone, HourglassBackbone, ResNetBackbone
 from configs.data import Data
 from configs.decoders import DeconvDecoder, DlaUpDecoder
-from official.core.config import Config, Protocol
+from official.core.config import Config
+from official.vision.protocol import EvaluationProtocol
 
 
 class CenterNetHead(Config):
@@ -73,21 +74,23 @@ class CenterNetLoss(Config):
     )
 
 
-class CenterNetProtocol(Protocol):
+class CenterNetProtocol(EvaluationProtocol):
     """How CenterNet is evaluated; the defaults are the original's on COCO, but for its input of each image's own size.
 
     The original's default for COCO is `resize: keep`.
     """
 
-    resize: Literal["affine", "keep"] = Field("affine", description=Protocol.model_fields["resize"].description)
+    resize: Literal["affine", "keep"] = Field(
+        "affine", description=EvaluationProtocol.model_fields["resize"].description
+    )
     interpolation: Literal["opencv", "bilinear"] = Field(
-        "opencv", description=Protocol.model_fields["interpolation"].description
+        "opencv", description=EvaluationProtocol.model_fields["interpolation"].description
     )
     padding_value: float = Field(0.0, ge=0, le=0, description="CenterNet pads with black.")
-    nms: Literal["none", "soft_nms"] = Field("none", description=Protocol.model_fields["nms"].description)
+    nms: Literal["none", "soft_nms"] = Field("none", description=EvaluationProtocol.model_fields["nms"].description)
     score_floor: float = Field(0.0, ge=0, lt=1)
-    clip_boxes: bool = Field(False, description=Protocol.model_fields["clip_boxes"].description)
-    decimals: NonNegativeInt | None = Field(2, description=Protocol.model_fields["decimals"].description)
+    clip_boxes: bool = Field(False, description=EvaluationProtocol.model_fields["clip_boxes"].description)
+    decimals: NonNegativeInt | None = Field(2, description=EvaluationProtocol.model_fields["decimals"].description)
 
     @pydantic.model_validator(mode="after")
     def _scales_are_merged(self) -> "CenterNetProtocol":

@@ -11,7 +11,8 @@ from configs.decoders import TinyDecoder, YoloDecoder
 from configs.yolo.darknet_model import DarknetModel
 from configs.yolo.heads import YoloHead
 from configs.yolo.losses import Loss, YoloLoss
-from official.core.config import Config, Protocol, type_or
+from official.core.config import Config, type_or
+from official.vision.protocol import EvaluationProtocol
 
 
 class YoloModel(Config):
@@ -49,7 +50,7 @@ class YoloTask(Config):
     model: Model
     loss: Loss = Field(YoloLoss(), description="Of the head's type. A level of the head may have its own.")
     data: Data
-    evaluation: Protocol = Protocol()
+    evaluation: EvaluationProtocol = EvaluationProtocol()
 
     @pydantic.model_validator(mode="after")
     def _loss_is_of_the_head(self) -> "YoloTask":

@@ -6,7 +6,7 @@ import tensorflow as tf
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 from configs.colour import DarknetFloat, DarknetOpencv, HsvGains
-from configs.data import Augmentation, Composed
+from configs.data import Composed, DarknetAugmentation
 from dataloaders.augment.compiled import fused
 from dataloaders.augment.effects import apply_effects
 from dataloaders.augment.hsv import distort
@@ -17,7 +17,7 @@ from official.vision.resize import normalise
 GAIN_STEP = 2.0**-15  # a gain in whole steps times a level is exact in float32
 
 
-def draw_colour(config: Augmentation | None, seed: Int64[tf.Tensor, "2"]) -> ColourDraws:
+def draw_colour(config: DarknetAugmentation | None, seed: Int64[tf.Tensor, "2"]) -> ColourDraws:
     """Draws scalars for one example: flip by a fair coin, colours by the configuration's `colour`.
 
     Darknet's: hue U(-hue, hue), saturation and exposure by `_draw_scale`, then `_draw_effects` (data.c

@@ -35,7 +35,7 @@ EIGENVECTORS = np.float32(
 )
 
 
-class AffineDraws(NamedTuple):
+class MapDraws(NamedTuple):
     """Which part of an image the input shows; names are the original's."""
 
     flip: Bool[tf.Tensor, ""]
@@ -43,15 +43,15 @@ class AffineDraws(NamedTuple):
     s: Float64[tf.Tensor, ""]  # pixels of the image across the input's width
 
 
-def whole_affine(image_size: Int32[tf.Tensor, "2"]) -> AffineDraws:
+def whole_affine(image_size: Int32[tf.Tensor, "2"]) -> MapDraws:
     """What evaluation shows: the image's middle, and its longer side across the input."""
     sides = tf.cast(image_size, tf.float32)
-    return AffineDraws(tf.constant(False), sides[::-1] / 2, tf.cast(tf.reduce_max(image_size), tf.float64))
+    return MapDraws(tf.constant(False), sides[::-1] / 2, tf.cast(tf.reduce_max(image_size), tf.float64))
 
 
 def draw_affine(
     config: CenterNetAugmentation, seed: Int64[tf.Tensor, "2"], image_size: Int32[tf.Tensor, "2"]
-) -> AffineDraws:
+) -> MapDraws:
     """Draws the part of an image of (height, width) that is shown, and whether it is mirrored.
 
     random: a scale of 0.6, 0.7 .. 1.3 times the longer side, a centre in whole pixels at least 128 from the border, or
@@ -74,7 +74,7 @@ def draw_affine(
         s = whole.s * tf.clip_by_value(normal[2] * config.scale + 1, 1 - config.scale, 1 + config.scale)
     flip = u[3] < config.flip
     width = tf.cast(image_size[1], tf.float32)
-    return AffineDraws(flip, tf.where(flip, tf.stack([width - c[0] - 1, c[1]]), c), s)
+    return MapDraws(flip, tf.where(flip, tf.stack([width - c[0] - 1, c[1]]), c), s)
 
 
 def border_of(side: Int32[tf.Tensor, "*any"]) -> Int32[tf.Tensor, "*any"]:
@@ -98,7 +98,7 @@ def draw_colours(
 
 
 def apply_affine(
-    image: UInt8[tf.Tensor, "h w 3"], draws: AffineDraws, input_size: tuple[int, int], interpolation: str
+    image: UInt8[tf.Tensor, "h w 3"], draws: MapDraws, input_size: tuple[int, int], interpolation: str
 ) -> UInt8[tf.Tensor, "H W 3"]:
     """The network's input, not yet mirrored where `draws.flip`; zeros where it shows no image.
 
@@ -155,7 +155,7 @@ def transform_corners(
     return tf.cast(moved, tf.float32)
 
 
-def affine_map(draws: AffineDraws, canvas: tuple[int, int]) -> Map:
+def affine_map(draws: MapDraws, canvas: tuple[int, int]) -> Map:
     """Pixels of the (mirrored) image -> pixels of a canvas (CenterNet get_affine_transform without rotation)."""
     scale = tf.fill([2], canvas[1] / draws.s)
     return Map(scale, tf.constant(canvas, tf.float64) / 2 - scale * tf.cast(draws.c[::-1], tf.float64))

@@ -6,7 +6,7 @@ from jaxtyping import Int32, Int64, UInt8
 from configs.data import TrainSplit
 from dataloaders.batch import CenterNetDraws, TrainBatch, pad_rows
 from dataloaders.centernet.augment import (
-    AffineDraws,
+    MapDraws,
     affine_map,
     apply_affine,
     draw_affine,
@@ -22,7 +22,7 @@ from dataloaders.compose.pieces import Cuts, Pieces, Pixels, cut, shrink_of
 from dataloaders.compose.pixels import cell_of
 from dataloaders.reading.dataset import Example, Examples, decode_example
 from dataloaders.schedule.order import row_at, seed_at
-from official.core.config import Protocol
+from official.vision.protocol import EvaluationProtocol
 from official.vision.warp import Map
 
 BLACK = 0
@@ -35,7 +35,12 @@ class Centred:
     """
 
     def __init__(
-        self, examples: Examples, split: TrainSplit, input_size: tuple[int, int], protocol: Protocol, seed: int
+        self,
+        examples: Examples,
+        split: TrainSplit,
+        input_size: tuple[int, int],
+        protocol: EvaluationProtocol,
+        seed: int,
     ) -> None:
         """
         Args:
@@ -61,12 +66,12 @@ class Centred:
             colours,
         )
 
-    def _exact(self, example: Example, affine: AffineDraws) -> tuple[UInt8[tf.Tensor, "H W 3"], Map]:
+    def _exact(self, example: Example, affine: MapDraws) -> tuple[UInt8[tf.Tensor, "H W 3"], Map]:
         """The input by the original's own step, of the whole image; and the map by which boxes go."""
         image = apply_affine(decode_example(example), affine, self.input_size, self._interpolation)
         return image, affine_map(affine, self.input_size)
 
-    def _seen(self, example: Example, affine: AffineDraws) -> tuple[UInt8[tf.Tensor, "H W 3"], Map]:
+    def _seen(self, example: Example, affine: MapDraws) -> tuple[UInt8[tf.Tensor, "H W 3"], Map]:
         """The same of what is seen alone, and the map that follows from its whole pixels."""
         pixels = encoded_pixels(example)
         pieces, cuts = self.cuts(example.size, affine, pixels)
@@ -74,7 +79,7 @@ class Centred:
         where = faced(map_of(cuts), affine.flip, example.size[1], self.input_size[1])
         return tf.ensure_shape(image, [*self.input_size, 3]), where
 
-    def cuts(self, image_size: Int32[tf.Tensor, "2"], affine: AffineDraws, pixels: Pixels) -> tuple[Pieces, Cuts]:
+    def cuts(self, image_size: Int32[tf.Tensor, "2"], affine: MapDraws, pixels: Pixels) -> tuple[Pieces, Cuts]:
         """What is decoded of an image that is seen in part, and where it goes: one piece."""
         where = faced(affine_map(affine, self.input_size), affine.flip, image_size[1], self.input_size[1])
         pieces = piece_of(where, self.input_size)
@@ -82,7 +87,7 @@ class Centred:
 
     def draws(
         self, position: Int64[tf.Tensor, ""], image_size: Int32[tf.Tensor, "2"]
-    ) -> tuple[AffineDraws, CenterNetDraws]:
+    ) -> tuple[MapDraws, CenterNetDraws]:
         """What is drawn for an image of (height, width) at a position."""
         seeds = tf.random.experimental.stateless_split(seed_at(position, len(self.examples), self.seed), 2)
         map_seed, colour_seed = tf.unstack(seeds)

@@ -8,14 +8,14 @@ from dataloaders.compose.reuse_window import with_windows
 from dataloaders.pipeline import batched, positions_of, train_dataset
 from dataloaders.reading.dataset import Examples
 from dataloaders.reading.sources import TruthForm
-from official.core.config import Protocol
+from official.vision.protocol import EvaluationProtocol
 
 
 def train_batches(
     examples: Examples,
     split: TrainSplit,
     input_size: tuple[int, int],
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
     box_form: TruthForm,
     seed: int,
     steps: tf.data.Dataset,

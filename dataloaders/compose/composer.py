@@ -18,10 +18,10 @@ from dataloaders.compose.reuse_window import WindowOfImages
 from dataloaders.compose.truths import read_all, truth_of
 from dataloaders.reading.dataset import Examples, decode_example
 from dataloaders.reading.sources import TruthForm
-from dataloaders.schedule.images import Blocks, Kind, blocks_of, rows_at
+from dataloaders.schedule.images import ImageSchedule, Makeup, blocks_of, rows_at
 from dataloaders.schedule.order import row_at, seed_at
-from official.core.config import Protocol
 from official.vision.boxes import convert_boxes
+from official.vision.protocol import EvaluationProtocol
 from official.vision.resize import boxes_to_input, resize_image, whole_image, whole_levels
 
 
@@ -52,7 +52,7 @@ class Composer:
         examples: Examples,
         split: TrainSplit,
         input_size: tuple[int, int],
-        protocol: Protocol,
+        protocol: EvaluationProtocol,
         box_form: TruthForm,
         seed: int,
     ) -> None:
@@ -117,12 +117,12 @@ class Composer:
             image = self._by_count(1, number, lambda *of: self._blended([image, composition(*of)], share), image)
         return self._row(image, truths, layout.boxes, layout.keep, layout.colour)
 
-    def draws(self, kind: Kind, seeds: Seeds, sizes: Int32[tf.Tensor, "p 2"]) -> list[Draws]:
+    def draws(self, kind: Makeup, seeds: Seeds, sizes: Int32[tf.Tensor, "p 2"]) -> list[Draws]:
         """Of each composition of an example of that kind, whose images are of these sizes."""
         of_each = zip(seeds.compositions, tf.split(sizes, kind), strict=False)
         return [self.geometry.draw(seed, part, tf.constant(kind == (1,))) for seed, part in of_each]
 
-    def compositions(self, kind: Kind, layout: Layout, pixels: Pixels) -> list[UInt8[tf.Tensor, "H W 3"]]:
+    def compositions(self, kind: Makeup, layout: Layout, pixels: Pixels) -> list[UInt8[tf.Tensor, "H W 3"]]:
         """The images of an example of that kind, before they are blended."""
         cells, firsts = self._cells(tf.constant(sum(kind)), pixels, layout), np.cumsum([0, *kind])
         return [
@@ -201,7 +201,7 @@ class Composer:
     ) -> UInt8[tf.Tensor, "H W 3"]:
         return put_together(cells, places, self.input_size)
 
-    def _exact(self, kind: Kind, position: Int64[tf.Tensor, ""], first: Int64[tf.Tensor, ""]) -> TrainBatch:
+    def _exact(self, kind: Makeup, position: Int64[tf.Tensor, ""], first: Int64[tf.Tensor, ""]) -> TrainBatch:
         """The example at a position by the original's own steps, of images that are decoded as a whole."""
         rows = tf.unstack(self._rows(position, first, sum(kind)), num=sum(kind))
         read = [self.examples.read(row) for row in rows]
@@ -263,7 +263,7 @@ class Composer:
         )
 
 
-def geometry_of(split: TrainSplit, input_size: tuple[int, int], protocol: Protocol) -> Geometry | None:
+def geometry_of(split: TrainSplit, input_size: tuple[int, int], protocol: EvaluationProtocol) -> Geometry | None:
     """None where every example is made of one image, and not of a part of it."""
     config = split.augmentation
     if not isinstance(config, Composed):
@@ -273,11 +273,11 @@ def geometry_of(split: TrainSplit, input_size: tuple[int, int], protocol: Protoc
     return DarknetGeometry(config, input_size, protocol) if config.composes else None
 
 
-def blocks_at(split: TrainSplit) -> Blocks:
+def blocks_at(split: TrainSplit) -> ImageSchedule:
     """Which images each position uses."""
-    geometry = geometry_of(split, (1, 1), Protocol())
+    geometry = geometry_of(split, (1, 1), EvaluationProtocol())
     if geometry is None:
-        return Blocks(((1,),), (1,))
+        return ImageSchedule(((1,),), (1,))
     window = split.augmentation.window
     return (
         blocks_of(geometry.shares()) if window is None else blocks_of(geometry.shares(), window.reuse, window.examples)

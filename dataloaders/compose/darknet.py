@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Bool, Float32, Int32, Int64
 
-from configs.data import Augmentation
+from configs.data import DarknetAugmentation
 from dataloaders.compose.pieces import Pieces, clip_to, sides
-from official.vision.resize import Window
+from official.vision.resize import Rect
 
 _LEAST_CUT = np.float32(0.2)  # of the side
 _ROW, _COLUMN = np.array([0, 0, 1, 1], np.int32), np.array([0, 1, 0, 1], np.int32)  # of the pieces of a mosaic
@@ -22,14 +22,14 @@ _ROW, _COLUMN = np.array([0, 0, 1, 1], np.int32), np.array([0, 1, 0, 1], np.int3
 class DarknetDraws(NamedTuple):
     """Of one composition. First dimension, where there is one: the image."""
 
-    window: Window  # [p, 4]: top, left, height, width of what the frame shows, in pixels of the image
+    window: Rect  # [p, 4]: top, left, height, width of what the frame shows, in pixels of the image
     flip: Bool[tf.Tensor, " p"]  # of the frame, left to right
     offset: Int32[tf.Tensor, "p 2"]  # (y, x) of the frame's corner in the input
     cut: Int32[tf.Tensor, "2"]  # (y, x) where the four images of a mosaic meet; one image: the input's size
 
 
 def draw(
-    config: Augmentation,
+    config: DarknetAugmentation,
     seed: Int64[tf.Tensor, "2"],
     sizes: Int32[tf.Tensor, "p 2"],
     input_size: tuple[int, int],
@@ -66,7 +66,7 @@ def draw(
 
 
 def draw_edges(
-    config: Augmentation, u: Float32[tf.Tensor, "p 6"], sizes: Int32[tf.Tensor, "p 2"]
+    config: DarknetAugmentation, u: Float32[tf.Tensor, "p 6"], sizes: Int32[tf.Tensor, "p 2"]
 ) -> Int32[tf.Tensor, "p 4"]:
     """How far top, left, bottom and right move inwards: each by up to `jitter` of the side, independently.
 
@@ -181,7 +181,7 @@ def _valid(edges: Int32[tf.Tensor, "p 4"], sizes: Int32[tf.Tensor, "p 2"]) -> In
     return tf.where(valid, edges, 0)
 
 
-def _window(edges: Int32[tf.Tensor, "p 4"], sizes: Int32[tf.Tensor, "p 2"]) -> Window:
+def _window(edges: Int32[tf.Tensor, "p 4"], sizes: Int32[tf.Tensor, "p 2"]) -> Rect:
     start, end = tf.split(edges, 2, axis=1)
     return tf.concat([start, sizes - start - end], axis=1)
 

@@ -14,7 +14,7 @@ from dataloaders.compose.darknet import DarknetDraws
 from dataloaders.compose.jpeg import crop_pixels
 from dataloaders.compose.pixels import Fill, surround
 from official.vision.interpolation import INTERPOLATIONS
-from official.vision.resize import Window, whole_levels
+from official.vision.resize import Rect, whole_levels
 
 
 def darknet_image(
@@ -46,7 +46,7 @@ def darknet_image(
 
 def _frame(
     image: UInt8[tf.Tensor, "h w 3"],
-    window: Window,
+    window: Rect,
     flip: tf.Tensor,
     fill: Fill,
     interpolation: str,
@@ -70,7 +70,7 @@ def _mean(image: UInt8[tf.Tensor, "h w 3"]) -> UInt8[tf.Tensor, "3"]:
     return tf.cast(tf.round(tf.reduce_mean(tf.cast(image, tf.float64), axis=[0, 1])), tf.uint8)
 
 
-def crop_image(image: UInt8[tf.Tensor, "h w c"], window: Window) -> UInt8[tf.Tensor, "H W c"]:
+def crop_image(image: UInt8[tf.Tensor, "h w c"], window: Rect) -> UInt8[tf.Tensor, "H W c"]:
     """The window's pixels, [4]; beyond the image its outermost ones, repeated (Darknet image.c crop_image)."""
     top, left, height, width = tf.unstack(window)
     rows, columns = (

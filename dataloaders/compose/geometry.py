@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 import tensorflow as tf
 from jaxtyping import Bool, Float32, Int32, Int64, UInt8
 
-from configs.data import AffineAugmentation, Augmentation
+from configs.data import AffineAugmentation, DarknetAugmentation
 from dataloaders.augment.colour import draw_colour
 from dataloaders.batch import ColourDraws
 from dataloaders.compose import affine, darknet, exact
@@ -14,8 +14,8 @@ from dataloaders.compose.affine import AffineDraws
 from dataloaders.compose.darknet import DarknetDraws
 from dataloaders.compose.pieces import Pieces, Truths, boxes_in_input, clip_to, exact_map, sides
 from dataloaders.compose.pixels import Fill
-from dataloaders.schedule.images import Kind
-from official.core import config as core
+from dataloaders.schedule.images import Makeup
+from official.vision.protocol import EvaluationProtocol
 
 Draws = DarknetDraws | AffineDraws
 Boxes = tuple[Float32[tf.Tensor, "_ _ 4"], Bool[tf.Tensor, "_ _"]]  # yxyx in pixels of the input, and which to keep
@@ -31,7 +31,7 @@ class Geometry(Protocol):
     rounding: float
     """Of two blended images: 0.5 rounds to the nearest level, 0 cuts off."""
 
-    def shares(self) -> list[tuple[Kind, float]]:
+    def shares(self) -> list[tuple[Makeup, float]]:
         """Kinds of examples, and the share of each; they sum to 1."""
 
     def draw(self, seed: Int64[tf.Tensor, "2"], sizes: Int32[tf.Tensor, "p 2"], alone: Bool[tf.Tensor, ""]) -> Draws:
@@ -61,12 +61,12 @@ class DarknetGeometry:
 
     rounding = 0.5
 
-    def __init__(self, config: Augmentation, input_size: tuple[int, int], protocol: core.Protocol) -> None:
+    def __init__(self, config: DarknetAugmentation, input_size: tuple[int, int], protocol: EvaluationProtocol) -> None:
         self._config, self._input_size, self._protocol = config, input_size, protocol
         self.fill = round(protocol.padding_value) if config.fill == "padding" else config.fill
         self.precise = config.precise
 
-    def shares(self) -> list[tuple[Kind, float]]:
+    def shares(self) -> list[tuple[Makeup, float]]:
         mosaic, mixup = self._config.mosaic, self._config.mixup
         return [((1,), 1 - mosaic - mixup), ((4,), mosaic), ((1, 1), mixup)]
 
@@ -113,7 +113,7 @@ class AffineGeometry:
         self._config, self._input_size = config, input_size
         self.precise = config.precise or not config.is_crop
 
-    def shares(self) -> list[tuple[Kind, float]]:
+    def shares(self) -> list[tuple[Makeup, float]]:
         config = self._config
         layouts = [((4,), 1 - config.nine), ((9,), config.nine)]
         alone = [(kind, config.mosaic * (1 - config.mixup) * share) for kind, share in layouts]

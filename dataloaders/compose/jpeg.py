@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float32, Int32, Int64, Shaped, UInt8
 
 from dataloaders.compose.pieces import RATIOS
 from dataloaders.reading.dataset import Example
-from official.vision.resize import Window, decode_image
+from official.vision.resize import Rect, decode_image
 
 _JPEG = b"\xff\xd8\xff"
 _BRANCH_OF_RATIO = [RATIOS.index(ratio) + 1 if ratio in RATIOS else 0 for ratio in range(max(RATIOS) + 1)]
@@ -32,9 +32,7 @@ class Encoded:
     def ratio(self, shrink: Float32[tf.Tensor, " p"]) -> Int32[tf.Tensor, " p"]:
         return tf.where(self._jpeg, dct_ratio(shrink), 1)
 
-    def patch(
-        self, number: Int32[tf.Tensor, ""], ratio: Int32[tf.Tensor, ""], crop: Window
-    ) -> UInt8[tf.Tensor, "h w 3"]:
+    def patch(self, number: Int32[tf.Tensor, ""], ratio: Int32[tf.Tensor, ""], crop: Rect) -> UInt8[tf.Tensor, "h w 3"]:
         branch = tf.where(tf.gather(self._jpeg, number), tf.gather(_BRANCH_OF_RATIO, ratio), 0)
         return decode_window(self._encoded(number), branch, crop)
 
@@ -55,9 +53,7 @@ class Stored:
     def ratio(self, shrink: Float32[tf.Tensor, " p"]) -> Int32[tf.Tensor, " p"]:
         return self._ratio
 
-    def patch(
-        self, number: Int32[tf.Tensor, ""], ratio: Int32[tf.Tensor, ""], crop: Window
-    ) -> UInt8[tf.Tensor, "h w 3"]:
+    def patch(self, number: Int32[tf.Tensor, ""], ratio: Int32[tf.Tensor, ""], crop: Rect) -> UInt8[tf.Tensor, "h w 3"]:
         image = tf.raw_ops.TensorListGetItem(
             input_handle=self._images,
             index=tf.gather(self._places, number),
@@ -92,7 +88,7 @@ def dct_ratio(shrink: Float32[tf.Tensor, "*b"]) -> Int32[tf.Tensor, "*b"]:
 
 
 def decode_window(
-    encoded: Shaped[tf.Tensor, ""], branch: Int32[tf.Tensor, ""], crop: Window
+    encoded: Shaped[tf.Tensor, ""], branch: Int32[tf.Tensor, ""], crop: Rect
 ) -> UInt8[tf.Tensor, "h w 3"]:
     """The pixels of a crop of an image.
 
@@ -126,7 +122,7 @@ def stated_size(encoded: Shaped[tf.Tensor, ""]) -> Int32[tf.Tensor, "2"]:
     return tf.ensure_shape(tf.cond(is_jpeg(encoded), lambda: tf.io.extract_jpeg_shape(encoded)[:2], of_png), [2])
 
 
-def crop_pixels(image: UInt8[tf.Tensor, "h w 3"], crop: Window) -> UInt8[tf.Tensor, "H W 3"]:
+def crop_pixels(image: UInt8[tf.Tensor, "h w 3"], crop: Rect) -> UInt8[tf.Tensor, "H W 3"]:
     """The pixels of a window [4] inside the image. In two dimensions: ten times as fast."""
     rows, columns, _ = tf.unstack(tf.shape(image))
     flat = tf.reshape(image, [rows, 3 * columns])  # [h, 3 w]

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import tensorflow as tf
 from jaxtyping import Bool, Float32, Int32, Int64, Shaped, UInt8
 
-from official.vision.resize import Window
+from official.vision.resize import Rect
 
 RATIOS = (1, 2, 4, 8)  # by which a JPEG decoder can shrink an image at no cost
 
@@ -31,8 +31,8 @@ class Cuts(NamedTuple):
     """What is decoded of each source, and where it goes. First dimension of every field: the piece."""
 
     ratio: Int32[tf.Tensor, " p"]  # the source is decoded at 1 / ratio of its size
-    crop: Window  # [p, 4]: top, left, height, width in pixels of that
-    place: Window  # [p, 4]: of the same pixels in the cell, after a flip; empty where nothing is seen
+    crop: Rect  # [p, 4]: top, left, height, width in pixels of that
+    place: Rect  # [p, 4]: of the same pixels in the cell, after a flip; empty where nothing is seen
     scale: Float32[tf.Tensor, "p 2"]  # (y, x): position in the input = scale * position in the source + offset, pixels
     offset: Float32[tf.Tensor, "p 2"]
 
@@ -54,9 +54,7 @@ class Pixels(Protocol):
     def ratio(self, shrink: Float32[tf.Tensor, " p"]) -> Int32[tf.Tensor, " p"]:
         """Of each image one of RATIOS, at which to decode what will be shown `shrink` times smaller."""
 
-    def patch(
-        self, number: Int32[tf.Tensor, ""], ratio: Int32[tf.Tensor, ""], crop: Window
-    ) -> UInt8[tf.Tensor, "h w 3"]:
+    def patch(self, number: Int32[tf.Tensor, ""], ratio: Int32[tf.Tensor, ""], crop: Rect) -> UInt8[tf.Tensor, "h w 3"]:
         """A crop [4] of one of the images, as `Cuts` tells it."""
 
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 from jaxtyping import Bool, Float32, Int32, UInt8
 
 from dataloaders.compose.pieces import Cuts, Pixels, sides
-from official.vision.resize import Window
+from official.vision.resize import Rect
 
 Fill = int | str  # a level 0..255; "edge": the outermost pixels go on; "mean": the mean of what is seen
 
@@ -110,7 +110,7 @@ def resize_patch(patch: UInt8[tf.Tensor, "h w 3"], size: Int32[tf.Tensor, "2"]) 
 def surround(
     pixels: UInt8[tf.Tensor, "h w 3"],
     size: Int32[tf.Tensor, "2"],
-    place: Window,
+    place: Rect,
     fill: UInt8[tf.Tensor, "3"] | Fill,
 ) -> UInt8[tf.Tensor, "H W 3"]:
     """Pixels at their place [4], and the fill around them: a level, a colour, or "edge"."""

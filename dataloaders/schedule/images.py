@@ -18,14 +18,14 @@ from official.core.errors import UserError
 
 EXAMPLES = (100, 1_000, 10_000)  # of a block of several kinds: the first in which each kind occurs
 
-Kind = tuple[int, ...]  # images of each composition: (1,) one image, (4,) a mosaic, (1, 1) two images blended
+Makeup = tuple[int, ...]  # images of each composition: (1,) one image, (4,) a mosaic, (1, 1) two images blended
 
 
 @dataclass(frozen=True)
-class Blocks:
+class ImageSchedule:
     """`quota[i]` examples of a block are of `kinds[i]`."""
 
-    kinds: tuple[Kind, ...]
+    kinds: tuple[Makeup, ...]
     quota: tuple[int, ...]
     reuse: int = 1
 
@@ -91,8 +91,8 @@ class Blocks:
         return shuffled(places, keys_of(of_block, passes), self.images)
 
 
-def blocks_of(shares: Sequence[tuple[Kind, float]], reuse: int = 1, examples: int | None = None) -> Blocks:
-    """Blocks in which kinds occur by their shares, which sum to 1; largest remainders first.
+def blocks_of(shares: Sequence[tuple[Makeup, float]], reuse: int = 1, examples: int | None = None) -> ImageSchedule:
+    """A schedule in which kinds occur by their shares, which sum to 1; largest remainders first.
 
     Args:
         examples: of a block; none: as few as do.
@@ -114,7 +114,7 @@ def blocks_of(shares: Sequence[tuple[Kind, float]], reuse: int = 1, examples: in
     raise UserError(f"window: {examples} examples {problem}; expected {_accepted(shares, blocks)}, for example")
 
 
-def _accepted(shares: Sequence[tuple[Kind, float]], refused: Blocks) -> str:
+def _accepted(shares: Sequence[tuple[Makeup, float]], refused: ImageSchedule) -> str:
     """In words: the next larger number of examples that does; where none is found, what else to change."""
     numbers = range(refused.examples + 1, refused.examples + EXAMPLES[-1] + 1)
     larger = next((number for number in numbers if _rounded(shares, refused.reuse, number).is_even), None)
@@ -126,8 +126,8 @@ def _accepted(shares: Sequence[tuple[Kind, float]], refused: Blocks) -> str:
     return next((f"reuse: {number}" for number in divisors if all(refused.quota)), "a smaller reuse")
 
 
-def _smallest(shares: Sequence[tuple[Kind, float]]) -> Blocks:
-    """Blocks that hold every kind, without a window."""
+def _smallest(shares: Sequence[tuple[Makeup, float]]) -> ImageSchedule:
+    """A schedule that holds every kind, without a window."""
     tried = [_rounded(shares, 1, number) for number in (EXAMPLES if len(shares) > 1 else (1,))]
     blocks = next((blocks for blocks in tried if blocks.is_even), None)
     if blocks is None:
@@ -136,16 +136,16 @@ def _smallest(shares: Sequence[tuple[Kind, float]]) -> Blocks:
     return blocks
 
 
-def _rounded(shares: Sequence[tuple[Kind, float]], reuse: int, examples: int) -> Blocks:
+def _rounded(shares: Sequence[tuple[Makeup, float]], reuse: int, examples: int) -> ImageSchedule:
     exact = [share * examples for _, share in shares]
     quota = [int(number + 1e-9) for number in exact]
     by_remainder = sorted(range(len(exact)), key=lambda place: quota[place] - exact[place])
     for place in by_remainder[: examples - sum(quota)]:
         quota[place] += 1
-    return Blocks(tuple(kind for kind, _ in shares), tuple(quota), reuse)
+    return ImageSchedule(tuple(kind for kind, _ in shares), tuple(quota), reuse)
 
 
-def _absent(shares: Sequence[tuple[Kind, float]], blocks: Blocks) -> str:
+def _absent(shares: Sequence[tuple[Makeup, float]], blocks: ImageSchedule) -> str:
     """The rarest kind of which the blocks hold none, in words, with its share."""
     absent = [one for one, count in zip(shares, blocks.quota, strict=True) if not count]
     kind, share = min(absent, key=lambda one: one[1])
@@ -154,7 +154,12 @@ def _absent(shares: Sequence[tuple[Kind, float]], blocks: Blocks) -> str:
 
 
 def rows_at(
-    blocks: Blocks, position: Int64[tf.Tensor, ""], first: Int64[tf.Tensor, ""], count: int, images: int, seed: int
+    blocks: ImageSchedule,
+    position: Int64[tf.Tensor, ""],
+    first: Int64[tf.Tensor, ""],
+    count: int,
+    images: int,
+    seed: int,
 ) -> Int64[tf.Tensor, " count"]:
     """The data set's rows of the `count` uses from `first` on of the example at a position."""
     places = blocks.images_of(position, first, count, seed)

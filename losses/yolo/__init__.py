@@ -1,7 +1,8 @@
 """The losses of the YOLO family, by the `type` of the head and its loss.
 
 A loss takes (outputs, truth, head, loss, moment) and returns (scalar, named parts); what it is made of, for a look and
-for comparisons, HEADS returns from the same arguments: cost, delta and targets of each head, in Darknet's semantics.
+for comparisons, HEAD_LOSS_PARTS returns from the same arguments: cost, delta and targets of each head, in Darknet's
+semantics.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ LOSSES: dict[str, Callable] = {
     "region": region_loss,
     "detection": detection_loss,
 }
-HEADS: dict[str, Callable] = {
+HEAD_LOSS_PARTS: dict[str, Callable] = {
     "yolo": yolo_heads,
     "gaussian_yolo": gaussian_yolo_heads,
     "region": region_heads,

@@ -16,7 +16,7 @@ import tensorflow as tf
 from modeling.darknet.checks import Place, check_layer, check_net
 from modeling.darknet.grammar import CfgError, Entry, Note, atof, atoi, read_sections, short
 from modeling.darknet.options import Option
-from modeling.darknet.sections import HEADS, SECTIONS, UNSUPPORTED, Layer, Net
+from modeling.darknet.sections import HEAD_SECTIONS, SECTIONS, UNSUPPORTED, Layer, Net
 from official.core.errors import first_line
 
 LARGEST_FILE = 1 << 18  # bytes; the largest published cfg has 31 thousand
@@ -34,7 +34,7 @@ class Network:
     @property
     def heads(self) -> tuple[Layer, ...]:
         """The sections that detect, in the cfg's order. Where one value holds for all, Darknet takes the last one's."""
-        return tuple(layer for layer in self.layers if isinstance(layer, HEADS))
+        return tuple(layer for layer in self.layers if isinstance(layer, HEAD_SECTIONS))
 
     def where(self, layer: Layer) -> str:
         """A layer's place, for messages: file, line, section and index."""

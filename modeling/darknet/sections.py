@@ -292,7 +292,7 @@ LAYERS: tuple[type[Layer], ...] = (
     *(Route, Shortcut, Sam, ScaleChannels, Dropout, Batchnorm, Activation, Normalization, Softmax, Cost, Empty),
     *(Contrastive, Yolo, GaussianYolo, Region, Detection),
 )
-HEADS = (Yolo, GaussianYolo, Region, Detection)
+HEAD_SECTIONS = (Yolo, GaussianYolo, Region, Detection)
 ALIASES = {
     "conv": "convolutional",
     "conn": "connected",

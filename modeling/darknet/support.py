@@ -20,7 +20,9 @@ _ONE_SIZE = (sections.Local, sections.Connected, sections.Softmax, sections.Crop
 def check_supported(network: Network, layer: Layer, varies: bool) -> None:
     """Raises CfgError for a layer that cannot be built; `varies`: for images whose height or width may vary."""
     where = network.where(layer)
-    options = [option for option in _UNSUPPORTED if getattr(layer, option, 0) and not isinstance(layer, sections.HEADS)]
+    options = [
+        option for option in _UNSUPPORTED if getattr(layer, option, 0) and not isinstance(layer, sections.HEAD_SECTIONS)
+    ]
     if isinstance(layer, sections.Crnn | sections.Cost):
         raise CfgError(f"{where} is not supported")
     if options:

@@ -1,4 +1,4 @@
-"""The typed vocabulary of what the ground floor offers: runtime, trainer, optimiser, schedule, evaluation protocol.
+"""The typed vocabulary of what the ground floor offers: runtime, trainer, optimiser, schedule.
 
 Every model here is frozen and rejects unknown keys. `configs/` composes these with the detector families' own words.
 """
@@ -8,8 +8,6 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-
-from official.core.tolerance import Tolerances
 
 
 class Config(pydantic.BaseModel):
@@ -290,97 +288,3 @@ class Trainer(Config):
                 "remove schedule.burn_in (set it to null)"
             )
         return self
-
-
-class Expected(Config):
-    metric: Metric
-    value: float
-    tolerance: NonNegativeFloat = Field(description="Absolute, in the metric's own unit (0..1).")
-    images: PositiveInt | None = Field(
-        None, description="Of the split it was measured on; on others it proves nothing."
-    )
-
-
-class Curve(Config):
-    """The original's loss by step, and how near a run has to stay to it."""
-
-    file: str = Field(description="CSV with the columns step and loss, or JSON: a list of [step, loss].")
-    band: PositiveFloat = Field(0.2, description="Part of the original's loss by which ours may lie above or below.")
-    from_step: NonNegativeInt = Field(0, description="Before it nothing is judged: a start is noisy.")
-    smoothing: float = Field(
-        0.9, ge=0, lt=1, description="Share of the mean so far in the running mean, of both, at each recorded step."
-    )
-    abort: bool = Field(True, description="Whether a training that leaves the band stops.")
-
-
-class Reproduces(Config):
-    """What this experiment claims to reproduce, and when it may be called reproduced."""
-
-    paper: str
-    code: str = Field("", description="The original's repository and commit.")
-    expected: tuple[Expected, ...] = ()
-    hardware: str = ""
-    time: str = ""
-    original: str = Field(
-        "",
-        description="Its recipe: a Darknet cfg, by a name below --assets; or options of CenterNet's main.py.",
-    )
-    weights: str = Field("", description="The original's weights, by a name below --assets.")
-    traces: tuple[str, ...] = Field((), description="Folders of recorded traces (docs/traces.md).")
-    paper_says: dict[str, bool | int | float | str] = Field(
-        {}, description="What the paper states, by the key of this configuration that it is about."
-    )
-    differences: dict[str, str] = Field(
-        {}, description="Keys of this configuration that differ from the original on purpose, and why."
-    )
-    curve: Curve | None = None
-    tolerances: Tolerances = Field(
-        {},
-        description="Bounds in place of the built-in ones, for tools.judge: by the kind of a quantity, then by "
-        "the coarser precision of the two arrays that are compared.",
-    )
-
-
-class Protocol(Config):
-    """How detections are made and scored. Stored beside every number, and embedded in every export."""
-
-    resize: Literal["stretch", "letterbox", "affine", "keep"] = Field(
-        "letterbox",
-        description="affine: the longer side fills the input's width, centred to a fraction of a pixel (CenterNet's "
-        "fix_res). keep: not resized; each image has an input of its own, with sides of the next multiple of "
-        "keep_multiple above (CenterNet's keep_res).",
-    )
-    keep_multiple: PositiveInt = Field(32, description="A power of 2; CenterNet's hourglass: 128.")
-    interpolation: Literal["bilinear", "opencv", "align_corners"] = Field(
-        "bilinear",
-        description="bilinear: half-pixel centres, rounded. opencv: the same, to the bit of cv2.resize. align_corners: "
-        "Darknet's own, not rounded: its evaluation images are float32. None smooths.",
-    )
-    padding_value: float = Field(
-        127.5, ge=0, le=255, description="Level around a letterboxed image (Darknet: 0.5); rounded with its pixels."
-    )
-    score_floor: float = Field(0.001, ge=0, lt=1)
-    nms: Literal["per_class_iou", "greedynms", "diounms", "soft_nms", "none"] = Field(
-        "per_class_iou",
-        description="none: nothing is suppressed. soft_nms: scores fall with the overlap (CenterNet's, of several "
-        "scales). Otherwise what suppresses a worse box of its class, above nms_threshold. per_class_iou: the IoU "
-        "(Darknet's default). greedynms, diounms: the IoU less the centres' squared distance over the squared diagonal "
-        "of the hull, to the power of 0.6 or of beta_nms.",
-    )
-    nms_threshold: float = Field(0.45, gt=0, le=1)
-    beta_nms: PositiveFloat = Field(0.6, description="Of diounms alone.")
-    candidates: PositiveInt = Field(1000, description="The best (box, class) pairs of an image that enter NMS.")
-    detections_per_image: PositiveInt = 100
-    flip_test: bool = Field(False, description="CenterNet: maps are averaged with those of the mirrored image.")
-    scales: tuple[PositiveFloat, ...] = Field(
-        (1.0,), min_length=1, description="CenterNet: the image is also seen at these sizes; needs nms: soft_nms."
-    )
-    clip_boxes: bool = Field(True, description="To the image, before they are scored.")
-    decimals: NonNegativeInt | None = Field(
-        None, description="Of boxes and scores, before they are scored; CenterNet's results have 2."
-    )
-
-    @property
-    def sees_whole_images(self) -> bool:
-        """Whether images reach `detect` as they are, each of its own size, to be resized for each of the scales."""
-        return self.nms == "soft_nms"

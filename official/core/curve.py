@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from official.core.config import Curve
+from official.core.claims import Curve
 from official.core.errors import UserError, first_line
 
 

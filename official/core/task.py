@@ -13,7 +13,7 @@ Scalar = Float[tf.Tensor, ""]
 Scalars = dict[str, Scalar]
 
 
-class Shard(NamedTuple):
+class HostShare(NamedTuple):
     """Which part of each global batch this host reads."""
 
     index: int = 0
@@ -96,7 +96,7 @@ class Task(Objective, Protocol):
     def fold(self, trained: keras.Model, inference: keras.Model) -> None:
         """Copies a trained network's weights into one of `build_inference_model`."""
 
-    def train_inputs(self, start_step: int, shard: Shard, input_size: tuple[int, int]) -> tf.data.Dataset:
+    def train_inputs(self, start_step: int, shard: HostShare, input_size: tuple[int, int]) -> tf.data.Dataset:
         """Batches, static in shape: those of all steps from `start_step` (0-based) on that use `input_size`."""
 
     def replace_unreadable(self, first_step: int, last_step: int) -> list[str]:

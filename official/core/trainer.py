@@ -21,7 +21,7 @@ from official.core.layer_rules import freeze
 from official.core.progress import progress
 from official.core.step import Metrics, State
 from official.core.summaries import NoSummaries, Summaries
-from official.core.task import Batch, Shard, Task
+from official.core.task import Batch, HostShare, Task
 
 _LOG = logging.getLogger(__name__)
 READ_AHEAD = 4  # batches that the pipeline may have begun beyond the step that failed
@@ -287,10 +287,10 @@ class Run:
         strategy = self.placement.strategy
         replicas = strategy.num_replicas_in_sync
         if replicas == 1:
-            return iter(self.task.train_inputs(self.step, Shard(), size))
+            return iter(self.task.train_inputs(self.step, HostShare(), size))
 
         def per_replica(context: tf.distribute.InputContext) -> tf.data.Dataset:
-            shard = Shard(context.input_pipeline_id, context.num_input_pipelines)
+            shard = HostShare(context.input_pipeline_id, context.num_input_pipelines)
             dataset = self.task.train_inputs(self.step, shard, size)
             parts = replicas // context.num_input_pipelines
 
@@ -303,7 +303,7 @@ class Run:
 
     def _batch_of(self, step: int) -> Batch:
         """The whole batch of step `step` (0-based), which is a function of seed and step."""
-        return next(iter(self.task.train_inputs(step, Shard(), self.task.input_size_at(step))))
+        return next(iter(self.task.train_inputs(step, HostShare(), self.task.input_size_at(step))))
 
     def _stop_if_not_finite(self, begin: int, result: dict[str, Any]) -> None:
         bad = int(result["bad"])

@@ -12,9 +12,9 @@ from jaxtyping import Float, Integer
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from official.core.config import Protocol
 from official.vision.boxes import yxyx_to_xywh
 from official.vision.nms import Detections
+from official.vision.protocol import EvaluationProtocol
 
 METRIC = f"pycocotools {version('pycocotools')} bbox"
 _AREAS = {"": "all", "s": "small", "m": "medium", "l": "large"}
@@ -25,7 +25,7 @@ def coco_results(
     image_ids: Integer[np.ndarray, " b"],
     image_sizes: Integer[np.ndarray, "b 2"],
     category_ids: Sequence[int],
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
 ) -> list[dict]:
     """COCO results (image_id, category_id, bbox = x, y, width, height in pixels, score) of a batch.
 

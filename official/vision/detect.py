@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 from jaxtyping import Float32, Int32
 
-from official.core.config import Protocol
 from official.core.expect import TensorError, expect
 from official.vision.nms import Detections, select
+from official.vision.protocol import EvaluationProtocol
 from official.vision.resize import Images, boxes_to_original, normalise, static_size
 
 # The network's outputs -> boxes yxyx relative to its input [b, n, 4], scores [b, n, c].
@@ -19,7 +19,7 @@ def detect(
     decode: Decode,
     images: Images,
     image_sizes: Int32[tf.Tensor, "b 2"],
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
     input_size: tuple[int, int],
 ) -> Detections:
     """Detections of images that `resize_image` made.
@@ -44,7 +44,9 @@ def detect(
     return select(boxes_to_original(boxes, image_sizes, input_size, protocol), scores, protocol)
 
 
-def _check(images: tf.Tensor, image_sizes: tf.Tensor, protocol: Protocol, input_size: tuple[int, int]) -> None:
+def _check(
+    images: tf.Tensor, image_sizes: tf.Tensor, protocol: EvaluationProtocol, input_size: tuple[int, int]
+) -> None:
     expect("detect: images", images, Images, "RGB levels 0..255, as resize_image makes them")
     meaning = "(height, width) of each original image in pixels"
     expect("detect: image_sizes", image_sizes, Int32[tf.Tensor, "batch 2"], meaning, {"batch": images.shape[0]})

@@ -9,7 +9,6 @@ import tensorflow as tf
 from jaxtyping import Integer
 from matplotlib.figure import Figure
 
-from official.core.config import Protocol
 from official.core.expect import Sizes, TensorError, expect, expect_fields, expect_relative
 from official.vision.boxes import yxyx_to_cxcywh
 from official.vision.coco import METRIC, coco_results, match_coco, precision_curves, summarise_coco
@@ -17,6 +16,7 @@ from official.vision.confusion import IOU_THRESHOLD, SCORE_FLOOR, confusion_matr
 from official.vision.darknet_map import PROBABILITY_FLOOR, Labelled, darknet_map
 from official.vision.nms import Detections
 from official.vision.plots import average_precision_figure, confusion_figure, precision_recall_figure
+from official.vision.protocol import EvaluationProtocol
 
 
 class CocoEvaluator:
@@ -33,7 +33,11 @@ class CocoEvaluator:
     """
 
     def __init__(
-        self, ground_truth: dict[str, Any], category_ids: Sequence[int], protocol: Protocol, split: dict[str, Any]
+        self,
+        ground_truth: dict[str, Any],
+        category_ids: Sequence[int],
+        protocol: EvaluationProtocol,
+        split: dict[str, Any],
     ):
         check_ground_truth(ground_truth)
         self._ground_truth, self._category_ids, self.protocol = ground_truth, category_ids, protocol
@@ -165,7 +169,7 @@ def darknet_truth(ground_truth: dict[str, Any], category_ids: Sequence[int]) -> 
     )
 
 
-def darknet_protocol(protocol: Protocol) -> dict[str, Any]:
+def darknet_protocol(protocol: EvaluationProtocol) -> dict[str, Any]:
     """What Darknet's metric was measured by, where that is not the protocol itself, and what its own door does."""
     return {
         "code": "validate_detector_map of AlexeyAB/darknet @59596d78, computed here",

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import tensorflow as tf
 from jaxtyping import Bool, Float32, Int32
 
-from official.core.config import Protocol
+from official.vision.protocol import EvaluationProtocol
 
 _BLOCK = 128  # candidates resolved at a time; measured best of 64 to 512 on a CPU
 
@@ -25,7 +25,9 @@ class Detections(NamedTuple):
     valid: Bool[tf.Tensor, "b n"]
 
 
-def select(boxes: Float32[tf.Tensor, "b n 4"], scores: Float32[tf.Tensor, "b n c"], protocol: Protocol) -> Detections:
+def select(
+    boxes: Float32[tf.Tensor, "b n 4"], scores: Float32[tf.Tensor, "b n c"], protocol: EvaluationProtocol
+) -> Detections:
     """The detections among scored boxes, as `protocol.nms` says; boxes yxyx, all as of `per_class_nms`."""
     if protocol.nms != "none":
         return per_class_nms(boxes, scores, protocol)
@@ -35,7 +37,7 @@ def select(boxes: Float32[tf.Tensor, "b n 4"], scores: Float32[tf.Tensor, "b n c
 
 
 def per_class_nms(
-    boxes: Float32[tf.Tensor, "b n 4"], scores: Float32[tf.Tensor, "b n c"], protocol: Protocol
+    boxes: Float32[tf.Tensor, "b n 4"], scores: Float32[tf.Tensor, "b n c"], protocol: EvaluationProtocol
 ) -> Detections:
     """The `protocol.detections_per_image` best detections of each image.
 
@@ -71,7 +73,7 @@ def per_class_nms(
 
 
 def best_pairs(
-    boxes: Float32[tf.Tensor, "b n 4"], scores: Float32[tf.Tensor, "b n c"], protocol: Protocol
+    boxes: Float32[tf.Tensor, "b n 4"], scores: Float32[tf.Tensor, "b n c"], protocol: EvaluationProtocol
 ) -> Detections:
     """The `protocol.candidates` best (box, class) pairs above the score floor, none suppressed.
 
@@ -97,7 +99,7 @@ def best_pairs(
     )
 
 
-def _greedy(ranked: Detections, protocol: Protocol) -> Bool[tf.Tensor, "b n"]:
+def _greedy(ranked: Detections, protocol: EvaluationProtocol) -> Bool[tf.Tensor, "b n"]:
     """Which rows the greedy loop keeps; rows are in the order of rank.
 
     keep[j] = valid[j] and no better i has keep[i] and suppresses j. That recursion has one solution, since i < j.
@@ -124,7 +126,7 @@ def _greedy(ranked: Detections, protocol: Protocol) -> Bool[tf.Tensor, "b n"]:
     return keep
 
 
-def _suppresses(boxes: Float32[tf.Tensor, "b n 4"], protocol: Protocol) -> Bool[tf.Tensor, "b n n"]:
+def _suppresses(boxes: Float32[tf.Tensor, "b n 4"], protocol: EvaluationProtocol) -> Bool[tf.Tensor, "b n n"]:
     """Whether each pair is too near to be two objects: symmetric.
 
     From the corners themselves: boxes.iou, made for gradients, rounds through centres and sizes.

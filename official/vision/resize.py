@@ -13,12 +13,12 @@ from typing import NamedTuple
 import tensorflow as tf
 from jaxtyping import Float32, Int32, Shaped, UInt8
 
-from official.core.config import Protocol
 from official.vision.interpolation import INTERPOLATIONS
+from official.vision.protocol import EvaluationProtocol
 from official.vision.warp import WARPS, Map
 
 Images = UInt8[tf.Tensor, "*batch H W 3"] | Float32[tf.Tensor, "*batch H W 3"]  # levels 0..255, see `pixel_type`
-Window = Int32[tf.Tensor, "*batch 4"]  # top, left, height, width in pixels of the image; may reach beyond it
+Rect = Int32[tf.Tensor, "*batch 4"]  # top, left, height, width in pixels of the image; may reach beyond it
 
 
 class Placement(NamedTuple):
@@ -44,7 +44,7 @@ def decode_image(contents: Shaped[tf.Tensor, ""]) -> UInt8[tf.Tensor, "h w 3"]:
 
 
 def network_size(
-    image_size: Int32[tf.Tensor, "*batch 2"], input_size: tuple[int, int], protocol: Protocol
+    image_size: Int32[tf.Tensor, "*batch 2"], input_size: tuple[int, int], protocol: EvaluationProtocol
 ) -> Int32[tf.Tensor, "*batch 2"]:
     """(height, width) of the network input for images of `image_size` pixels: with `keep` of its own for each."""
     if protocol.resize == "keep":
@@ -53,7 +53,9 @@ def network_size(
     return tf.ensure_shape(target, image_size.shape)
 
 
-def placement(image_size: Int32[tf.Tensor, "*batch 2"], input_size: tuple[int, int], protocol: Protocol) -> Placement:
+def placement(
+    image_size: Int32[tf.Tensor, "*batch 2"], input_size: tuple[int, int], protocol: EvaluationProtocol
+) -> Placement:
     """Placement of images of `image_size` pixels in a network input of `input_size` pixels.
 
     An `image_size` of 0 (a padding row of a batch) gives a harmless placement. A letterboxed side is at least 1 pixel.
@@ -74,7 +76,7 @@ def placement(image_size: Int32[tf.Tensor, "*batch 2"], input_size: tuple[int, i
     return Placement((target - size) // 2, size)
 
 
-def resize_image(image: UInt8[tf.Tensor, "h w 3"], input_size: tuple[int, int], protocol: Protocol) -> Images:
+def resize_image(image: UInt8[tf.Tensor, "h w 3"], input_size: tuple[int, int], protocol: EvaluationProtocol) -> Images:
     """The image as the network sees it: resized into its placement, `padding_value` around it; [H, W, 3], 0..255.
 
     By the rule of `protocol.interpolation`, see interpolation.py and, for `affine`, warp.py; the pixels are of
@@ -93,7 +95,7 @@ def resize_image(image: UInt8[tf.Tensor, "h w 3"], input_size: tuple[int, int], 
     return tf.ensure_shape(resized, [*static_size(input_size, protocol), 3])
 
 
-def static_size(input_size: tuple[int, int], protocol: Protocol) -> tuple[int | None, int | None]:
+def static_size(input_size: tuple[int, int], protocol: EvaluationProtocol) -> tuple[int | None, int | None]:
     """(height, width) of every image that `resize_image` makes; None where each has its own."""
     return (None, None) if protocol.resize == "keep" else input_size
 
@@ -109,12 +111,12 @@ def fitting_map(image_size: Int32[tf.Tensor, "2"], across: Int32[tf.Tensor, ""],
     return Map(tf.fill([2], scale), whole / 2 - scale * sides / 2)
 
 
-def pixel_type(protocol: Protocol) -> tf.DType:
+def pixel_type(protocol: EvaluationProtocol) -> tf.DType:
     """Of the images that `resize_image` makes: whole levels, or float32 where the interpolation does not round."""
     return tf.float32 if protocol.interpolation == "align_corners" else tf.uint8
 
 
-def padding_level(protocol: Protocol, dtype: tf.DType) -> Shaped[tf.Tensor, ""]:
+def padding_level(protocol: EvaluationProtocol, dtype: tf.DType) -> Shaped[tf.Tensor, ""]:
     """`padding_value` as a scalar of `dtype`; rounded, halves to even, where that holds whole levels."""
     value = round(protocol.padding_value) if dtype.is_integer else protocol.padding_value
     return tf.constant(value, dtype)
@@ -130,13 +132,13 @@ def normalise(images: Images) -> Float32[tf.Tensor, "*batch H W 3"]:
     return tf.cast(images, tf.float32) / 255.0
 
 
-def whole_image(image_size: Int32[tf.Tensor, "*batch 2"]) -> Window:
+def whole_image(image_size: Int32[tf.Tensor, "*batch 2"]) -> Rect:
     """The window that evaluation shows."""
     return tf.concat([tf.zeros_like(image_size), image_size], axis=-1)
 
 
 def image_to_input(
-    image_size: Int32[tf.Tensor, "*batch 2"], window: Window, input_size: tuple[int, int], protocol: Protocol
+    image_size: Int32[tf.Tensor, "*batch 2"], window: Rect, input_size: tuple[int, int], protocol: EvaluationProtocol
 ) -> tuple[Float32[tf.Tensor, "*batch 2"], Float32[tf.Tensor, "*batch 2"]]:
     """The one geometry: (scale, shift) of (y, x), input = image * scale + shift, both sides relative (0..1)."""
     if protocol.resize == "affine":
@@ -152,7 +154,7 @@ def image_to_input(
 
 
 def _fitted(
-    image_size: Int32[tf.Tensor, "*batch 2"], window: Window, input_size: tuple[int, int]
+    image_size: Int32[tf.Tensor, "*batch 2"], window: Rect, input_size: tuple[int, int]
 ) -> tuple[Float32[tf.Tensor, "*batch 2"], Float32[tf.Tensor, "*batch 2"]]:
     """`image_to_input` of `affine`; see `fitting_map`."""
     start, sides = tf.cast(window[..., :2], tf.float32), tf.cast(tf.maximum(window[..., 2:], 1), tf.float32)
@@ -165,9 +167,9 @@ def _fitted(
 def boxes_to_input(
     boxes: Float32[tf.Tensor, "*batch n 4"],
     image_size: Int32[tf.Tensor, "*batch 2"],
-    window: Window,
+    window: Rect,
     input_size: tuple[int, int],
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
 ) -> Float32[tf.Tensor, "*batch n 4"]:
     """Boxes yxyx relative to the image -> yxyx relative to the network input that shows `window`; not clipped.
 
@@ -181,7 +183,7 @@ def boxes_to_original(
     boxes: Float32[tf.Tensor, "*batch n 4"],
     image_size: Int32[tf.Tensor, "*batch 2"],
     input_size: tuple[int, int],
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
 ) -> Float32[tf.Tensor, "*batch n 4"]:
     """Boxes yxyx relative to the network input -> yxyx relative to the original image, not clipped to it.
 

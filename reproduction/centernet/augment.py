@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from configs.centernet.task import CenterNetModel, CenterNetProtocol
 from dataloaders.batch import CenterNetDraws
-from dataloaders.centernet.augment import AffineDraws, affine_map, apply_affine, mirror, recolour
+from dataloaders.centernet.augment import MapDraws, affine_map, apply_affine, mirror, recolour
 from modeling.centernet import inference
 from official.vision.interpolation import opencv
 from official.vision.resize import fitting_map, resize_image
@@ -44,7 +44,7 @@ def train_inputs(case: Case) -> Iterator[Row]:
         yield case.skip(f"{prefix}/input", "its image was not recorded")
         return
     flip = bool(trace.number(f"{prefix}/flipped"))
-    affine = AffineDraws(
+    affine = MapDraws(
         tf.constant(flip),
         tf.constant(trace.array(f"{prefix}/c", (2,), np.floating), tf.float32),
         tf.constant(trace.number(f"{prefix}/s"), tf.float64),
@@ -76,7 +76,7 @@ def _matrices(case: Case) -> Iterator[Row]:
     ours = np.zeros((len(upright), 2, 3))
     for matrix, number in zip(ours, upright, strict=True):
         scale = tf.constant(scales[number][0], tf.float64)  # the original uses no more
-        draws = AffineDraws(tf.constant(False), tf.constant(centres[number], tf.float32), scale)
+        draws = MapDraws(tf.constant(False), tf.constant(centres[number], tf.float32), scale)
         where = affine_map(draws, tuple(sizes[number][::-1].tolist()))
         matrix[[1, 0], [1, 0]], matrix[::-1, 2] = where.scale, where.offset
     yield case.compare("affine/trans (rot_deg 0)", ours, MATRIX, expected[upright])

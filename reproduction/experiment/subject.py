@@ -11,7 +11,7 @@ from configs.centernet.task import CenterNetModel
 from configs.experiment import Experiment
 from configs.yolo.darknet_model import DarknetModel
 from modeling.darknet.cfg import Network, read_cfg
-from official.core.config import Reproduces
+from official.core.claims import Reproduces
 from official.core.config_io import check_config, load_config
 from official.core.errors import UserError
 from reproduction.experiment.own import Own

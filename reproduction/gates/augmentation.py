@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import tensorflow as tf
 
-from configs.data import Augmentation, CenterNetAugmentation
+from configs.data import CenterNetAugmentation, DarknetAugmentation
 from dataloaders.augment import colour
 from dataloaders.centernet import augment
 from dataloaders.compose import darknet
@@ -55,7 +55,7 @@ def check(case: Case, subject: Subject) -> Iterator[Row | Exhibit]:
         yield _quantile_chart(worst, ours[worst], np.asarray(expected[worst], float))
 
 
-def _darknet(config: Augmentation, seed: tf.Tensor) -> dict[str, tf.Tensor]:
+def _darknet(config: DarknetAugmentation, seed: tf.Tensor) -> dict[str, tf.Tensor]:
     """What the pipeline draws for a lone image of SIZE, in its own parts."""
     split = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
     drawn = colour.draw_colour(config, split[0])
@@ -78,7 +78,7 @@ def _centernet(config: CenterNetAugmentation, seed: tf.Tensor) -> dict[str, tf.T
 
 
 _DRAWN: Mapping[type, tuple[Callable, Callable]] = {
-    Augmentation: (_darknet, draws.darknet),
+    DarknetAugmentation: (_darknet, draws.darknet),
     CenterNetAugmentation: (_centernet, draws.centernet),
 }
 

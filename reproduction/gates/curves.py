@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from official.core.config import Expected
+from official.core.claims import Expected
 from official.core.curve import Comparison, Point, read_curve
 from reproduction.experiment.subject import Subject
 from reproduction.traces.case import Case, Row

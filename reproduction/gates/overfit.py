@@ -10,7 +10,7 @@ from official.core.config import Trainer
 from official.core.config_io import check_config, override
 from official.core.errors import UserError, first_line
 from official.core.progress import progress
-from official.core.task import Shard
+from official.core.task import HostShare
 from reproduction.experiment.own import coarsest_stride
 from reproduction.experiment.subject import Subject
 from reproduction.traces.case import Case, Row
@@ -31,7 +31,7 @@ def check(case: Case, subject: Subject) -> Iterator[Row | Exhibit]:
     experiment = _of_one_batch(subject.need_experiment())
     task = build_task(experiment)
     try:
-        batch = next(iter(task.train_inputs(0, Shard(), experiment.task.model.input_size)))
+        batch = next(iter(task.train_inputs(0, HostShare(), experiment.task.model.input_size)))
     except (UserError, OSError, tf.errors.OpError) as error:
         raise NoInputsError(f"needs {IMAGES} training images: {first_line(error)}") from None
     model = task.build_model()

@@ -6,12 +6,12 @@ import numpy as np
 from jaxtyping import Shaped
 
 from configs.colour import HsvGains
-from configs.data import Augmentation, CenterNetAugmentation
+from configs.data import CenterNetAugmentation, DarknetAugmentation
 
 Samples = Mapping[str, Shaped[np.ndarray, "..."]]
 
 
-def darknet(config: Augmentation, size: tuple[int, int], rng: np.random.Generator, count: int) -> Samples:
+def darknet(config: DarknetAugmentation, size: tuple[int, int], rng: np.random.Generator, count: int) -> Samples:
     """Darknet data.c load_data_detection, utils.c rand_scale: flip, colours, and how far each edge moves inwards.
 
     size: (height, width) of the image. Hue in turns, edges in pixels.
@@ -37,7 +37,7 @@ def darknet(config: Augmentation, size: tuple[int, int], rng: np.random.Generato
     return samples
 
 
-def _colours(config: Augmentation, rng: np.random.Generator, count: int) -> Samples:
+def _colours(config: DarknetAugmentation, rng: np.random.Generator, count: int) -> Samples:
     """Darknet's factors; or, of the hsv_gains, those of Scaled-YOLOv4's augment_hsv, about 1 (its hue's less 1)."""
     if isinstance(config.colour, HsvGains):
         gains = config.colour.hue, config.colour.saturation, config.colour.value

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int64
 
-from official.core.config import Protocol
+from official.vision.protocol import EvaluationProtocol
 
 SOFT_SIGMA, SOFT_LEAST = 0.5, 0.001
 
@@ -25,7 +25,7 @@ class Kept(NamedTuple):
 
 
 def detections(
-    boxes: Float[np.ndarray, "boxes 4"], scores: Float[np.ndarray, "boxes classes"], protocol: Protocol
+    boxes: Float[np.ndarray, "boxes 4"], scores: Float[np.ndarray, "boxes classes"], protocol: EvaluationProtocol
 ) -> Kept:
     """What is detected among one image's boxes, best first; for every `protocol.nms` but soft_nms.
 
@@ -59,7 +59,7 @@ def detections(
     return Kept(boxes[rows], scores[rows, classes], classes)
 
 
-def suppresses(better: Float[np.ndarray, "4"], worse: Float[np.ndarray, "4"], protocol: Protocol) -> bool:
+def suppresses(better: Float[np.ndarray, "4"], worse: Float[np.ndarray, "4"], protocol: EvaluationProtocol) -> bool:
     """Whether two boxes yxyx of one class are too near to be two objects.
 
     per_class_iou: by their IoU. The others: by the IoU less the squared distance of the centres, over the squared

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float32, Float64, Int32, Shaped, UInt8
 
 from configs.centernet.task import CenterNetModel
 from configs.colour import DarknetFloat, DarknetOpencv, HsvGains
-from configs.data import AffineAugmentation, Augmentation, CenterNetAugmentation
+from configs.data import AffineAugmentation, CenterNetAugmentation, DarknetAugmentation
 
 Image = UInt8[np.ndarray, "height width 3"]  # RGB
 Plane = Float64[np.ndarray, "height width"]
@@ -31,7 +31,7 @@ def yolo_inputs(
     boxes: Float32[np.ndarray, "batch truths 4"],
     valid: Bool[np.ndarray, "batch truths"],
     draws: Sequence[Shaped[np.ndarray, " batch"]],
-    config: Augmentation | AffineAugmentation | None,
+    config: DarknetAugmentation | AffineAugmentation | None,
 ) -> tuple[Float64[np.ndarray, "batch height width 3"], Float64[np.ndarray, "batch truths 4"]]:
     """The network's input, RGB 0..1, and the boxes mirrored with it.
 

@@ -7,19 +7,21 @@ pre_process. Sizes are (height, width) in pixels.
 import numpy as np
 from jaxtyping import Float64
 
-from official.core.config import Protocol
+from official.vision.protocol import EvaluationProtocol
 
 Size = tuple[int, int]
 
 
-def network_size(image: Size, size: Size, protocol: Protocol) -> Size:
+def network_size(image: Size, size: Size, protocol: EvaluationProtocol) -> Size:
     """The input that shows an image: `size`, or with `keep` the next multiples of keep_multiple above its sides."""
     if protocol.resize != "keep":
         return size
     return tuple((side // protocol.keep_multiple + 1) * protocol.keep_multiple for side in image)
 
 
-def filled(image: Size, size: Size, protocol: Protocol) -> tuple[Float64[np.ndarray, "2"], Float64[np.ndarray, "2"]]:
+def filled(
+    image: Size, size: Size, protocol: EvaluationProtocol
+) -> tuple[Float64[np.ndarray, "2"], Float64[np.ndarray, "2"]]:
     """(first pixel, sides) of the part of the input that shows the image, each (y, x), in pixels."""
     whole = np.array(network_size(image, size, protocol))
     if protocol.resize == "stretch":
@@ -38,7 +40,7 @@ def filled(image: Size, size: Size, protocol: Protocol) -> tuple[Float64[np.ndar
 
 
 def to_original(
-    boxes: Float64[np.ndarray, "boxes 4"], image: Size, size: Size, protocol: Protocol
+    boxes: Float64[np.ndarray, "boxes 4"], image: Size, size: Size, protocol: EvaluationProtocol
 ) -> Float64[np.ndarray, "boxes 4"]:
     """Boxes yxyx relative to the network's input -> relative to the image; not clipped."""
     whole = np.array(network_size(image, size, protocol))

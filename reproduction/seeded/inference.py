@@ -14,8 +14,8 @@ from jaxtyping import Float, Float32, Float64, UInt8
 
 from dataloaders.batch import EvalBatch
 from modeling.layers.batch_norm import EPSILON
-from official.core.config import Protocol
 from official.vision.nms import Detections
+from official.vision.protocol import EvaluationProtocol
 from official.vision.resize import normalise, resize_image
 from reproduction.experiment.own import Own
 from reproduction.experiment.subject import Subject
@@ -199,7 +199,7 @@ class _Shown:
         noisy = (self.kept(_rounded(maps, seed), self.protocol) for seed in range(NOISES))
         return all(_are_same(one, right) for one in noisy)
 
-    def kept(self, maps: Outputs, protocol: Protocol, factor: float = 1 / 255) -> Kept:
+    def kept(self, maps: Outputs, protocol: EvaluationProtocol, factor: float = 1 / 255) -> Kept:
         """Detections by the stated formulas. factor: from levels to the network's input."""
         first, *rest = maps
         first = first + np.float32(self.given.astype(float).mean() * factor / 4)
@@ -214,7 +214,7 @@ class _Shown:
 
 
 def _kept(
-    boxes: Numbers, scores: Numbers, image_size: tuple[int, int], size: tuple[int, int], protocol: Protocol
+    boxes: Numbers, scores: Numbers, image_size: tuple[int, int], size: tuple[int, int], protocol: EvaluationProtocol
 ) -> Kept:
     """The detections of one image's decoded boxes, relative to the input, by the stated formulas."""
     boxes = placement.to_original(np.asarray(boxes, float), image_size, size, protocol)
@@ -222,7 +222,9 @@ def _kept(
     return np.column_stack([found.boxes, found.classes, found.scores]).astype(float)
 
 
-def _by_other_protocols(protocol: Protocol, detected: Callable[[Protocol], Kept]) -> dict[str, Callable[[], Kept]]:
+def _by_other_protocols(
+    protocol: EvaluationProtocol, detected: Callable[[EvaluationProtocol], Kept]
+) -> dict[str, Callable[[], Kept]]:
     """Detections by another protocol than is configured, by cause."""
 
     def otherwise(**changed: object) -> Callable[[], Kept]:
@@ -333,10 +335,10 @@ class _Evaluated:
 
         decoded = functools.cache(lambda: self.own.decode(self.maps))
 
-        def selected(boxes: tf.Tensor, scores: tf.Tensor, by: Protocol = self.protocol) -> Kept:
+        def selected(boxes: tf.Tensor, scores: tf.Tensor, by: EvaluationProtocol = self.protocol) -> Kept:
             return _clipped(_kept(boxes[0], scores[0], self.sides, self.size, by))
 
-        def detected(pixels: tf.Tensor, by: Protocol = self.protocol) -> Kept:
+        def detected(pixels: tf.Tensor, by: EvaluationProtocol = self.protocol) -> Kept:
             return selected(*self.own.decode(self.inference(pixels, training=False)), by)
 
         def otherwise_resized() -> Kept:

@@ -22,7 +22,7 @@ from official.core.checkpoint import find_checkpoint
 from official.core.config_io import check_config, override
 from official.core.distribution import place_locally
 from official.core.initialise import load_trained
-from official.core.task import Shard, Task
+from official.core.task import HostShare, Task
 from official.core.trainer import Run
 from reproduction.experiment.own import EPOCH, Own
 from reproduction.experiment.subject import Subject
@@ -139,7 +139,7 @@ def _run(own: Own, batches: Mapping[int, Any], folder: str) -> Run:
         def input_size_at(self, step: int) -> tuple[int, int]:
             return tuple(batches[min(step, max(batches))].image.shape[1:3])
 
-        def train_inputs(self, start_step: int, shard: Shard, input_size: tuple[int, int]) -> tf.data.Dataset:
+        def train_inputs(self, start_step: int, shard: HostShare, input_size: tuple[int, int]) -> tf.data.Dataset:
             sized = [(step, one) for step, one in sorted(batches.items()) if tuple(one.image.shape[1:3]) == input_size]
             following = [batch for step, batch in sized if step >= start_step]
             whole = tf.nest.map_structure(lambda *each: tf.stack(each), *following)

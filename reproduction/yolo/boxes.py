@@ -12,7 +12,7 @@ import tensorflow as tf
 from configs.yolo.losses import YoloLoss
 from losses.yolo.from_cfg import head_of
 from modeling.darknet.sections import Yolo
-from modeling.yolo.heads import DECODERS
+from modeling.yolo.heads import BOX_DECODERS
 from official.vision.boxes import yxyx_to_cxcywh
 from reproduction.traces.case import Case, Row
 from reproduction.traces.causes import Clue
@@ -33,7 +33,7 @@ def decoding(case: Case) -> Iterator[Row]:
     size = (net.height, net.width)
     raw = [of_slots(case, layer, f"train/L{layer.index - 1:03d}_output") for layer in case.heads]
     raw = [np.clip(array, -_LARGEST, _LARGEST) for array in raw]
-    boxes, _ = DECODERS[head.type]([tf.constant(array, tf.float32) for array in raw], head, size)
+    boxes, _ = BOX_DECODERS[head.type]([tf.constant(array, tf.float32) for array in raw], head, size)
     boxes, first = yxyx_to_cxcywh(boxes).numpy(), 0
     for number, (layer, array) in enumerate(zip(case.heads, raw, strict=True)):
         count = int(np.prod(array.shape[1:4]))

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Float
 
-from configs.data import Augmentation
+from configs.data import DarknetAugmentation
 from dataloaders.augment.colour import apply_colour
 from dataloaders.augment.hsv import distort
 from dataloaders.batch import ColourDraws, TrainBatch
@@ -15,9 +15,9 @@ from dataloaders.compose.exact import crop_image
 from losses.yolo.darknet import iou
 from losses.yolo.darknet.iou import KINDS as IOUS
 from modeling.layers.activations import ACTIVATIONS, Activation
-from official.core.config import Protocol
 from official.vision.boxes import cxcywh_to_yxyx
 from official.vision.nms import per_class_nms
+from official.vision.protocol import EvaluationProtocol
 from official.vision.resize import normalise, resize_image
 from reproduction.traces.case import Case, Row
 from reproduction.traces.causes import Clue
@@ -82,16 +82,16 @@ def nms(case: Case) -> Iterator[Row]:
             yield case.skip(f"{case.part}/{kind}_{threshold}", f"detectors use {', '.join(NMS_KINDS)} alone")
 
 
-def nms_protocol(kind: str, threshold: float, floor: float, scores: Float[tf.Tensor, "..."]) -> Protocol:
+def nms_protocol(kind: str, threshold: float, floor: float, scores: Float[tf.Tensor, "..."]) -> EvaluationProtocol:
     """One of Darknet's kinds of NMS, over all that is above the floor."""
     count = max(1, int(tf.math.count_nonzero(scores > floor)))
-    return Protocol(
+    return EvaluationProtocol(
         nms=NMS_KINDS[kind], nms_threshold=threshold, beta_nms=0.6, score_floor=floor,
         candidates=count, detections_per_image=count,
     )  # fmt: skip
 
 
-def _kept(boxes: tf.Tensor, scores: tf.Tensor, protocol: Protocol) -> np.ndarray:
+def _kept(boxes: tf.Tensor, scores: tf.Tensor, protocol: EvaluationProtocol) -> np.ndarray:
     """Rows of a box yxyx, its class and its score, [kept, 6]."""
     found = per_class_nms(boxes[tf.newaxis], scores[tf.newaxis], protocol)
     return np.column_stack([found.boxes[0], found.classes[0], found.scores[0]])[found.valid[0].numpy()]
@@ -131,7 +131,7 @@ def _suspected(operation: str, image: Array, numbers: Sequence[float]) -> Altern
 
 def _resized(rule: str) -> Callable[[tf.Tensor, float, float], tf.Tensor]:
     def operation(image: tf.Tensor, width: float, height: float) -> tf.Tensor:
-        protocol = Protocol(resize=rule, interpolation="align_corners")
+        protocol = EvaluationProtocol(resize=rule, interpolation="align_corners")
         return normalise(resize_image(image, (int(height), int(width)), protocol))
 
     return operation
@@ -155,7 +155,7 @@ def _flip(image: tf.Tensor) -> tf.Tensor:
         example_id=tf.zeros([1], tf.int64),
         draws=_draws(True, 0.0, 1.0, 1.0),
     )
-    return apply_colour(batch, Augmentation())[0][0]
+    return apply_colour(batch, DarknetAugmentation())[0][0]
 
 
 def _draws(flip: bool, hue: float, saturation: float, exposure: float) -> ColourDraws:

@@ -17,12 +17,12 @@ from losses.yolo.from_cfg import head_of
 from modeling.darknet.cfg import Network
 from modeling.darknet.loading import load_weights
 from modeling.darknet.sections import Yolo
-from modeling.yolo.heads import DECODERS
+from modeling.yolo.heads import BOX_DECODERS
 from modeling.yolo.heads.yolo import DecodedLevel, decode_level
-from official.core.config import Protocol
 from official.core.errors import UserError
 from official.vision.boxes import yxyx_to_cxcywh
 from official.vision.nms import per_class_nms
+from official.vision.protocol import EvaluationProtocol
 from official.vision.resize import boxes_to_original, normalise, resize_image
 from reproduction.traces.case import Case, Row
 from reproduction.traces.causes import Clue
@@ -94,7 +94,7 @@ def _trained(case: Case, name: Literal["float32", "float64"] = "float32") -> Reb
 def _one_image(rebuilt: Rebuilt, mode: str, exact: Callable[[], Rebuilt]) -> Iterator[Row]:
     case, net = rebuilt.case, rebuilt.case.network.net
     image = _image(case)
-    protocol = Protocol(resize=MODES[mode], interpolation="align_corners")
+    protocol = EvaluationProtocol(resize=MODES[mode], interpolation="align_corners")
     given = normalise(resize_image(tf.constant(image), (net.height, net.width), protocol))[tf.newaxis]
     yield from _whole_or_sample(
         case, f"{mode}/X", relayout(given[0].numpy(), "HWC", "CHW"), PIXELS, Clue("image", "CHW")
@@ -177,7 +177,7 @@ def decoding(case: Case) -> Iterator[Row]:
             for head, array in zip(case.heads, inputs, strict=True)
         ]
         done = _Forward(raw, _decoded(case.network, raw), [])
-        protocol = Protocol(resize=resize, interpolation="align_corners")
+        protocol = EvaluationProtocol(resize=resize, interpolation="align_corners")
         yield from _boxes(case, mode, done, image_size, protocol)
 
 
@@ -223,7 +223,7 @@ def _boxes(
     mode: str,
     done: _Forward,
     image_size: tf.Tensor,
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
     exact: Callable[[], _Forward] | None = None,
 ) -> Iterator[Row]:
     """Boxes above each recorded threshold, relative to the original image: all, and those each kind of NMS keeps."""
@@ -249,13 +249,13 @@ def _boxes(
 
 
 def _found(
-    case: Case, mode: str, done: _Forward, image_size: tf.Tensor, protocol: Protocol
+    case: Case, mode: str, done: _Forward, image_size: tf.Tensor, protocol: EvaluationProtocol
 ) -> dict[str, np.ndarray | None]:
     """Ours by the recorded names: boxes before NMS (of [yolo] alone, else None), and cx, cy, w, h, class, probability
     of those that it keeps."""
     net, head = case.network.net, head_of(case.network)
     size = (net.height, net.width)
-    boxes, scores = DECODERS[head.type](done.raw, head, size)
+    boxes, scores = BOX_DECODERS[head.type](done.raw, head, size)
     boxes = boxes_to_original(boxes, image_size, size, protocol)
     arrays: dict[str, np.ndarray | None] = {}
     for folder in sorted({name.rpartition("/")[0] for name in case.trace if name.startswith(f"{mode}/thresh")}):

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from configs.yolo.heads import Head
 from configs.yolo.losses import Loss
-from losses.yolo import HEADS, LOSSES
+from losses.yolo import HEAD_LOSS_PARTS, LOSSES
 from losses.yolo.darknet.head_loss import HeadLoss, darknet_loss
 from losses.yolo.darknet.yolov1 import CellTruth, cell_loss
 from losses.yolo.from_cfg import head_and_loss
@@ -200,7 +200,7 @@ def loss(
         heads = [cell_loss(outputs[0], truth, head, rules)]
         return darknet_loss(outputs, heads)[0], heads
     value, _ = LOSSES[head.type](outputs, truth, head, rules, moment)
-    return value, HEADS[head.type](outputs, truth, head, rules, moment)
+    return value, HEAD_LOSS_PARTS[head.type](outputs, truth, head, rules, moment)
 
 
 def moment(case: Case) -> Moment:

@@ -54,7 +54,9 @@ def darknet_walk(
 def without_heads(walk: Walk) -> Walk:
     """The layers that do not detect."""
     layers = zip(walk.case.network.layers, walk.places, strict=True)
-    return dataclasses.replace(walk, places=[place for layer, place in layers if not isinstance(layer, sections.HEADS)])
+    return dataclasses.replace(
+        walk, places=[place for layer, place in layers if not isinstance(layer, sections.HEAD_SECTIONS)]
+    )
 
 
 def recorded_parameters(case: Case) -> dict[str, Array]:

@@ -10,9 +10,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from official.core.config import Protocol
 from official.core.errors import UserError
 from official.vision.detect import Decode, detect
+from official.vision.protocol import EvaluationProtocol
 from official.vision.resize import decode_image, pixel_type, resize_image, static_size
 
 METADATA_FILE = "detector.json"
@@ -46,7 +46,7 @@ SIGNATURES = {
 def export_saved_model(
     model: keras.Model,
     decode: Decode,
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
     classes: Sequence[str],
     input_size: tuple[int, int],
     directory: str | os.PathLike,
@@ -104,7 +104,7 @@ def _refuse_foreign(directory: Path) -> None:
 
 
 def _build_signatures(
-    model: keras.Model, decode: Decode, protocol: Protocol, input_size: tuple[int, int]
+    model: keras.Model, decode: Decode, protocol: EvaluationProtocol, input_size: tuple[int, int]
 ) -> tuple[tf.Module, dict[str, tf.types.experimental.ConcreteFunction]]:
     sides = static_size(input_size, protocol)
     network = _with_constants(model, sides)
@@ -188,7 +188,7 @@ def _with_constants(model: keras.Model, input_size: tuple[int | None, int | None
 
 def _describe(
     directory: Path,
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
     classes: Sequence[str],
     category_ids: Sequence[int],
     input_size: tuple[int, int],

@@ -15,7 +15,7 @@ from dataloaders.batch import EvalBatch, TrainBatch
 from dataloaders.pictures import picture_of
 from losses.yolo import LOSSES
 from losses.yolo.truth import Truth
-from modeling.yolo.heads import DECODERS
+from modeling.yolo.heads import BOX_DECODERS
 from modeling.yolo.network import fold_into
 from official.core.task import Loaded, Moment, Scalar, Scalars
 from official.vision.detect import detect
@@ -57,7 +57,7 @@ class Yolo(DetectionTask):
         """Network outputs to (boxes yxyx relative to the network input, scores)."""
         outputs = tf.nest.flatten(outputs)  # Keras hands out a lone output without its list
         model = self.config.model
-        return DECODERS[model.head.type](outputs, model.head, model.input_size)
+        return BOX_DECODERS[model.head.type](outputs, model.head, model.input_size)
 
     def build_inference_model(self) -> keras.Model:
         return network.build_for_inference(self.config.model, self.num_classes)

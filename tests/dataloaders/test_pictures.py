@@ -6,9 +6,9 @@ import tensorflow as tf
 
 from dataloaders.batch import EvalBatch
 from dataloaders.pictures import picture_of, picture_of_detections
-from official.core.config import Protocol
 from official.vision.draw import class_colour
 from official.vision.nms import Detections
+from official.vision.protocol import EvaluationProtocol
 from official.vision.resize import resize_image
 
 INPUT = (96, 64)
@@ -43,9 +43,9 @@ def _detections(count, boxes, scores, valid):
 
 
 PROTOCOLS = [
-    Protocol(resize="stretch"),
-    Protocol(resize="letterbox"),
-    Protocol(resize="letterbox", interpolation="align_corners"),  # float pixels
+    EvaluationProtocol(resize="stretch"),
+    EvaluationProtocol(resize="letterbox"),
+    EvaluationProtocol(resize="letterbox", interpolation="align_corners"),  # float pixels
 ]
 
 
@@ -68,7 +68,7 @@ def test_boxes_of_the_original_are_drawn_where_the_network_sees_them(protocol):
 
 
 def test_padding_rows_and_the_seventeenth_are_left_out():
-    protocol = Protocol()
+    protocol = EvaluationProtocol()
     nothing = _detections(3, np.zeros([2, 4], np.float32).tolist(), [0.0, 0.0], [False, False])
     batch = _batch(protocol, [[40, 80], [1, 1], [1, 1]], [7, -1, -1])
     np.testing.assert_array_equal(picture_of_detections(batch, nothing, NAMES, protocol), batch.image[0])

@@ -8,19 +8,19 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework import op_def_registry
 
-from configs.data import Augmentation, CocoSource, Split, TrainSplit
+from configs.data import CocoSource, DarknetAugmentation, Split, TrainSplit
 from dataloaders import pipeline
 from dataloaders.compose.composer import Composer, rows_of_steps
 from dataloaders.pipeline import eval_dataset, train_dataset
 from dataloaders.reading.annotations import DataError
 from dataloaders.reading.sources import open_source
-from official.core.config import Protocol
+from official.vision.protocol import EvaluationProtocol
 from official.vision.resize import decode_image, resize_image
 
 CLASSES = ("cell", "dot")
 INPUT = (32, 64)
-STRETCH, LETTERBOX = Protocol(resize="stretch"), Protocol(resize="letterbox")
-AUGMENTATION = Augmentation(jitter=0.3, hue=0.1, saturation=1.5, exposure=1.5)
+STRETCH, LETTERBOX = EvaluationProtocol(resize="stretch"), EvaluationProtocol(resize="letterbox")
+AUGMENTATION = DarknetAugmentation(jitter=0.3, hue=0.1, saturation=1.5, exposure=1.5)
 
 
 def _split(folder, **more):
@@ -91,7 +91,7 @@ def test_the_stream_has_to_the_byte_what_its_positions_alone_make(folder):
     for number, size in enumerate([(480, 640), (427, 640), (500, 375), (333, 500)]):
         folder.image(number, *size, "jpg")
         folder.box(number, [20, 20, 200, 150])
-    split = _split(folder, augmentation=Augmentation(jitter=0.3, mosaic=1.0), batch_size=1)
+    split = _split(folder, augmentation=DarknetAugmentation(jitter=0.3, mosaic=1.0), batch_size=1)
     make = Composer(_open(folder).examples("cxcywh"), split, (416, 416), STRETCH, "cxcywh", 5)
     stream = train_dataset(make, split, _from(0))  # at position 6 a division by 416 decides what is rounded how
     for position, batch in enumerate(itertools.islice(stream, 8)):
@@ -177,7 +177,7 @@ def test_boxes_below_one_input_pixel_crowds_and_boxes_cropped_away_are_not_truth
     assert batch.valid.tolist() == [[True] + [False] * 4] * 2 and batch.classes[0, 0] == 1
     folder.annotations.clear()
     folder.box(1, [0, 0, 12, 2])  # a corner that jitter often crops away
-    batches = _stream(folder, 10, augmentation=Augmentation(jitter=0.4))
+    batches = _stream(folder, 10, augmentation=DarknetAugmentation(jitter=0.4))
     counts = np.concatenate([batch.valid.sum(axis=1) for batch in batches])
     assert set(counts) == {0, 1}
     for batch in batches:
@@ -256,7 +256,9 @@ def test_a_file_that_fails_in_mid_run_stops_the_stream_and_is_named(seven, damag
             dataset.check(row)
 
 
-@pytest.mark.parametrize("augmentation", [None, Augmentation(mosaic=0.5), Augmentation(mixup=1.0, jitter=0.2)])
+@pytest.mark.parametrize(
+    "augmentation", [None, DarknetAugmentation(mosaic=0.5), DarknetAugmentation(mixup=1.0, jitter=0.2)]
+)
 def test_the_rows_of_steps_are_those_that_the_stream_reads(seven, augmentation, monkeypatch):
     dataset, split, read = _open(seven), _split(seven, augmentation=augmentation), []
     examples = dataset.examples("cxcywh")

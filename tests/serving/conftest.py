@@ -11,8 +11,8 @@ from configs.yolo.heads import YoloHead, YoloLevel
 from configs.yolo.task import YoloModel
 from modeling.yolo.heads.yolo import decode
 from modeling.yolo.network import build_detector, fold_batch_norm
-from official.core.config import Protocol
 from official.vision.detect import Decode
+from official.vision.protocol import EvaluationProtocol
 from serving.formats.saved_model import export_saved_model
 
 INPUT_SIZE = (96, 64)
@@ -23,7 +23,7 @@ class Exported(NamedTuple):
     directory: object
     model: keras.Model
     decode: Decode
-    protocol: Protocol
+    protocol: EvaluationProtocol
     input_size: tuple[int, int]
 
 
@@ -41,7 +41,7 @@ def exported(tmp_path_factory) -> Exported:
     model = fold_batch_norm(config, len(CLASSES), build_detector(config, len(CLASSES), seed=1))
     bound = functools.partial(decode, head=config.head, input_size=INPUT_SIZE)
     # A low threshold and few detections: so that NMS has something to do on random weights.
-    protocol = Protocol(detections_per_image=20, nms_threshold=0.3)
+    protocol = EvaluationProtocol(detections_per_image=20, nms_threshold=0.3)
     directory = tmp_path_factory.mktemp("exported") / "nested" / "saved_model"
     export_saved_model(model, bound, protocol, CLASSES, INPUT_SIZE, directory, category_ids=(3, 7, 90))
     return Exported(directory, model, bound, protocol, INPUT_SIZE)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.core.task import Shard
+from official.core.task import HostShare
 from tests.tasks.yolo.test_yolo_step import experiment, make_run
 from tools.demo_data import write_synthetic
 
@@ -55,7 +55,7 @@ def test_a_network_for_all_sizes_is_the_one_for_a_single_size(data, tmp_path):
     single = experiment("demo", data, SMALL, "runtime.seed=1", "task.model.input_size=[128, 160]")
     several = varied(data, "task.model.input_size=[128, 160]")
     runs = [make_run(config, tmp_path / name) for name, config in (("one", single), ("more", several))]
-    batch = next(iter(runs[0].task.train_inputs(0, Shard(), (128, 160))))
+    batch = next(iter(runs[0].task.train_inputs(0, HostShare(), (128, 160))))
     outputs = [run.model(run.task.prepare(batch)[0], training=True) for run in runs]
     assert [variable.path for variable in runs[0].model.variables] == [v.path for v in runs[1].model.variables]
     assert [tuple(output.shape[1:3]) for output in outputs[1]] == [(4, 5), (8, 10), (16, 20)]

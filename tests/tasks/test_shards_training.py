@@ -14,7 +14,7 @@ import yaml
 from configs.experiment import Experiment
 from official.core.checkpoint import find_checkpoint
 from official.core.config_io import dump_config, load_config
-from official.core.task import Shard
+from official.core.task import HostShare
 from tasks import jobs
 from tools import shards as convert
 from tools.demo_data import write_synthetic
@@ -70,7 +70,7 @@ def test_the_command_says_what_to_write_into_the_experiment(experiments, monkeyp
 def test_a_task_sees_the_same_batches_facts_and_truth(experiments):
     tasks = [jobs.build_task(experiment) for experiment in experiments[:2]]
     assert tasks[0].facts() == tasks[1].facts() and tasks[0].examples_per_epoch() == 10
-    streams = [itertools.islice(task.train_inputs(1, Shard(), (64, 96)), 3) for task in tasks]
+    streams = [itertools.islice(task.train_inputs(1, HostShare(), (64, 96)), 3) for task in tasks]
     evaluated = [task.eval_inputs() for task in tasks]
     assert [int(dataset.cardinality()) for dataset in evaluated] == [2, 2]
     for ours, other in itertools.chain(zip(*streams, strict=True), zip(*evaluated, strict=True)):

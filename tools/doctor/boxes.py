@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
-from official.core.config import Protocol
+from official.vision.protocol import EvaluationProtocol
 from tools.doctor.findings import Finding, percent
 from tools.doctor.splits import SplitData, sides_in_input
 
@@ -45,7 +45,7 @@ class Statistics:
         return asdict(self)
 
 
-def statistics(data: SplitData, input_size: tuple[int, int], protocol: Protocol) -> Statistics:
+def statistics(data: SplitData, input_size: tuple[int, int], protocol: EvaluationProtocol) -> Statistics:
     keep = data.kept_boxes
     width, height = sides_in_input(data, keep, input_size, protocol).T
     area = data.examined.found.boxes[keep, 2:].prod(1)
@@ -80,12 +80,12 @@ def _shares(values: Shaped[np.ndarray, " n"]) -> dict[str, float]:
     return {name: round(float(np.percentile(values, share)), 2) for name, share in _SHARES.items()}
 
 
-def box_findings(data: SplitData, input_size: tuple[int, int], protocol: Protocol) -> list[Finding]:
+def box_findings(data: SplitData, input_size: tuple[int, int], protocol: EvaluationProtocol) -> list[Finding]:
     """Of one split."""
     return [*_too_small(data, input_size, protocol), *_repeated(data), *_without_boxes(data)]
 
 
-def _too_small(data: SplitData, input_size: tuple[int, int], protocol: Protocol) -> list[Finding]:
+def _too_small(data: SplitData, input_size: tuple[int, int], protocol: EvaluationProtocol) -> list[Finding]:
     keep = np.flatnonzero(data.kept_boxes)
     small = keep[(sides_in_input(data, data.kept_boxes, input_size, protocol) < 1).any(1)]
     if not len(small):
@@ -172,7 +172,9 @@ def class_findings(splits: Sequence[SplitData], of_splits: Sequence[Statistics])
     ]
 
 
-def trained_sides(data: SplitData, input_size: tuple[int, int], protocol: Protocol) -> Float64[np.ndarray, "boxes 2"]:
+def trained_sides(
+    data: SplitData, input_size: tuple[int, int], protocol: EvaluationProtocol
+) -> Float64[np.ndarray, "boxes 2"]:
     """(width, height) in input pixels of the boxes that training sees."""
     sides = sides_in_input(data, data.kept_boxes & data.examined.found.trained, input_size, protocol)
     return sides[(sides >= 1).all(1)]

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.scale import LogScale
 
 from dataloaders.reading.annotations import read_bytes
-from official.core.config import Protocol
 from official.vision.draw import draw_boxes, grid
+from official.vision.protocol import EvaluationProtocol
 from official.vision.resize import boxes_to_input, decode_image, resize_image, whole_image, whole_levels
 from tools.doctor.anchors import Sides
 from tools.doctor.boxes import Statistics, boxes_of_images
@@ -22,7 +22,7 @@ _POINTS = 20_000  # a scatter of more says nothing more
 
 
 def box_figure(
-    splits: Sequence[SplitData], input_size: tuple[int, int], protocol: Protocol, anchors: dict[str, Sides]
+    splits: Sequence[SplitData], input_size: tuple[int, int], protocol: EvaluationProtocol, anchors: dict[str, Sides]
 ) -> Figure:
     """Widths, heights and both, in pixels of the network's input, and the number of boxes of an image.
 
@@ -76,7 +76,7 @@ def class_figure(names: Sequence[str], of_splits: Sequence[Statistics]) -> Figur
 
 
 def sample_picture(
-    data: SplitData, input_size: tuple[int, int], protocol: Protocol, seed: int
+    data: SplitData, input_size: tuple[int, int], protocol: EvaluationProtocol, seed: int
 ) -> UInt8[np.ndarray, "height width 3"] | None:
     """Some images with their boxes, as the network sees them; none where no image can be used."""
     rows = np.flatnonzero(data.kept)
@@ -86,7 +86,7 @@ def sample_picture(
     return grid([_drawn(data, int(row), input_size, protocol) for row in rows])
 
 
-def _drawn(data: SplitData, row: int, input_size: tuple[int, int], protocol: Protocol) -> np.ndarray:
+def _drawn(data: SplitData, row: int, input_size: tuple[int, int], protocol: EvaluationProtocol) -> np.ndarray:
     image = decode_image(tf.constant(read_bytes(data.stated.image_paths[row], "the image")))
     size = tf.constant(data.images[row].size, tf.int32)
     chosen = data.kept_boxes & (data.examined.image_of_box == row)

@@ -10,7 +10,7 @@ from configs.data import Split, TrainSplit
 from dataloaders.reading.annotations import Annotations, clip_boxes
 from dataloaders.reading.checks import Examined, examine
 from dataloaders.reading.sources import read_source
-from official.core.config import Protocol
+from official.vision.protocol import EvaluationProtocol
 from official.vision.resize import placement
 from tools.doctor.images import ImageFacts, decode_all
 
@@ -67,7 +67,7 @@ def read_split(name: str, config: Split, classes: tuple[str, ...]) -> SplitData:
 
 
 def sides_in_input(
-    data: SplitData, boxes: Bool[np.ndarray, " boxes"], input_size: tuple[int, int], protocol: Protocol
+    data: SplitData, boxes: Bool[np.ndarray, " boxes"], input_size: tuple[int, int], protocol: EvaluationProtocol
 ) -> Float64[np.ndarray, "chosen 2"]:
     """(width, height) of the chosen boxes, clipped to their images, in pixels of the network's input.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from modeling.yolo.heads import gaussian_yolo, region, yolo, yolov1
 
-DECODERS: dict[str, Callable] = {
+BOX_DECODERS: dict[str, Callable] = {
     "yolo": yolo.decode,
     "gaussian_yolo": gaussian_yolo.decode,
     "region": region.decode,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from official.core.config import Protocol
+from official.vision.protocol import EvaluationProtocol
 from reproduction.restated.layers import resized
 from reproduction.restated.placement import filled
 from reproduction.traces.causes.residual import Alternatives, Array
@@ -58,7 +58,9 @@ def _letterboxed(
 ) -> Array:
     """aspect: which sides of the image its height and width are taken from."""
     canvas = np.full((*size, image.shape[2]), grey)
-    first, sides = filled((image.shape[aspect[0]], image.shape[aspect[1]]), size, Protocol(resize="letterbox"))
+    first, sides = filled(
+        (image.shape[aspect[0]], image.shape[aspect[1]]), size, EvaluationProtocol(resize="letterbox")
+    )
     (top, left), (rows, columns) = first.astype(int).tolist(), sides.astype(int).tolist()
     canvas[top : top + rows, left : left + columns] = _stretched(image, (rows, columns), rule, grey)
     return canvas
@@ -84,7 +86,7 @@ def placement_alternatives(rows: Array, image: Sides, size: Sides, resize: str) 
 
 def _geometry(image: Sides, size: Sides, way: str) -> tuple[Array, Array]:
     """(scale, shift) of (x, y): input = image * scale + shift, both relative."""
-    first, sides = filled(image, size, Protocol(resize=way))
+    first, sides = filled(image, size, EvaluationProtocol(resize=way))
     return tuple(part[::-1] / np.array(size[::-1]) for part in (sides, first))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from official.core.config import Protocol
+from official.vision.protocol import EvaluationProtocol
 from reproduction.restated import nms
 from reproduction.traces.causes.residual import Alternatives, Array
 from reproduction.yolo.restated.boxes import DARKNET_KINDS, darknet_iou, diou, slopes
@@ -43,7 +43,7 @@ def derivative_alternatives(a: Array, b: Array, kind: str, expected: Array) -> A
     }
 
 
-def protocol_mistakes(right: Protocol) -> Iterator[tuple[str, Protocol]]:
+def protocol_mistakes(right: EvaluationProtocol) -> Iterator[tuple[str, EvaluationProtocol]]:
     """Other kinds of NMS, thresholds and floors, by cause."""
     for kind in _KINDS:
         if kind != right.nms:
@@ -57,7 +57,7 @@ def protocol_mistakes(right: Protocol) -> Iterator[tuple[str, Protocol]]:
             yield f"score_floor {floor}", right.model_copy(update={"score_floor": floor})
 
 
-def suppression_alternatives(boxes: Array, scores: Array, right: Protocol) -> Alternatives:
+def suppression_alternatives(boxes: Array, scores: Array, right: EvaluationProtocol) -> Alternatives:
     """Of `suppressed`, of boxes yxyx [n, 4] and scores [n, classes]."""
     found: dict[str, Callable[[], Array]] = {
         cause: lambda other=other: suppressed(boxes, scores, other) for cause, other in protocol_mistakes(right)
@@ -67,13 +67,13 @@ def suppression_alternatives(boxes: Array, scores: Array, right: Protocol) -> Al
     return found
 
 
-def suppressed(boxes: Array, scores: Array, protocol: Protocol) -> Array:
+def suppressed(boxes: Array, scores: Array, protocol: EvaluationProtocol) -> Array:
     """What NMS leaves: rows (yxyx, class, score)."""
     kept = nms.detections(boxes, scores, protocol)
     return np.column_stack([kept.boxes, kept.classes, kept.scores])
 
 
-def _of_all_classes(boxes: Array, scores: Array, protocol: Protocol) -> Array:
+def _of_all_classes(boxes: Array, scores: Array, protocol: EvaluationProtocol) -> Array:
     rows, columns = np.nonzero(scores > protocol.score_floor)
     kept: list[int] = []
     for place in np.argsort(-scores[rows, columns], kind="stable"):
@@ -82,7 +82,7 @@ def _of_all_classes(boxes: Array, scores: Array, protocol: Protocol) -> Array:
     return np.column_stack([boxes[rows[kept]], columns[kept], scores[rows[kept], columns[kept]]])
 
 
-def _as_centred(boxes: Array, scores: Array, protocol: Protocol) -> Array:
+def _as_centred(boxes: Array, scores: Array, protocol: EvaluationProtocol) -> Array:
     """Centres and sides are taken for corners."""
     found = suppressed(_from_xyxy(boxes), scores, protocol)
     centre, side = found[:, :2], found[:, 2:4]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from configs.data import Augmentation
+from configs.data import DarknetAugmentation
 from dataloaders.augment.colour import apply_colour, draw_colour
 from dataloaders.augment.compiled import fused
 from dataloaders.augment.hsv import distort as plain_distort
@@ -67,7 +67,7 @@ def test_flip_equals_darknet(golden):
     recorded = np.load(golden("misc/image_ops.npz"))
     images = np.stack([recorded["image_u8_chw"].transpose(1, 2, 0)] * 2)
     draws = _draws([True, False], [0.0] * 2, [1.0] * 2, [1.0] * 2)
-    ours, _ = apply_colour(_batch(images, draws, tf.zeros([2, 1, 4]), tf.zeros([2, 1], tf.bool)), Augmentation())
+    ours, _ = apply_colour(_batch(images, draws, tf.zeros([2, 1, 4]), tf.zeros([2, 1], tf.bool)), DarknetAugmentation())
     np.testing.assert_allclose(ours[0], recorded["flip"].transpose(1, 2, 0), atol=1e-7)
 
 
@@ -84,7 +84,7 @@ def test_flip_mirrors_pixels_and_valid_boxes_and_leaves_padding_zero():
     boxes[:, 0] = [0.25, 0.5, 0.5, 0.125]
     valid = np.array([[True, False], [True, False], [False, False]])
     boxes[2] = 0
-    images, flipped = apply_colour(_batch(IMAGES, draws, tf.constant(boxes), tf.constant(valid)), Augmentation())
+    images, flipped = apply_colour(_batch(IMAGES, draws, tf.constant(boxes), tf.constant(valid)), DarknetAugmentation())
     np.testing.assert_array_equal(images[0], (IMAGES[0].astype(np.float32) / np.float32(255))[:, ::-1])
     np.testing.assert_array_equal(images[1], IMAGES[1].astype(np.float32) / np.float32(255))
     np.testing.assert_array_equal(flipped[0], [[0.75, 0.5, 0.5, 0.125], [0, 0, 0, 0]])
@@ -102,7 +102,7 @@ def test_compiles_with_static_shapes(colour):
     draws = _draws([True, False, True], [0.125] * 3, [1.25] * 3, [0.75] * 3)
     draws = draws._replace(effects=effects if colour is EFFECTS else ())
     batch = _batch(IMAGES, draws, tf.fill([3, 5, 4], 0.25), tf.ones([3, 5], tf.bool))
-    config = Augmentation(colour=colour)
+    config = DarknetAugmentation(colour=colour)
     apply = lambda batch: apply_colour(batch, config)  # noqa: E731
     whole, parts = (tf.function(apply, autograph=False, jit_compile=jit) for jit in (True, None))
     for ours, expected in zip(whole(batch), parts(batch), strict=True):
@@ -115,7 +115,7 @@ def test_blur_spares_the_objects_of_the_flipped_image():
     draws = _draws([True, True, False], [0.0] * 3, [1.0] * 3, [1.0] * 3)._replace(effects=nothing)
     boxes = np.tile(np.float32([0.25, 0.5, 0.5, 1]), (3, 5, 1))  # the left half; as many as above: compiled already
     batch = _batch(IMAGES, draws, tf.constant(boxes), tf.ones([3, 5], tf.bool))
-    ours, _ = apply_colour(batch, Augmentation(colour=EFFECTS))
+    ours, _ = apply_colour(batch, DarknetAugmentation(colour=EFFECTS))
     plain = IMAGES.astype(np.float32) / np.float32(255)
     np.testing.assert_array_equal(ours[0, :, 7:], plain[0, :, ::-1][:, 7:])
     assert np.all(np.abs(ours[0, :, :7] - plain[0, :, ::-1][:, :7]).mean(axis=-1).mean(axis=0) > 0.05)
@@ -129,14 +129,14 @@ def test_without_augmentation_pixels_are_only_normalised():
     np.testing.assert_array_equal(boxes, np.full([3, 1, 4], 0.5, np.float32))
 
 
-def _many_draws(config: Augmentation) -> ColourDraws:
+def _many_draws(config: DarknetAugmentation) -> ColourDraws:
     """Of 4000 examples, made as the input pipeline does."""
     draw = lambda number: draw_colour(config, tf.stack([number, tf.ones_like(number)]))  # noqa: E731
     return next(iter(tf.data.Dataset.range(4000).map(draw).batch(4000)))
 
 
 def test_draws_follow_darknets_distributions():
-    draws = _many_draws(Augmentation(hue=0.1, saturation=1.5, exposure=2.0))
+    draws = _many_draws(DarknetAugmentation(hue=0.1, saturation=1.5, exposure=2.0))
     assert draws.effects == ()
     flip, hue, saturation, exposure = (draw.numpy() for draw in draws[:4])
     assert abs(flip.mean() - 0.5) < 0.03
@@ -153,18 +153,22 @@ def test_draws_follow_darknets_distributions():
 
 def test_effects_follow_darknets_distributions():
     """data.c load_data_detection: rand_int(0, 2) and rand_int(0, 1)."""
-    effects = _many_draws(Augmentation(colour={"type": "darknet_opencv", "blur": 7, "gaussian_noise": 12})).effects
+    effects = _many_draws(
+        DarknetAugmentation(colour={"type": "darknet_opencv", "blur": 7, "gaussian_noise": 12})
+    ).effects
     blur, noise = effects.blur.numpy(), effects.noise.numpy()
     assert all(abs(np.mean(blur == kind) - 1 / 3) < 0.03 for kind in (0, 1, 7))
     assert set(noise) == {0, 12} and abs(np.mean(noise == 12) - 0.5) < 0.03
     assert abs(np.corrcoef(blur, noise)[0, 1]) < 0.06 and len(np.unique(effects.seed, axis=0)) == 4000
-    behind = _many_draws(Augmentation(colour={"type": "darknet_opencv", "blur": 1})).effects
+    behind = _many_draws(DarknetAugmentation(colour={"type": "darknet_opencv", "blur": 1})).effects
     assert abs(np.mean(behind.blur.numpy() == 1) - 2 / 3) < 0.03 and not np.any(behind.noise)
 
 
 def test_gains_follow_the_originals_distribution():
     """augment_hsv: 1 + U(-1, 1) times each number; here in steps that multiply a level exactly."""
-    draws = _many_draws(Augmentation(colour={"type": "hsv_gains", "hue": 0.015, "saturation": 0.7, "value": 0.4}))
+    draws = _many_draws(
+        DarknetAugmentation(colour={"type": "hsv_gains", "hue": 0.015, "saturation": 0.7, "value": 0.4})
+    )
     gains = np.stack([draws.hue, draws.saturation - 1, draws.exposure - 1]).astype(np.float64)
     for drawn, most in zip(gains, (0.015, 0.7, 0.4), strict=True):
         assert np.abs(drawn).max() <= most + 2**-16 and np.abs(drawn).max() > 0.99 * most
@@ -175,11 +179,13 @@ def test_gains_follow_the_originals_distribution():
 
 def test_two_kinds_of_draws_at_once_are_refused():
     with pytest.raises(ValueError, match="which has its own hue"):
-        Augmentation(hue=0.1, colour={"type": "hsv_gains"})
+        DarknetAugmentation(hue=0.1, colour={"type": "hsv_gains"})
 
 
 def test_without_augmentation_nothing_changes():
     draws = draw_colour(None, tf.constant([1, 2], tf.int64))
     assert [value.numpy().item() for value in draws[:4]] == [False, 0.0, 1.0, 1.0] and draws.effects == ()
-    unflipped = [draw_colour(Augmentation(flip=False), tf.constant([seed, 2], tf.int64)).flip for seed in range(20)]
+    unflipped = [
+        draw_colour(DarknetAugmentation(flip=False), tf.constant([seed, 2], tf.int64)).flip for seed in range(20)
+    ]
     assert not np.any(unflipped)

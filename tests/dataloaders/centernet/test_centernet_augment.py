@@ -9,7 +9,7 @@ from configs.data import CenterNetAugmentation, TrainSplit
 from dataloaders.batch import CenterNetDraws
 from dataloaders.centernet.augment import (
     SCALES,
-    AffineDraws,
+    MapDraws,
     affine_map,
     apply_affine,
     border_of,
@@ -22,7 +22,7 @@ from dataloaders.centernet.augment import (
 from dataloaders.centernet.input import Centred
 from dataloaders.reading.dataset import Example
 from losses.centernet.targets import Truth, assign, place
-from official.core.config import Protocol
+from official.vision.protocol import EvaluationProtocol
 
 FILES = ["augment_train_random_crop", "augment_train_shift_scale"]
 MODEL = CenterNetModel(input_size=(64, 64), backbone={"type": "resnet"}, decoder={"type": "deconv"})
@@ -34,9 +34,9 @@ def samples(path):
         yield {name.split("/")[1]: trace[name] for name in trace.files if name.startswith(f"{number}/")}
 
 
-def recorded_draws(sample) -> tuple[AffineDraws, CenterNetDraws]:
+def recorded_draws(sample) -> tuple[MapDraws, CenterNetDraws]:
     flip = bool(sample["flipped"])
-    affine = AffineDraws(tf.constant(flip), tf.constant(sample["c"]), tf.constant(float(sample["s"]), tf.float64))
+    affine = MapDraws(tf.constant(flip), tf.constant(sample["c"]), tf.constant(float(sample["s"]), tf.float64))
     colours = CenterNetDraws(
         tf.constant([flip]),
         tf.constant(sample["draw_shuffle"].reshape(1, 3), tf.int32),
@@ -96,11 +96,11 @@ def test_border_is_the_originals():
 
 def draw_many(config, count=4000, size=(300, 500)):
     seeds = tf.stack([tf.zeros([count], tf.int64), tf.range(count, dtype=tf.int64)], axis=1)
-    types = AffineDraws(tf.bool, tf.float32, tf.float64)
+    types = MapDraws(tf.bool, tf.float32, tf.float64)
     draw = tf.function(
         lambda seed: draw_affine(config, seed, tf.constant(size, tf.int32)), autograph=False, reduce_retracing=True
     )
-    return AffineDraws(*(part.numpy() for part in tf.map_fn(draw, seeds, fn_output_signature=types)))
+    return MapDraws(*(part.numpy() for part in tf.map_fn(draw, seeds, fn_output_signature=types)))
 
 
 def test_random_crops():
@@ -170,7 +170,7 @@ def test_boxes_lie_where_the_pixels_do(precise):
         max_boxes=1,
         augmentation=CenterNetAugmentation(crop="shift_scale", precise=precise),
     )
-    make = tf.function(Centred(OneSpot(), split, (128, 192), Protocol(), 5), autograph=False)
+    make = tf.function(Centred(OneSpot(), split, (128, 192), EvaluationProtocol(), 5), autograph=False)
     seen = 0
     for position in range(12):
         row = make(tf.constant(position, tf.int64))

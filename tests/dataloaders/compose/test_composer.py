@@ -9,21 +9,21 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from configs.data import AffineAugmentation, Augmentation, TrainSplit, Window
+from configs.data import AffineAugmentation, DarknetAugmentation, ReuseWindow, TrainSplit
 from dataloaders.compose.batches import train_batches
 from dataloaders.compose.composer import Composer, geometry_of
 from dataloaders.compose.pieces import Pieces, boxes_in_input, cut, no_pieces
 from dataloaders.compose.reuse_window import load_window
 from dataloaders.reading.sources import open_source
-from official.core.config import Protocol
+from official.vision.protocol import EvaluationProtocol
 
 INPUT = (64, 96)
-STRETCH = Protocol(resize="stretch")
-JITTER = Augmentation(jitter=0.3, resize=1.2, fill="edge")
-MOSAIC = Augmentation(jitter=0.3, mosaic=0.5, fill="mean")
-MIXUP = Augmentation(jitter=0.2, mixup=1.0)
+STRETCH = EvaluationProtocol(resize="stretch")
+JITTER = DarknetAugmentation(jitter=0.3, resize=1.2, fill="edge")
+MOSAIC = DarknetAugmentation(jitter=0.3, mosaic=0.5, fill="mean")
+MIXUP = DarknetAugmentation(jitter=0.2, mixup=1.0)
 V7 = AffineAugmentation(nine=0.3, mixup=0.3, translate=0.2, scale=(0.3, 1.8))
-WINDOW = Augmentation(jitter=0.3, mosaic=1.0, fill="mean", window=Window(examples=6, reuse=3))
+WINDOW = DarknetAugmentation(jitter=0.3, mosaic=1.0, fill="mean", window=ReuseWindow(examples=6, reuse=3))
 ALL = {"jitter": JITTER, "mosaic": MOSAIC, "mixup": MIXUP, "yolov7": V7, "window": WINDOW}
 
 
@@ -105,7 +105,7 @@ class _Counting:
 
 def test_a_window_of_whole_images_is_refused():
     with pytest.raises(pydantic.ValidationError, match="window: every example is one whole image"):
-        Augmentation(hue=0.1, window=Window(examples=8, reuse=2))
+        DarknetAugmentation(hue=0.1, window=ReuseWindow(examples=8, reuse=2))
 
 
 @pytest.mark.parametrize("name", ["mosaic", "mixup", "yolov7"])
@@ -206,7 +206,7 @@ def test_an_image_is_seen_at_the_pixels_that_its_header_counts(folder):
     exif = Image.Exif()
     exif[0x0112] = 3
     Image.fromarray(pixels).save(path, exif=exif, quality=100)
-    (batch,) = _stream(folder, Augmentation(jitter=0.001), 1, batch_size=1)
+    (batch,) = _stream(folder, DarknetAugmentation(jitter=0.001), 1, batch_size=1)
     assert batch.image[0, :30, :46].min() > 200 and batch.image[0, 34:].max() < 50
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from configs.data import Augmentation
+from configs.data import DarknetAugmentation
 from dataloaders.compose import darknet, exact
 from dataloaders.compose.pieces import boxes_in_input, exact_map
 
@@ -44,7 +44,7 @@ def _chi_square(values, low, high):
 
 
 def test_edges_are_uniform_whole_pixels_cut_towards_zero_and_independent():
-    draws = _draw_many(Augmentation(jitter=0.3), 4000, np.array([[100, 200]], np.int32))
+    draws = _draw_many(DarknetAugmentation(jitter=0.3), 4000, np.array([[100, 200]], np.int32))
     top, left, bottom, right = _edges(draws, np.array([[100, 200]]))[:, 0].T
     for edge, most in ((top, 29), (bottom, 29), (left, 59), (right, 59)):
         assert _chi_square(edge[edge != 0] + (edge[edge != 0] < 0), -most + 1, most) < 5
@@ -58,7 +58,7 @@ def test_edges_are_uniform_whole_pixels_cut_towards_zero_and_independent():
 )
 def test_the_resize_range_moves_opposite_edges_apart_or_together(resize, most_out, most_in):
     """Darknet: one number for left and top, another for right and bottom, on top of the jitter."""
-    draws = _draw_many(Augmentation(resize=resize), 2000, np.array([[100, 200]], np.int32))
+    draws = _draw_many(DarknetAugmentation(resize=resize), 2000, np.array([[100, 200]], np.int32))
     top, left, bottom, right = _edges(draws, np.array([[100, 200]]))[:, 0].T
     for edge, out, into in zip((top, left, bottom, right), most_out * 2, most_in * 2, strict=True):
         assert -out <= edge.min() <= -out + 1 and into - 1 <= edge.max() <= into  # uniform: the very ends are rare
@@ -68,13 +68,13 @@ def test_the_resize_range_moves_opposite_edges_apart_or_together(resize, most_ou
 
 
 def test_a_window_turned_inside_out_becomes_the_whole_image():
-    draws = _draw_many(Augmentation(jitter=0.9), 300, np.array([[9, 20]], np.int32))
+    draws = _draw_many(DarknetAugmentation(jitter=0.9), 300, np.array([[9, 20]], np.int32))
     windows = draws.window[:, 0]
     assert windows[:, 2:].min() >= 1 and (windows == [0, 0, 9, 20]).all(axis=1).mean() > 0.1
 
 
 def test_letterbox_extends_the_window_by_what_the_whole_image_lacks():
-    config = Augmentation(jitter=0.2)
+    config = DarknetAugmentation(jitter=0.2)
     for size in SIZES:
         plain, boxed = (_draw_many(config, 50, size[np.newaxis], letterbox) for letterbox in (False, True))
         aspect = np.float32(INPUT[1]) / np.float32(INPUT[0])
@@ -117,7 +117,7 @@ def _reference_mosaic(rng, size, number, cut, config):
 
 def test_mosaic_draws_have_the_originals_distribution():
     """Moments and quantiles of windows, shifts and cuts against the original's own way of drawing, in plain Python."""
-    config, rng, count = Augmentation(jitter=0.3), np.random.default_rng(3), 3000
+    config, rng, count = DarknetAugmentation(jitter=0.3), np.random.default_rng(3), 3000
     draws = _draw_many(config, count)
     assert _chi_square(draws.cut[:, 0], int(0.2 * 96), int(0.8 * 96)) < 5
     assert _chi_square(draws.cut[:, 1], int(0.2 * 160), int(0.8 * 160)) < 5
@@ -141,7 +141,7 @@ def _images(sizes, seed=0):
 
 
 def _draws(number, sizes, jitter=0.3, flip=True):
-    config = Augmentation(jitter=jitter)
+    config = DarknetAugmentation(jitter=jitter)
     return darknet.draw(config, tf.constant([number, 5], tf.int64), tf.constant(sizes), INPUT, False, tf.constant(flip))
 
 

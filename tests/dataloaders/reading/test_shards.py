@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.data.experimental.ops import testing
 
-from configs.data import Augmentation, DarknetSource, Split, TfRecordSource, TrainSplit
+from configs.data import DarknetAugmentation, DarknetSource, Split, TfRecordSource, TrainSplit
 from dataloaders.compose.composer import Composer, rows_of_steps
 from dataloaders.pipeline import eval_dataset, train_dataset
 from dataloaders.reading.annotations import DataError
@@ -24,7 +24,7 @@ from dataloaders.reading.shards.reader import open_shards
 from dataloaders.reading.shards.record import serialize
 from dataloaders.reading.shards.write import write_shards
 from dataloaders.reading.sources import open_source
-from official.core.config import Protocol
+from official.vision.protocol import EvaluationProtocol
 
 CLASSES = ("cell", "dot")
 INPUT = (32, 64)
@@ -113,7 +113,10 @@ def test_the_records_are_tf_examples_that_anyone_can_read(seven, tmp_path):
 def test_files_and_shards_give_the_same_bytes_in_training_and_evaluation(seven, tmp_path):
     files = _open(_crowded(seven), max_boxes=4)
     shards = _reopen(_convert(_open(seven), tmp_path / "out"), max_boxes=4)
-    augmentation, protocol = Augmentation(jitter=0.3, hue=0.1, exposure=1.5), Protocol(resize="letterbox")
+    augmentation, protocol = (
+        DarknetAugmentation(jitter=0.3, hue=0.1, exposure=1.5),
+        EvaluationProtocol(resize="letterbox"),
+    )
 
     def stream(data, threads, start=0, shard=(0, 1)):
         split = TrainSplit(source=seven.source, batch_size=4, max_boxes=4, threads=threads, augmentation=augmentation)
@@ -346,7 +349,7 @@ def test_a_name_is_read_whatever_lies_before_it(manifest):
 def test_the_check_of_the_steps_reads_their_rows_in_the_streams_order(seven):
     split = TrainSplit(source=seven.source, batch_size=2, max_boxes=5)
     files = _open(seven)
-    make = Composer(files.examples("cxcywh"), split, INPUT, Protocol(), "cxcywh", 11)
+    make = Composer(files.examples("cxcywh"), split, INPUT, EvaluationProtocol(), "cxcywh", 11)
     stream = train_dataset(make, split, tf.data.Dataset.range(2, 9))
     expected = np.concatenate([batch.example_id for batch in stream]).tolist()
     rows = rows_of_steps(split, 7, 11, 2, 9)

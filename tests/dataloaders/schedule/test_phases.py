@@ -1,21 +1,22 @@
-"""Augmentation that ends before the run: what the last steps see, from whichever step the stream is read."""
+"""DarknetAugmentation that ends before the run: what the last steps see, from whichever step the stream is read."""
 
 import numpy as np
 import pydantic
 import pytest
 import tensorflow as tf
 
-from configs.data import AffineAugmentation, Augmentation, CenterNetAugmentation, TrainSplit, Window
+from configs.data import AffineAugmentation, CenterNetAugmentation, DarknetAugmentation, ReuseWindow, TrainSplit
 from dataloaders.centernet.input import Centred
 from dataloaders.compose.batches import train_batches
 from dataloaders.pipeline import train_dataset
 from dataloaders.reading.sources import open_source
 from dataloaders.schedule.phases import phases_of
-from official.core.config import Duration, Protocol
+from official.core.config import Duration
+from official.vision.protocol import EvaluationProtocol
 
-STRETCH = Protocol(resize="stretch")
-WINDOW = Augmentation(jitter=0.3, mosaic=1.0, window=Window(examples=4, reuse=4))
-EFFECTS = Augmentation(jitter=0.3, colour={"type": "darknet_opencv", "blur": 5})
+STRETCH = EvaluationProtocol(resize="stretch")
+WINDOW = DarknetAugmentation(jitter=0.3, mosaic=1.0, window=ReuseWindow(examples=4, reuse=4))
+EFFECTS = DarknetAugmentation(jitter=0.3, colour={"type": "darknet_opencv", "blur": 5})
 
 
 def _stream(folder, augmentation, first, centernet=False, **more):
@@ -66,7 +67,7 @@ def test_the_last_steps_are_plain(seven, augmentation):
 
 @pytest.mark.slow
 def test_an_end_longer_than_the_run_is_all_of_it(seven):
-    plain = _stream(seven, Augmentation(jitter=0.3), 0, plain_last={"epochs": 100})
+    plain = _stream(seven, DarknetAugmentation(jitter=0.3), 0, plain_last={"epochs": 100})
     for batch, other in zip(plain, _stream(seven, None, 0), strict=True):
         assert not _differ(batch, other)
 

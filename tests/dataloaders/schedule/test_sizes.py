@@ -9,12 +9,12 @@ import pydantic
 import pytest
 import tensorflow as tf
 
-from configs.data import Augmentation, MultiScale, TrainSplit
+from configs.data import DarknetAugmentation, MultiScale, TrainSplit
 from dataloaders.compose.composer import Composer
 from dataloaders.pipeline import train_dataset
 from dataloaders.reading.sources import open_source
 from dataloaders.schedule.sizes import SizePlan, plan_sizes
-from official.core.config import Protocol
+from official.vision.protocol import EvaluationProtocol
 
 BASES = [(416, 416), (320, 480), (96, 160), (608, 352)]
 
@@ -117,13 +117,15 @@ def test_without_a_config_all_steps_have_the_one_size():
 
 
 def test_a_size_changes_the_pixels_of_a_step_and_nothing_else_of_it(seven):
-    exact = Augmentation(jitter=0.2, precise=True)  # otherwise boxes follow what is rounded to whole pixels
+    exact = DarknetAugmentation(jitter=0.2, precise=True)  # otherwise boxes follow what is rounded to whole pixels
     split = TrainSplit(source=seven.source, batch_size=3, max_boxes=5, threads=2, augmentation=exact)
     dataset, sizes = open_source(seven.source, ("cell", "dot"), "fail", 5), plan((32, 64), every={"steps": 2}, sizes=2)
 
     def batches(size, steps):
         return train_dataset(
-            Composer(dataset.examples("cxcywh"), split, size, Protocol(resize="stretch"), "cxcywh", 1), split, steps
+            Composer(dataset.examples("cxcywh"), split, size, EvaluationProtocol(resize="stretch"), "cxcywh", 1),
+            split,
+            steps,
         )
 
     every = list(itertools.islice(batches((32, 64), tf.data.Dataset.range(40)), 40))

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from configs.data import Augmentation, TrainSplit, Window
+from configs.data import DarknetAugmentation, ReuseWindow, TrainSplit
 from dataloaders.compose.batches import train_batches
 from dataloaders.compose.composer import rows_of_steps
 from dataloaders.reading.annotations import DataError
 from dataloaders.reading.sources import open_source
 from dataloaders.schedule.unreadable import StandIns
-from official.core.config import Protocol
+from official.vision.protocol import EvaluationProtocol
 from tests.broken_images import break_jpeg
 
 
@@ -61,7 +61,7 @@ def test_most_images_broken_is_an_error(seven):
 
 @pytest.mark.slow
 def test_a_window_goes_on_with_the_stand_in(seven):
-    augmentation = Augmentation(jitter=0.3, mosaic=1.0, window=Window(examples=4, reuse=4))
+    augmentation = DarknetAugmentation(jitter=0.3, mosaic=1.0, window=ReuseWindow(examples=4, reuse=4))
     split = TrainSplit(source=seven.source, augmentation=augmentation, batch_size=2, max_boxes=8, on_bad="skip")
     stand_ins = _stand_ins(seven)
     rows = rows_of_steps(split, 7, 3, 0, 1)  # of the whole window, which both of its steps need
@@ -70,7 +70,7 @@ def test_a_window_goes_on_with_the_stand_in(seven):
 
     def batches():
         examples, steps = stand_ins.examples("cxcywh"), tf.data.Dataset.range(0, 2)
-        return list(train_batches(examples, split, (64, 96), Protocol(), "cxcywh", 3, steps))
+        return list(train_batches(examples, split, (64, 96), EvaluationProtocol(), "cxcywh", 3, steps))
 
     with pytest.raises(tf.errors.OpError):
         batches()

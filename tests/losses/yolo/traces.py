@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from configs.yolo.heads import Head
 from configs.yolo.losses import Loss
-from losses.yolo import HEADS
+from losses.yolo import HEAD_LOSS_PARTS
 from losses.yolo.darknet.head_loss import HeadLoss
 from losses.yolo.darknet.yolov1 import CellTruth, cell_loss
 from losses.yolo.from_cfg import head_and_loss
@@ -45,7 +45,7 @@ class Case:
     def heads(self) -> list[HeadLoss]:
         if isinstance(self.truth, CellTruth):
             return [cell_loss(self.outputs[0], self.truth, self.head, self.loss)]
-        return HEADS[self.head.type](self.outputs, self.truth, self.head, self.loss, self.moment)
+        return HEAD_LOSS_PARTS[self.head.type](self.outputs, self.truth, self.head, self.loss, self.moment)
 
 
 def load(golden, name: str, folder: str = "loss") -> Case:

@@ -8,7 +8,7 @@ import tensorflow as tf
 from configs.yolo.heads import DetectionHead, GaussianYoloHead, RegionHead, YoloHead
 from modeling.darknet.cfg import parse_cfg
 from modeling.layers.convolution import ConvStyle
-from modeling.yolo.heads import DECODERS, gaussian_yolo, region
+from modeling.yolo.heads import BOX_DECODERS, gaussian_yolo, region
 from modeling.yolo.heads.convolutions import yolo_predictions
 from official.vision.boxes import convert_boxes
 
@@ -56,7 +56,7 @@ def expected_of_region(row):
 def test_every_prediction_by_the_formula(family):
     head, (rows, columns, slots, _) = HEADS[family]
     raw = random_raw(family)
-    boxes, scores = DECODERS[family]([tf.constant(raw)], head, SIZE)
+    boxes, scores = BOX_DECODERS[family]([tf.constant(raw)], head, SIZE)
     assert boxes.shape == (2, rows * columns * slots, 4)
     assert scores.shape == (2, rows * columns * slots, CLASSES)
     boxes = convert_boxes(boxes, "yxyx", "cxcywh").numpy().reshape(2, rows, columns, slots, 4)
@@ -77,7 +77,7 @@ def test_every_prediction_by_the_formula(family):
 @pytest.mark.parametrize("sqrt", [True, False])
 def test_detection_by_the_formula(sqrt):
     head, raw = DetectionHead(side=3, num=2, sqrt=sqrt), random_raw("detection")
-    boxes, scores = DECODERS["detection"]([tf.constant(raw)], head, SIZE)
+    boxes, scores = BOX_DECODERS["detection"]([tf.constant(raw)], head, SIZE)
     boxes = convert_boxes(boxes, "yxyx", "cxcywh").numpy()
     for image in range(2):
         for cell, slot in np.ndindex(9, 2):
@@ -92,26 +92,26 @@ def test_detection_by_the_formula(sqrt):
 @EVERY
 def test_compiles_and_takes_a_batch_of_unknown_size(family):
     head, shape = HEADS[family]
-    decode = tf.function(lambda raw: DECODERS[family]([raw], head, SIZE), autograph=False, jit_compile=True)
+    decode = tf.function(lambda raw: BOX_DECODERS[family]([raw], head, SIZE), autograph=False, jit_compile=True)
     concrete = decode.get_concrete_function(tf.TensorSpec([None, *shape]))
     raw = tf.constant(random_raw(family))
-    for one, other in zip(concrete(raw), DECODERS[family]([raw], head, SIZE), strict=True):
+    for one, other in zip(concrete(raw), BOX_DECODERS[family]([raw], head, SIZE), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
 @EVERY
 def test_wild_and_bfloat16_numbers(family):
     head, shape = HEADS[family]
-    boxes, scores = DECODERS[family]([tf.fill([1, *shape], 1e4)], head, SIZE)
+    boxes, scores = BOX_DECODERS[family]([tf.fill([1, *shape], 1e4)], head, SIZE)
     assert np.isfinite(boxes).all() and np.isfinite(scores).all()
-    boxes, scores = DECODERS[family]([tf.cast(random_raw(family), tf.bfloat16)], head, SIZE)
+    boxes, scores = BOX_DECODERS[family]([tf.cast(random_raw(family), tf.bfloat16)], head, SIZE)
     assert boxes.dtype == scores.dtype == tf.float32
 
 
 @pytest.mark.parametrize("family", ["yolo", "gaussian_yolo", "region"])
 def test_another_shape_is_one_clear_error(family):
     with pytest.raises(ValueError, match=r"raw has shape \(2, 3, 4, 3, 12\); expected .* for the 2 anchors"):
-        DECODERS[family]([tf.zeros([2, 3, 4, 3, 12])], HEADS[family][0], SIZE)
+        BOX_DECODERS[family]([tf.zeros([2, 3, 4, 3, 12])], HEADS[family][0], SIZE)
 
 
 def channels_last(values: np.ndarray, anchors: int) -> np.ndarray:

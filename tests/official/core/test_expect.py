@@ -4,12 +4,12 @@ import tensorflow as tf
 from jaxtyping import Float, Float32, UInt8
 
 from losses.yolo.truth import Truth, check_truth
-from official.core.config import Protocol
 from official.core.expect import TensorError, expect, expect_relative
 from official.vision import boxes
 from official.vision.detect import detect
 from official.vision.evaluator import CocoEvaluator
 from official.vision.nms import Detections
+from official.vision.protocol import EvaluationProtocol
 
 CLASSES, VALID = tf.zeros([2, 5], tf.int32), tf.ones([2, 5], tf.bool)
 BOXES = tf.fill([2, 5, 4], 0.25)
@@ -88,7 +88,7 @@ def test_images_to_detect_in():
         (tf.zeros([64, 32, 3], tf.int32), "RGB levels 0..255"),
     ):
         with pytest.raises(TensorError, match=message):
-            call(None, None, images, sizes, Protocol(), (64, 32))
+            call(None, None, images, sizes, EvaluationProtocol(), (64, 32))
 
 
 def evaluator():
@@ -97,7 +97,7 @@ def evaluator():
         "categories": [{"id": 3, "name": "cat"}, {"id": 90, "name": "dog"}],
         "annotations": [{"id": 1, "image_id": 7, "category_id": 3, "bbox": [32, 20, 64, 40]}],
     }
-    return truth, lambda **change: CocoEvaluator({**truth, **change}, (3, 90), Protocol(), {})
+    return truth, lambda **change: CocoEvaluator({**truth, **change}, (3, 90), EvaluationProtocol(), {})
 
 
 CORNERS = tf.constant([[[0.1, 0.2, 0.3, 0.4]]])

@@ -7,7 +7,7 @@ import tensorflow as tf
 from official.core.checkpoint import load_for_inference
 from official.core.config_io import ConfigError
 from official.core.initialise import variables_by_path
-from official.core.task import Shard
+from official.core.task import HostShare
 from official.core.trainer import NotFiniteError, Run
 from tests.official.core.toy_task import HEIGHT, SIZES, WIDTH, ToyTask, assert_close, make_run, trained, weights
 
@@ -31,7 +31,7 @@ def test_moving_statistics_are_the_mean_over_replicas_and_follow_micro_batches_i
     replicas = trained(tmp_path / "replicas", strategy=two_replicas, **one_step)
     parts = trained(tmp_path / "parts", micro_batches=2, **one_step)
     fresh = make_run(tmp_path / "fresh")
-    batch = next(iter(ToyTask().train_inputs(0, Shard(), (HEIGHT, WIDTH))))
+    batch = next(iter(ToyTask().train_inputs(0, HostShare(), (HEIGHT, WIDTH))))
     features = fresh.model.get_layer("body_conv")(batch.image)
     a, b = (tf.reduce_mean(half, [0, 1, 2]).numpy() for half in tf.split(features, 2))
     np.testing.assert_allclose(moving_mean(replicas), 0.01 * (a + b) / 2, atol=1e-6)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from official.core.config import Runtime, Trainer
 from official.core.distribution import Placement
-from official.core.task import Loaded, Moment, Shard
+from official.core.task import HostShare, Loaded, Moment
 from official.core.trainer import Run
 
 HEIGHT, WIDTH = 6, 10
@@ -103,7 +103,7 @@ class ToyTask:
     def _size_index(self, step):
         return ((step // 2) ** 2 + 1) % len(self.input_sizes)
 
-    def train_inputs(self, start_step: int, shard: Shard, input_size: tuple[int, int]) -> tf.data.Dataset:
+    def train_inputs(self, start_step: int, shard: HostShare, input_size: tuple[int, int]) -> tf.data.Dataset:
         share = self.batch_size // shard.count
         wanted = self.input_sizes.index(input_size)
         steps = tf.data.Dataset.range(start_step, 10**9).filter(lambda step: self._size_index(step) == wanted)
@@ -134,7 +134,7 @@ class ToyTask:
         return f"picture {example_id}"
 
     def eval_inputs(self) -> tf.data.Dataset:
-        return self.train_inputs(0, Shard(), self.input_sizes[0]).take(2)
+        return self.train_inputs(0, HostShare(), self.input_sizes[0]).take(2)
 
     def detect(self, model: keras.Model, batch: ToyBatch) -> tf.Tensor:
         return tf.abs(model(batch.image, training=False)[0] - batch.target)

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.core.config import Protocol
 from official.vision.coco import METRIC, coco_results, evaluate_coco
 from official.vision.nms import Detections
+from official.vision.protocol import EvaluationProtocol
 
 
 def ground_truth(extra=True):
@@ -90,7 +90,7 @@ def test_results_from_detections():
         valid=tf.constant([[True, True], [False, False], [True, False]]),
     )
     sizes = np.array([[200, 320], [96, 64], [0, 0]], np.int32)
-    results = coco_results(detections, np.array([7, 5, -1]), sizes, (3, 90), Protocol())
+    results = coco_results(detections, np.array([7, 5, -1]), sizes, (3, 90), EvaluationProtocol())
     found = [(entry["image_id"], entry["category_id"], entry["score"]) for entry in results]
     assert found == [(7, 90, 0.75), (7, 3, 0.5)]
     np.testing.assert_allclose(results[0]["bbox"], [160, 20, 80, 40], rtol=1e-6)
@@ -102,10 +102,12 @@ def test_boxes_beyond_the_image_and_rounding_are_the_protocols():
     boxes = tf.constant([[[-0.25, 0.333333, 1.5, 1.0]]])
     found = Detections(boxes, tf.constant([[0.123456]]), tf.constant([[0]]), tf.constant([[True]]))
     given = found, np.array([7]), np.array([[200, 320]], np.int32), (3,)
-    clipped, as_found = (coco_results(*given, protocol)[0] for protocol in (Protocol(), Protocol(clip_boxes=False)))
+    clipped, as_found = (
+        coco_results(*given, protocol)[0] for protocol in (EvaluationProtocol(), EvaluationProtocol(clip_boxes=False))
+    )
     np.testing.assert_allclose(clipped["bbox"], [106.66656, 0, 213.33344, 200], atol=1e-3)
     np.testing.assert_allclose(as_found["bbox"], [106.66656, -50, 213.33344, 350], atol=1e-3)
-    rounded = coco_results(*given, Protocol(decimals=2))[0]
+    rounded = coco_results(*given, EvaluationProtocol(decimals=2))[0]
     assert rounded["bbox"] == [106.67, 0.0, 213.33, 200.0] and rounded["score"] == 0.12
 
 

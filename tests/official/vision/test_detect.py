@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.core.config import Protocol
 from official.vision.boxes import cxcywh_to_yxyx, yxyx_to_cxcywh
 from official.vision.detect import detect
+from official.vision.protocol import EvaluationProtocol
 from official.vision.resize import boxes_to_original
 
 
@@ -22,7 +22,7 @@ def test_the_network_sees_pixels_and_the_caller_sees_its_image():
 
     images = tf.constant(np.full((3, 64, 32, 3), 51, np.uint8))
     sizes = tf.constant([[40, 40], [64, 32], [1, 1]], tf.int32)  # the last is a padding row
-    found = detect(model, decode_rows, images, sizes, Protocol(detections_per_image=2), (64, 32))
+    found = detect(model, decode_rows, images, sizes, EvaluationProtocol(detections_per_image=2), (64, 32))
     np.testing.assert_allclose(found.scores[:, 0], [0.2] * 3, rtol=1e-6)
     # 40 x 40 fills rows 16 to 48 of 64, so the box covers it from top to bottom.
     np.testing.assert_allclose(found.boxes[0, 0], [0, 0, 1, 0.5], atol=1e-6)
@@ -45,7 +45,7 @@ class Recorded:
         self.image_size, layers = INFERRED[name]
         self._file, self._mode = np.load(golden(f"infer/{name}.npz")), mode
         self.side = 32 * self[f"{layers[0]}_output"].shape[-1]
-        self.protocol = Protocol(resize=MODES[mode], nms_threshold=0.45)
+        self.protocol = EvaluationProtocol(resize=MODES[mode], nms_threshold=0.45)
         levels = [self._decode(layer) for layer in layers]
         self.boxes, self.objectness, scores = (np.concatenate(parts) for parts in zip(*levels, strict=True))
         self.scores = self.objectness[:, None] * scores
@@ -122,7 +122,7 @@ def test_distances_are_measured_in_the_original_image():
     boxes = tf.constant([[[0.25, 0.2, 0.5, 0.6], [0.25, 0.3, 0.5, 0.7]]] * 2)  # IoU 0.6, centres 0.1 apart in x
 
     def found(image_size, threshold):
-        protocol = Protocol(nms="greedynms", nms_threshold=threshold)
+        protocol = EvaluationProtocol(nms="greedynms", nms_threshold=threshold)
         decode = lambda outputs: (boxes, tf.constant([[[0.9], [0.8]]] * 2))  # noqa: E731
         sizes, images = tf.constant([image_size] * 2), tf.zeros([2, 64, 64, 3], tf.uint8)
         return detect(lambda images, training: images, decode, images, sizes, protocol, (64, 64)).valid.numpy().sum()

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.core.config import Metric, Protocol
+from official.core.config import Metric
 from official.vision.evaluator import CocoEvaluator, darknet_truth
 from official.vision.nms import Detections
+from official.vision.protocol import EvaluationProtocol
 
 TRUTH = {
     "images": [{"id": 7, "width": 320, "height": 200}, {"id": 5, "width": 64, "height": 96}],
@@ -36,7 +37,7 @@ def detections(rows, count=3):
 
 
 def evaluator(**protocol):
-    made = CocoEvaluator(TRUTH, CATEGORY_IDS, Protocol(**protocol), {"name": "here"})
+    made = CocoEvaluator(TRUTH, CATEGORY_IDS, EvaluationProtocol(**protocol), {"name": "here"})
     dog, cat = [0.5, 0.5, 0.75, 0.75], [0.1, 0.1, 0.3, 0.3]
     made.update(
         Batch(tf.constant([7, -1]), tf.constant([[200, 320], [1, 1]])),
@@ -83,7 +84,7 @@ def test_each_metric_states_its_protocol():
 
 
 def test_no_detections():
-    result = CocoEvaluator(TRUTH, CATEGORY_IDS, Protocol(), {}).result()
+    result = CocoEvaluator(TRUTH, CATEGORY_IDS, EvaluationProtocol(), {}).result()
     assert result["AP"] == result["darknet_mAP50"] == 0 and result["darknet_at_0.25"]["FN"] == 3
 
 

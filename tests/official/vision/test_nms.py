@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.core.config import Protocol
 from official.vision.boxes import cxcywh_to_yxyx, iou, yxyx_to_cxcywh
 from official.vision.nms import Detections, best_pairs, per_class_nms
+from official.vision.protocol import EvaluationProtocol
 from reproduction.restated.nms import detections, suppresses
 
 KINDS = [{"nms": "per_class_iou"}, {"nms": "greedynms"}, {"nms": "diounms", "beta_nms": 1.3}]
@@ -38,7 +38,7 @@ def random_boxes(generator, batch, count, side):
 def test_random_boxes(count, class_count, candidates, wanted, kind):
     generator = np.random.default_rng(count + candidates)
     scores = 0.002 + 0.99 * generator.random((3, count, class_count)) ** 4
-    protocol = Protocol(candidates=candidates, detections_per_image=wanted, **kind)
+    protocol = EvaluationProtocol(candidates=candidates, detections_per_image=wanted, **kind)
     found = check(random_boxes(generator, 3, count, 0.3), scores, protocol)
     assert found.valid.any(axis=1).all()
 
@@ -47,10 +47,10 @@ def test_random_boxes(count, class_count, candidates, wanted, kind):
 def test_ties_are_ordered_by_position_then_class(candidates):
     generator = np.random.default_rng(0)
     scores = generator.integers(0, 4, (2, 300, 4)) / 4  # plateaus, which the limit of candidates cuts through
-    protocol = Protocol(candidates=candidates, detections_per_image=400)
+    protocol = EvaluationProtocol(candidates=candidates, detections_per_image=400)
     check(random_boxes(generator, 2, 300, 0.05), scores, protocol)
     apart = [[[0, 0, 0.1, 0.1], [0.5, 0.5, 0.6, 0.6]]] * 2
-    found = check(apart, np.full((2, 2, 3), 0.5), Protocol(candidates=4, detections_per_image=7))
+    found = check(apart, np.full((2, 2, 3), 0.5), EvaluationProtocol(candidates=4, detections_per_image=7))
     assert found.classes[0, :4].tolist() == [0, 1, 2, 0]
 
 
@@ -64,14 +64,14 @@ def chain(count):
 @pytest.mark.parametrize("wanted", [100, 400])
 def test_chain_longer_than_a_block(wanted):
     boxes, scores = chain(500)
-    found = check(boxes, scores, Protocol(detections_per_image=wanted))
+    found = check(boxes, scores, EvaluationProtocol(detections_per_image=wanted))
     assert found.valid.sum(axis=1).tolist() == [min(wanted, 250)] * 2
     assert np.allclose(np.diff(found.boxes[0, :50, 1]), 0.6)
 
 
 def test_one_survivor_of_many_equal_boxes():
     boxes = np.tile([0.1, 0.2, 0.5, 0.9], (2, 400, 1))
-    found = check(boxes, np.random.default_rng(0).random((2, 400, 1)) + 0.1, Protocol())
+    found = check(boxes, np.random.default_rng(0).random((2, 400, 1)) + 0.1, EvaluationProtocol())
     assert found.valid.sum(axis=1).tolist() == [1, 1]
 
 
@@ -82,31 +82,31 @@ def test_images_that_end_at_different_blocks():
     boxes[1] = [0.2, 0.2, 0.7, 0.7]
     scores = generator.random((3, 900, 1))
     scores[2] = 0
-    found = check(boxes, scores, Protocol(detections_per_image=50))
+    found = check(boxes, scores, EvaluationProtocol(detections_per_image=50))
     assert found.valid.sum(axis=1).tolist() == [50, 1, 0]
 
 
 def test_other_classes_do_not_suppress():
     boxes = np.tile([0.1, 0.2, 0.5, 0.9], (2, 3, 1))
-    found = check(boxes, np.tile(np.eye(3) * 0.8, (2, 1, 1)), Protocol())
+    found = check(boxes, np.tile(np.eye(3) * 0.8, (2, 1, 1)), EvaluationProtocol())
     assert found.valid.sum(axis=1).tolist() == [3, 3]
 
 
 def test_overlap_at_the_threshold_stays():
     boxes = [[[0, 0, 1, 1], [0, 0, 1, 0.5]]] * 2  # IoU 0.5
     scores = [[[0.9], [0.8]]] * 2
-    assert check(boxes, scores, Protocol(nms_threshold=0.5)).valid.sum() == 4
-    assert check(boxes, scores, Protocol(nms_threshold=0.499)).valid.sum() == 2
+    assert check(boxes, scores, EvaluationProtocol(nms_threshold=0.5)).valid.sum() == 4
+    assert check(boxes, scores, EvaluationProtocol(nms_threshold=0.499)).valid.sum() == 2
 
 
 def test_score_at_the_floor_is_no_candidate():
     boxes = [[[0, 0, 0.1, 0.1], [0.5, 0.5, 0.6, 0.6]]] * 2
-    found = check(boxes, [[[0.25], [0.26]]] * 2, Protocol(score_floor=0.25))
+    found = check(boxes, [[[0.25], [0.26]]] * 2, EvaluationProtocol(score_floor=0.25))
     assert found.valid.sum(axis=1).tolist() == [1, 1]
 
 
 def test_nothing_found():
-    found = check(np.random.default_rng(0).random((2, 30, 4)), np.zeros((2, 30, 4)), Protocol())
+    found = check(np.random.default_rng(0).random((2, 30, 4)), np.zeros((2, 30, 4)), EvaluationProtocol())
     assert not found.valid.any()
 
 
@@ -116,7 +116,7 @@ def test_not_finite_is_never_detected():
     scores[0, ::3] = np.nan
     scores[1] = np.nan
     boxes[0, 1, 2], boxes[0, 4, 0] = np.nan, np.inf
-    found = check(boxes, scores, Protocol())
+    found = check(boxes, scores, EvaluationProtocol())
     assert all(np.isfinite(part).all() for part in found)
     assert found.valid.any(axis=1).tolist() == [True, False]
 
@@ -124,7 +124,7 @@ def test_not_finite_is_never_detected():
 @pytest.mark.parametrize("kind", KINDS, ids=[kind["nms"] for kind in KINDS])
 def test_degenerate_and_inverted_boxes_suppress_nothing(kind):
     boxes = [[[0.2, 0.2, 0.2, 0.2]] * 2 + [[0.8, 0.8, 0.1, 0.1]] * 2 + [[0.1, 0.1, 0.8, 0.8]]] * 2
-    found = check(boxes, [[[0.9], [0.8], [0.7], [0.6], [0.5]]] * 2, Protocol(**kind))
+    found = check(boxes, [[[0.9], [0.8], [0.7], [0.6], [0.5]]] * 2, EvaluationProtocol(**kind))
     assert found.valid.sum(axis=1).tolist() == [5, 5]
 
 
@@ -133,7 +133,7 @@ def test_overlap_is_the_iou_of_boxes():
     boxes = random_boxes(generator, 2, 60, 0.4)
     centred = yxyx_to_cxcywh(tf.constant(boxes, tf.float32))
     expected = iou(centred[:, :, tf.newaxis], centred[:, tf.newaxis]).numpy()  # [2, 60, 60]
-    protocol = Protocol()
+    protocol = EvaluationProtocol()
     for image in range(2):
         for row in range(60):
             for column in range(60):
@@ -156,29 +156,34 @@ def test_distance_spares_what_overlap_alone_suppresses():
         ("diounms", beyond + 1e-4, 4),  # beta_nms 0.6 is greedynms
         ("diounms", beyond - 1e-4, 2),
     ):
-        assert check(boxes, scores, Protocol(nms=nms, nms_threshold=threshold)).valid.sum() == count
-    mild = Protocol(nms="diounms", beta_nms=2, nms_threshold=beyond + 1e-4)
+        assert check(boxes, scores, EvaluationProtocol(nms=nms, nms_threshold=threshold)).valid.sum() == count
+    mild = EvaluationProtocol(nms="diounms", beta_nms=2, nms_threshold=beyond + 1e-4)
     assert check(boxes, scores, mild).valid.sum() == 2
-    ignored = Protocol(nms="greedynms", beta_nms=2, nms_threshold=beyond + 1e-4)
+    ignored = EvaluationProtocol(nms="greedynms", beta_nms=2, nms_threshold=beyond + 1e-4)
     assert check(boxes, scores, ignored).valid.sum() == 4
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=[kind["nms"] for kind in KINDS])
 def test_compiles_for_accelerators_and_computes_the_same(kind):
     generator = np.random.default_rng(0)
-    compiled, protocol = tf.function(per_class_nms, autograph=False, jit_compile=True), Protocol(candidates=300, **kind)
+    compiled, protocol = (
+        tf.function(per_class_nms, autograph=False, jit_compile=True),
+        EvaluationProtocol(candidates=300, **kind),
+    )
     check(random_boxes(generator, 2, 300, 0.3), generator.random((2, 300, 4)), protocol, compiled)
 
 
 def test_traces_with_an_unknown_batch():
     signature = [tf.TensorSpec([None, 30, 4]), tf.TensorSpec([None, 30, 5])]
-    traced = tf.function(lambda boxes, scores: per_class_nms(boxes, scores, Protocol()), signature, autograph=False)
+    traced = tf.function(
+        lambda boxes, scores: per_class_nms(boxes, scores, EvaluationProtocol()), signature, autograph=False
+    )
     shapes = [tuple(part.shape) for part in traced.get_concrete_function().structured_outputs]
     assert shapes == [(None, 100, 4), (None, 100), (None, 100), (None, 100)]
 
 
 def test_best_pairs_beyond_the_pairs_there_are():
-    pairs = best_pairs(tf.zeros([2, 3, 4]), tf.fill([2, 3, 2], 0.5), Protocol(candidates=1000))
+    pairs = best_pairs(tf.zeros([2, 3, 4]), tf.fill([2, 3, 2], 0.5), EvaluationProtocol(candidates=1000))
     assert pairs.scores.shape == (2, 6) and pairs.valid.numpy().all()
 
 
@@ -193,7 +198,7 @@ def test_keeps_what_darknet_keeps(golden, case, threshold, kind):
     recorded = np.load(golden("misc/nms.npz"))
     rows, after = recorded[f"{case}/in"], recorded[f"{case}/{kind}_{threshold}"][:, 1:]
     boxes, probabilities = cxcywh_to_yxyx(tf.constant(rows[:, :4])), tf.constant(rows[:, 5:])
-    protocol = Protocol(nms=RECORDED[kind], nms_threshold=threshold, score_floor=0, detections_per_image=1000)
+    protocol = EvaluationProtocol(nms=RECORDED[kind], nms_threshold=threshold, score_floor=0, detections_per_image=1000)
     found = per_class_nms(tf.stack([boxes] * 2), tf.stack([probabilities] * 2), protocol)
     kept = np.argwhere(after > 0)
     expected = sorted((int(column), after[row, column], *boxes[row].numpy()) for row, column in kept)

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from official.core.config import Protocol
 from official.vision.interpolation import INTERPOLATIONS
+from official.vision.protocol import EvaluationProtocol
 from official.vision.resize import (
     boxes_to_input,
     boxes_to_original,
@@ -19,7 +19,7 @@ from official.vision.resize import (
     whole_levels,
 )
 
-LETTERBOX, STRETCH = Protocol(resize="letterbox"), Protocol(resize="stretch")
+LETTERBOX, STRETCH = EvaluationProtocol(resize="letterbox"), EvaluationProtocol(resize="stretch")
 
 
 def random_image(height, width, seed=0):
@@ -90,7 +90,7 @@ def test_image_ops_equal_darknets(golden, name):
         image = image.transpose(1, 0, 2)
     width, height = (int(side) for side in name.split("_")[-1].split("x"))
     resize = "letterbox" if "letterbox" in name else "stretch"
-    protocol = Protocol(resize=resize, interpolation="align_corners")
+    protocol = EvaluationProtocol(resize=resize, interpolation="align_corners")
     ours = normalise(resize_image(tf.constant(image), (height, width), protocol))
     np.testing.assert_allclose(ours, recorded[name].transpose(1, 2, 0), atol=1e-6)
     if resize == "letterbox":  # in whole levels: the same rectangle, grey around it
@@ -104,7 +104,7 @@ def test_network_inputs_equal_darknets(golden, name):
     image = tf.constant(recorded["image_u8_chw"].transpose(1, 2, 0))
     side = recorded["letterbox/X"].shape[1]
     for mode, resize in (("resize", "stretch"), ("letterbox", "letterbox")):
-        protocol = Protocol(resize=resize, interpolation="align_corners")
+        protocol = EvaluationProtocol(resize=resize, interpolation="align_corners")
         ours = normalise(resize_image(image, (side, side), protocol)).numpy().transpose(2, 0, 1)  # [3, side, side]
         if f"{mode}/X" in recorded:
             np.testing.assert_allclose(ours, recorded[f"{mode}/X"], atol=1e-6)
@@ -115,24 +115,24 @@ def test_network_inputs_equal_darknets(golden, name):
 
 def test_padding_value_is_the_protocols():
     image = tf.zeros([20, 50, 3], tf.uint8)
-    result = resize_image(image, (96, 64), Protocol(padding_value=7)).numpy()
+    result = resize_image(image, (96, 64), EvaluationProtocol(padding_value=7)).numpy()
     assert set(np.unique(result)) == {0, 7}
     assert (result[0] == 7).all() and (result[-1] == 7).all() and (result[48] == 0).all()
     for interpolation, level in (("bilinear", 128), ("opencv", 128), ("align_corners", 127.5)):  # Darknet's .5
-        assert resize_image(image, (96, 64), Protocol(interpolation=interpolation)).numpy()[0, 0, 0] == level
+        assert resize_image(image, (96, 64), EvaluationProtocol(interpolation=interpolation)).numpy()[0, 0, 0] == level
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize("image_size", [(1, 1000), (1000, 1), (1, 1)])
 def test_extreme_shapes_keep_at_least_one_pixel(image_size, interpolation):
-    protocol = Protocol(interpolation=interpolation)
+    protocol = EvaluationProtocol(interpolation=interpolation)
     result = resize_image(tf.fill([*image_size, 3], tf.constant(255, tf.uint8)), (64, 96), protocol)
     assert result.shape == (64, 96, 3) and (result.numpy() == 255).any()
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 def test_static_shape_from_an_image_of_unknown_size(interpolation):
-    protocol = Protocol(interpolation=interpolation)
+    protocol = EvaluationProtocol(interpolation=interpolation)
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
     def resize(image):

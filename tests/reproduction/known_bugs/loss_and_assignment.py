@@ -73,9 +73,7 @@ def _without_exponential(patch: MonkeyPatch) -> None:
 def _falls_back_to_iou(patch: MonkeyPatch) -> None:
     right = iou.iou_gradient
     known = {"giou": "giou"}
-    patch.setattr(
-        iou, "iou_gradient", lambda predicted, true, kind: right(predicted, true, known.get(kind, "iou"))
-    )
+    patch.setattr(iou, "iou_gradient", lambda predicted, true, kind: right(predicted, true, known.get(kind, "iou")))
 
 
 def _normaliser(**values: float) -> Callable[[MonkeyPatch], None]:

@@ -13,9 +13,9 @@ import tasks.yolo.task
 from configs.yolo.heads import YoloHead, YoloLevel
 from modeling.yolo import network
 from modeling.yolo.heads import yolo
-from official.core.config import Protocol
 from official.vision import detect
 from official.vision.nms import Detections
+from official.vision.protocol import EvaluationProtocol
 from tests.reproduction.known_bugs.run_experiments import CELLS, CENTERNET, DARKNET, DEMO, of_run
 
 Plant = Callable[[MonkeyPatch], None]
@@ -95,7 +95,9 @@ def _protocol(module: Any, **changed: Any) -> Plant:
     def plant(patch: MonkeyPatch) -> None:
         right = module.detect
 
-        def wrong(model: Any, decode: Any, images: Any, sizes: Any, protocol: Protocol, size: Any) -> Detections:
+        def wrong(
+            model: Any, decode: Any, images: Any, sizes: Any, protocol: EvaluationProtocol, size: Any
+        ) -> Detections:
             return right(model, decode, images, sizes, protocol.model_copy(update=changed), size)
 
         patch.setattr(module, "detect", wrong)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.core.config import Protocol
 from official.vision.boxes import cxcywh_to_yxyx
 from official.vision.nms import select
+from official.vision.protocol import EvaluationProtocol
 from reproduction.restated import nms
 from reproduction.restated.nms import Kept
 
@@ -23,7 +23,7 @@ def test_keeps_what_darknet_keeps(golden, case, threshold, kind):
     rows, after = recorded[f"{case}/in"], recorded[f"{case}/{kind}_{threshold}"][:, 1:]
     x, y, width, height = rows[:, :4].astype(float).T
     boxes = np.stack([y - height / 2, x - width / 2, y + height / 2, x + width / 2], axis=1)
-    protocol = Protocol(nms=RECORDED[kind], nms_threshold=threshold, score_floor=0, detections_per_image=1000)
+    protocol = EvaluationProtocol(nms=RECORDED[kind], nms_threshold=threshold, score_floor=0, detections_per_image=1000)
     found = nms.detections(boxes, rows[:, 5:], protocol)
     expected = sorted((int(number), after[row, number], *boxes[row]) for row, number in np.argwhere(after > 0))
     assert len(expected) >= 38
@@ -55,7 +55,7 @@ def assert_as_the_product(boxes, scores, protocol) -> Kept:
 def test_random_boxes_as_the_product(kind, count, classes, candidates, wanted):
     generator = np.random.default_rng(count + candidates)
     scores = 0.002 + 0.99 * generator.random((count, classes)) ** 4
-    protocol = Protocol(candidates=candidates, detections_per_image=wanted, **kind)
+    protocol = EvaluationProtocol(candidates=candidates, detections_per_image=wanted, **kind)
     assert len(assert_as_the_product(random_boxes(generator, count, 0.3), scores, protocol).scores)
 
 
@@ -65,7 +65,7 @@ def test_ties_floor_and_what_is_not_finite_as_the_product(kind, candidates):
     generator = np.random.default_rng(0)
     boxes, scores = random_boxes(generator, 300, 0.05), generator.integers(0, 4, (300, 4)) / 4
     boxes[7, 2], boxes[9, 0], scores[11] = np.nan, np.inf, np.nan
-    protocol = Protocol(candidates=candidates, detections_per_image=400, score_floor=0.25, **kind)
+    protocol = EvaluationProtocol(candidates=candidates, detections_per_image=400, score_floor=0.25, **kind)
     found = assert_as_the_product(boxes, scores, protocol)
     assert found.scores.min() == (0.75 if candidates == 150 and kind["nms"] != "none" else 0.5)
     assert not np.any(np.isnan(found.boxes))
@@ -74,16 +74,16 @@ def test_ties_floor_and_what_is_not_finite_as_the_product(kind, candidates):
 @pytest.mark.parametrize("kind", KINDS, ids=[kind["nms"] for kind in KINDS])
 def test_nothing_and_degenerate_boxes_as_the_product(kind):
     boxes = [[0.2, 0.2, 0.2, 0.2]] * 2 + [[0.8, 0.8, 0.1, 0.1]] * 2 + [[0.1, 0.1, 0.8, 0.8], [0, 0, 1, 1]]
-    found = assert_as_the_product(boxes, [[0.9], [0.8], [0.7], [0.6], [0.5], [0]], Protocol(**kind))
+    found = assert_as_the_product(boxes, [[0.9], [0.8], [0.7], [0.6], [0.5], [0]], EvaluationProtocol(**kind))
     assert len(found.scores) == 5
-    assert len(assert_as_the_product(boxes, np.zeros((6, 3)), Protocol(**kind)).scores) == 0
+    assert len(assert_as_the_product(boxes, np.zeros((6, 3)), EvaluationProtocol(**kind)).scores) == 0
 
 
 def test_distance_spares_what_overlap_alone_suppresses():
     """IoU 0.5, centres a quarter of the hull's width apart: 0.0625 / (1 + 0.64) of its squared diagonal."""
     one, other = np.array([0, 0, 0.8, 0.75]), np.array([0, 0.25, 0.8, 1])
     beyond = 0.5 - (0.0625 / 1.64) ** 0.6
-    judged = lambda **options: nms.suppresses(one, other, Protocol(**options))  # noqa: E731
+    judged = lambda **options: nms.suppresses(one, other, EvaluationProtocol(**options))  # noqa: E731
     assert judged(nms="per_class_iou", nms_threshold=0.4999)
     for kind in ("greedynms", "diounms"):
         assert judged(nms=kind, nms_threshold=beyond - 1e-9) and not judged(nms=kind, nms_threshold=beyond + 1e-9)
@@ -93,7 +93,7 @@ def test_distance_spares_what_overlap_alone_suppresses():
 
 def test_soft_nms_is_refused_by_the_wrong_door():
     with pytest.raises(ValueError, match="see merge_scales"):
-        nms.detections(np.zeros((1, 4)), np.zeros((1, 1)), Protocol(nms="soft_nms"))
+        nms.detections(np.zeros((1, 4)), np.zeros((1, 1)), EvaluationProtocol(nms="soft_nms"))
 
 
 def test_soft_nms_and_merge_as_centernet_recorded(golden_centernet):
@@ -130,5 +130,5 @@ def test_merge_keeps_equals_of_the_last_and_nothing_gives_nothing():
 
 def test_boxes_of_the_product_are_yxyx():
     """What a record's cxcywh comes to there, so that both are handed the same corners."""
-    ours = nms.detections(np.array([[0.1, 0.2, 0.3, 0.6]]), np.array([[0.5]]), Protocol()).boxes
+    ours = nms.detections(np.array([[0.1, 0.2, 0.3, 0.6]]), np.array([[0.5]]), EvaluationProtocol()).boxes
     np.testing.assert_allclose(ours, cxcywh_to_yxyx(tf.constant([[0.4, 0.2, 0.4, 0.2]])), atol=1e-7)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from configs.centernet.task import CenterNetModel
-from configs.data import Augmentation, CenterNetAugmentation
+from configs.data import CenterNetAugmentation, DarknetAugmentation
 from dataloaders.augment.colour import apply_colour
 from dataloaders.batch import CenterNetDraws, ColourDraws, TrainBatch
 from dataloaders.centernet.augment import coloured
@@ -42,7 +42,7 @@ def floats(rows):
 @pytest.mark.parametrize("colour", DRAWS)
 def test_yolo_inputs_are_the_products(colour):
     """Pixels and boxes. Of 8 bits, fused multiplications round a few channels otherwise."""
-    draws, config = [FLIP, *floats(DRAWS[colour])], Augmentation(colour={"type": colour})
+    draws, config = [FLIP, *floats(DRAWS[colour])], DarknetAugmentation(colour={"type": colour})
     classes, ids = tf.zeros(VALID.shape, tf.int32), tf.range(4, dtype=tf.int64)
     fields = tf.constant(IMAGES), tf.constant(BOXES), classes, tf.constant(VALID), ids
     theirs = apply_colour(TrainBatch(*fields, ColourDraws(*map(tf.constant, draws))), config)
@@ -60,7 +60,7 @@ def test_yolo_inputs_are_the_products(colour):
 
 def test_draws_that_change_nothing_and_no_augmentation():
     for colour in DRAWS:
-        config = Augmentation(colour={"type": colour})
+        config = DarknetAugmentation(colour={"type": colour})
         images, boxes = pixels.yolo_inputs(IMAGES, BOXES, VALID, [FLIP, *floats(NOTHING)], config)
         np.testing.assert_array_equal(images[0], IMAGES[0, :, ::-1] / 255)
         np.testing.assert_array_equal(images[1], IMAGES[1] / 255)
@@ -73,7 +73,7 @@ def test_draws_that_change_nothing_and_no_augmentation():
 
 @pytest.mark.parametrize("effect", [{"blur": 5}, {"gaussian_noise": 9}])
 def test_effects_are_refused(effect):
-    config = Augmentation(colour={"type": "darknet_opencv"} | effect)
+    config = DarknetAugmentation(colour={"type": "darknet_opencv"} | effect)
     with pytest.raises(NotImplementedError, match="blur and gaussian_noise are not restated"):
         pixels.yolo_inputs(IMAGES, BOXES, VALID, [FLIP, *floats(NOTHING)], config)
 
@@ -133,7 +133,7 @@ def test_darknets_and_the_gains_distortions_are_opencvs():
 
 def check(image, colour, change, hsv):
     draws = [np.array([False]), *(np.array([one], np.float32) for one in change)]
-    config = Augmentation(colour={"type": colour})
+    config = DarknetAugmentation(colour={"type": colour})
     ours, _ = pixels.yolo_inputs(image[np.newaxis], BOXES[:1], VALID[:1], draws, config)
     off = np.rint(ours[0] * 255) - cv2.cvtColor(cv2.merge(hsv), cv2.COLOR_HSV2RGB)
     assert np.abs(off).max() <= 1 and np.count_nonzero(off) * 1000 <= off.size

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from losses.yolo import HEADS, LOSSES
+from losses.yolo import HEAD_LOSS_PARTS, LOSSES
 from losses.yolo.from_cfg import head_and_loss
 from losses.yolo.truth import Truth
 from modeling.darknet.build import build_network
@@ -89,7 +89,7 @@ def recorded() -> dict[str, np.ndarray]:
         value, _ = LOSSES["yolo"]([raw], objects, head, rules, moment)
     variables = graph.model.trainable_variables
     by_image, by_output, *gradients = tape.gradient(value, [image, trained[1], *variables])
-    (loss,) = HEADS["yolo"]([raw], objects, head, rules, moment)
+    (loss,) = HEAD_LOSS_PARTS["yolo"]([raw], objects, head, rules, moment)
     assert loss.diagnostics["positives"] >= 2
     arrays |= {"X": nchw(image), "truth": truth, "meta/cfg": CFG, "meta/seen_at_forward": 0}
     for index in range(2):

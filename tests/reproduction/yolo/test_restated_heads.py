@@ -12,7 +12,7 @@ import reproduction
 from configs.yolo.heads import DetectionHead, GaussianYoloHead, RegionHead, YoloHead
 from configs.yolo.losses import DetectionLoss, GaussianYoloLoss, RegionLoss, YoloLoss
 from losses.yolo import LOSSES
-from modeling.yolo.heads import DECODERS
+from modeling.yolo.heads import BOX_DECODERS
 from official.core.task import Moment
 from reproduction.yolo.restated.common import Truths
 from reproduction.yolo.restated.heads import DECODE, LOSS
@@ -97,7 +97,7 @@ def test_boxes_and_scores_are_the_products(family):
     head, _ = FAMILIES[family]
     outputs = outputs_of(family, seed=2)
     boxes, scores = DECODE[head.type](outputs, head, SIZE)
-    expected_boxes, expected_scores = DECODERS[head.type]([tf.constant(raw) for raw in outputs], head, SIZE)
+    expected_boxes, expected_scores = BOX_DECODERS[head.type]([tf.constant(raw) for raw in outputs], head, SIZE)
     np.testing.assert_allclose(expected_boxes, boxes, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(expected_scores, scores, rtol=1e-6, atol=1e-6)
 

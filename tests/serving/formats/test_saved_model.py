@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.core.config import Protocol
 from official.core.errors import UserError
 from official.vision.detect import detect
+from official.vision.protocol import EvaluationProtocol
 from official.vision.resize import decode_image, resize_image
 from serving.formats.saved_model import SIGNATURES, export_saved_model
 from serving.predict import detect_files
@@ -78,7 +78,7 @@ def test_signatures_are_as_documented(exported, loaded):
 
 def test_description_holds_the_protocol(exported):
     metadata = json.loads((exported.directory / "detector.json").read_text())
-    assert Protocol.model_validate(metadata["protocol"]) == exported.protocol
+    assert EvaluationProtocol.model_validate(metadata["protocol"]) == exported.protocol
     assert metadata["classes"] == ["circle", "star", "square"] and metadata["category_ids"] == [3, 7, 90]
     assert metadata["input_size"] == [96, 64]
 
@@ -94,7 +94,7 @@ def export_small(directory, **changes):
     arguments = {
         "model": keras.Model(image, keras.layers.GlobalAveragePooling2D()(image)),
         "decode": one_box,
-        "protocol": Protocol(),
+        "protocol": EvaluationProtocol(),
         "classes": ("x", "y", "z"),
         "input_size": (16, 24),
         "directory": directory,
@@ -121,7 +121,9 @@ def test_every_interpolation_and_nms_is_the_evaluations(tmp_path, photos, resize
         directory=tmp_path / "model",
         model=keras.Model(image, keras.layers.Reshape((40, 3))(scores)),
         decode=lambda outputs: (tf.tile(boxes, [tf.shape(outputs)[0], 1, 1]), outputs),
-        protocol=Protocol(resize=resize, interpolation=interpolation, nms=nms, beta_nms=0.8, nms_threshold=0.2),
+        protocol=EvaluationProtocol(
+            resize=resize, interpolation=interpolation, nms=nms, beta_nms=0.8, nms_threshold=0.2
+        ),
         input_size=(16, 24),
     )
     export_small(**vars(exported))

@@ -13,7 +13,7 @@ from official.core.config_io import load_config
 from official.core.errors import UserError
 from official.core.evaluation import Scorer
 from official.core.initialise import find_weights
-from official.core.task import Shard
+from official.core.task import HostShare
 from serving.jobs import export_checkpoint
 from serving.predict import detect_files
 from tasks import jobs
@@ -98,7 +98,7 @@ def test_boxes_lie_on_what_the_network_sees(tmp_path):
     )  # fmt: skip
     task = jobs.build_task(config)
     mirrored, seen = set(), 0
-    for batch in task.train_inputs(0, Shard(), (64, 96)).take(4):
+    for batch in task.train_inputs(0, HostShare(), (64, 96)).take(4):
         images, labels = task.prepare(batch)
         white = images.numpy()[..., 1] > 0  # half of the range, standardised
         mirrored |= set(batch.draws.flip.numpy().tolist())

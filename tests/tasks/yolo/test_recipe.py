@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from configs.data import Augmentation
+from configs.data import DarknetAugmentation
 from configs.experiment import Experiment
 from modeling.darknet.cfg import Network, parse_cfg, read_cfg
 from modeling.darknet.grammar import CfgError, read_sections
@@ -51,7 +51,7 @@ def test_the_whole_experiment_of_a_cfg():
     assert (task.loss.gradient, task.loss.iou_loss, task.loss.iou_normalizer) == ("darknet", "ciou", 0.07)
     train = task.data.train
     assert (train.batch_size, trainer.micro_batches, train.max_boxes) == (4, 2, 20)
-    expected = Augmentation(
+    expected = DarknetAugmentation(
         jitter=0.2, resize=1.2, hue=0.1, saturation=1.5, exposure=0.75, fill="mean", colour={"type": "darknet_opencv"}
     )
     assert train.augmentation == expected and train.multi_scale is None

@@ -16,7 +16,7 @@ from official.core.checkpoint import CheckpointError
 from official.core.config_io import load_config
 from official.core.distribution import Placement
 from official.core.evaluation import Evaluation
-from official.core.task import Shard
+from official.core.task import HostShare
 from official.core.trainer import NotFiniteError, Run
 from tasks.jobs import build_task
 from tests.broken_images import break_jpeg
@@ -58,7 +58,7 @@ def make_run(config: Experiment, directory: Path, strategy: tf.distribute.Strate
 
 
 def first_batch(run: Run):
-    return next(iter(run.task.train_inputs(0, Shard(), run.task.input_size_at(0))))
+    return next(iter(run.task.train_inputs(0, HostShare(), run.task.input_size_at(0))))
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from configs.yolo.heads import DetectionHead, GaussianYoloHead, RegionHead, YoloHead
 from configs.yolo.losses import DetectionLoss, GaussianYoloLoss, RegionLoss, YoloLoss
-from losses.yolo import HEADS, LOSSES
+from losses.yolo import HEAD_LOSS_PARTS, LOSSES
 from losses.yolo.truth import Truth
 from official.core.errors import UserError
 from official.core.task import Moment
@@ -69,7 +69,7 @@ def loss_and_gradients(family: str, outputs, truth: Truth, step: int = 3):
 
 def heads_of(family: str, outputs, truth: Truth, step: int = 3):
     head, loss = FAMILIES[family]
-    return HEADS[head.type]([tf.constant(raw) for raw in outputs], truth, head, loss, moment_at(step))
+    return HEAD_LOSS_PARTS[head.type]([tf.constant(raw) for raw in outputs], truth, head, loss, moment_at(step))
 
 
 @EVERY

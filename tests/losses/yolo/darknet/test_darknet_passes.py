@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from configs.yolo.heads import GaussianYoloHead, YoloHead
 from configs.yolo.losses import GaussianYoloLoss, YoloLoss
-from losses.yolo import HEADS
+from losses.yolo import HEAD_LOSS_PARTS
 from reproduction.yolo.restated.heads import LOSS
 from tests.losses.yolo.cases import CLASSES, MOMENT, SIZE, as_truth
 
@@ -58,7 +58,7 @@ def raw_of(generator, entries: int, new_coords: bool) -> np.ndarray:
 
 
 def compare(raw, truth, head, rules):
-    (got,) = HEADS[head.type]([tf.constant(raw)], as_truth(truth), head, rules, MOMENT)
+    (got,) = HEAD_LOSS_PARTS[head.type]([tf.constant(raw)], as_truth(truth), head, rules, MOMENT)
     (expected,) = LOSS[head.type, "darknet"]([raw], as_truth(truth), head, rules, SIZE, 1).deltas
     np.testing.assert_allclose(got.delta, expected, rtol=2e-4, atol=2e-5)
     return got
