@@ -20,7 +20,7 @@ from official.core.config import Duration
 from official.core.config_io import check_config, override
 from official.core.task import Batch, Moment, Scalar, Scalars, Task
 from reproduction.traces.precision import precision
-from tasks.jobs import build_task
+from tasks import build_task
 
 EPOCH = 5000  # examples of an epoch, where a duration counts in epochs and no data set is opened
 BATCH = 2  # examples of a micro-batch in a small copy
