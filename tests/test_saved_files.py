@@ -16,7 +16,7 @@ import tensorflow as tf
 from configs.experiment import Experiment
 from official.core.config_io import load_config
 from official.core.initialise import find_weights, load_trained
-from tasks import jobs
+from tasks import build_task, jobs
 
 SAVED = Path(__file__).with_name("saved_by_version_1")
 RUNS = ("yolo", "centernet")
@@ -39,7 +39,7 @@ def outputs(model: keras.Model) -> list[np.ndarray]:
 
 
 def trained(experiment: Experiment, weights: str) -> keras.Model:
-    task = jobs.build_task(experiment)
+    task = build_task(experiment)
     model = task.build_model()
     load_trained(model, find_weights(weights), task)
     return model
@@ -99,7 +99,7 @@ def test_every_class_that_a_keras_file_may_name_has_its_name_still():
 
 
 def test_shards_hold_the_images_and_boxes_they_were_made_of():
-    data = jobs.build_task(experiment_of("yolo")).train_data
+    data = build_task(experiment_of("yolo")).train_data
     truth = json.loads((SAVED / "shards" / "instances_train.json").read_text())
     hashes = {line.split()[0] for line in (SAVED / "shards" / "images.sha256").read_text().splitlines()}
     rows = list(data.stored(range(len(data))))
