@@ -1,13 +1,16 @@
 """Vocabulary of what all convolutions of a network share, whatever its parts."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from official.core.config import Config
 
 Activation = Literal["leaky", "mish", "swish", "relu", "linear", "logistic"]
-Initialiser = Literal["uniform", "pytorch"]
+Initialiser = Annotated[
+    Literal["uniform", "pytorch"],
+    Field(description="Of kernels. uniform: Darknet's, U(-1, 1) * sqrt(2 / fan_in); pytorch: U(-1, 1) / sqrt(fan_in)."),
+]
 Norm = Literal["local", "sync"]
 
 
@@ -20,6 +23,4 @@ class StyleConfig(Config):
     norm_momentum: float = Field(
         gt=0, lt=1, description="Share of the old moving statistics (PyTorch: that of the new)."
     )
-    initialiser: Initialiser = Field(
-        description="Of kernels. uniform: Darknet's, U(-1, 1) * sqrt(2 / fan_in); pytorch: U(-1, 1) / sqrt(fan_in)."
-    )
+    initialiser: Initialiser

@@ -25,11 +25,12 @@ def strides_of_levels(levels: int, decoder: str, features: Collection[int]) -> t
         UserError: it does not make so many levels of them.
     """
     if decoder in FIXED:
-        makes, few, many = FIXED[decoder].makes, len(FIXED[decoder].makes), len(FIXED[decoder].makes)
+        makes = FIXED[decoder].makes
+        few, count = len(makes), f"{len(makes)}"
     else:
-        makes, few, many = tuple(sorted(features, reverse=True)), 2, len(features)
-    if not few <= levels <= many:
-        count = f"{few} to {many}" if few < many else f"{few}"
+        makes = tuple(sorted(features, reverse=True))
+        few, count = 2, f"2 to {len(makes)}"
+    if not few <= levels <= len(makes):
         raise UserError(
             f"model.head.levels: {levels} given, but the {decoder} decoder makes {count} from this"
             f" backbone (strides {sorted(features, reverse=True)})"

@@ -30,10 +30,9 @@ def convolution_norm(
     inputs: Features, filters: int, size: int, stride: int = 1, *, name: str, norm: str, style: Style
 ) -> Features:
     """Convolution (layer `name`, zeros on all sides) and batch-norm (layer `norm`, unless folded)."""
-    seed, kind = style.seed_of(name), CONVOLUTIONS[style.initialiser]
-    return normalised(
-        kind(filters, size, stride, bias=style.bias_before_norm, seed=seed, name=name)(inputs), name, norm, style
-    )
+    kind, bias, seed = CONVOLUTIONS[style.initialiser], style.bias_before_norm, style.seed_of(name)
+    x = kind(filters, size, stride, bias=bias, seed=seed, name=name)(inputs)
+    return normalised(x, name, norm, style)
 
 
 def normalised(inputs: Features, name: str, norm: str, style: Style) -> Features:

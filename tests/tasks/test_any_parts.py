@@ -59,7 +59,13 @@ def experiment(data: Path, family: str, folder: Path) -> Experiment:
                 "validation": {"source": sources["val"], "batch_size": 1},
             },
         },
-        "trainer": {"duration": {"steps": 4}, "steps_per_loop": 2, "checkpoint": {"every": {"steps": 4}}},
+        "trainer": {
+            "duration": {"steps": 4},
+            "steps_per_loop": 2,
+            "optimizer": {"type": "adamw"},
+            "schedule": {"type": "constant", "learning_rate": 1e-4},
+            "checkpoint": {"every": {"steps": 4}},
+        },
         "runtime": {"device": "cpu"},
     }
     (folder / "x.yaml").write_text(yaml.safe_dump(written))
