@@ -18,7 +18,7 @@ from reproduction.golden.case import Case, Row
 from reproduction.golden.detection import HEAD, MODES
 from reproduction.hints import Clue
 from reproduction.own import NETWORK
-from reproduction.seeded.inference import seed_weights
+from reproduction.seeded.weights import seed_weights
 from reproduction.subject import Subject, sha256
 from reproduction.trace import relayout
 

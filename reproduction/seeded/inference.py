@@ -1,5 +1,6 @@
 """Gates 2 and 3: what is evaluated and exported, beside the network that is trained and the stated formulas."""
 
+import contextlib
 import functools
 import gc
 import tempfile
@@ -9,7 +10,7 @@ from typing import Literal
 import keras
 import numpy as np
 import tensorflow as tf
-from jaxtyping import Float, Float32, Float64, UInt8
+from jaxtyping import Float, Float32, Float64, Shaped, UInt8
 
 from dataloaders.batch import EvalBatch
 from modeling.layers.batch_norm import EPSILON
@@ -24,14 +25,16 @@ from reproduction.compare import (
     judge,
     measure_rows,
 )
-from reproduction.golden.case import Case, Row
-from reproduction.golden.precision import graphs_as_written, precision
+from reproduction.golden.case import NEAR, Case, Row
+from reproduction.golden.precision import precision
 from reproduction.hints import Clue
 from reproduction.hints.overlaps import protocol_mistakes
 from reproduction.own import Own
 from reproduction.restated import nms, placement
 from reproduction.seeded.families import family_of
 from reproduction.seeded.family import Family, Outputs
+from reproduction.seeded.saved_program import Signature, signatures_of
+from reproduction.seeded.weights import is_statistic, seed_weights
 from reproduction.subject import Subject
 from serving.export import export_saved_model
 
@@ -45,6 +48,7 @@ SIZES = ((150, 121), (64, 230))  # (height, width) of the seeded images
 BATCHES = {"serving_default": (SIZES[0], SIZES[0]), "encoded": SIZES}  # of an export's signatures
 ROUNDING = 1e-7  # of the largest number: a decision (a peak, a rank, NMS) that so little noise turns is open
 NOISES = 2  # drawn for that
+MOST_OPEN = 0.5  # of an export's boxes: with more of them left out, the others say too little
 TRIES = 8
 OPEN = f"each of {TRIES} seeds has a decision that rounding may turn"
 # What the fold may have taken for the moving statistics (variance 0.6..1.4), as functions of (name, the statistic).
@@ -103,7 +107,7 @@ def _evaluated_otherwise(
     """The trained network's outputs with other moving statistics, which are then put back."""
     kept = {variable.path: variable.numpy() for variable in trained.non_trainable_variables}
     for variable in trained.non_trainable_variables:
-        if _is_statistic(variable):
+        if is_statistic(variable):
             variable.assign(change(variable.path.rpartition("/")[2], kept[variable.path]))
     try:
         return family.evaluated(trained, images)
@@ -118,41 +122,6 @@ def _folded(own: Own, trained: keras.Model, kind: Literal["float32", "float64"])
         model = own.task.build_inference_model()
     own.task.fold(trained, model)
     return model
-
-
-def seed_weights(model: keras.Model, own: Own) -> None:
-    """Gives seeded kernels, and batch-norms that shift and scale what they have normalised.
-
-    Their moving statistics are those of a seeded training batch. With others, what goes through a deep network grows
-    without bound: its outputs come out as 0 or 1, and those between them are rounding alone.
-    """
-    config = own.experiment.task.model
-    rng = np.random.default_rng(own.experiment.runtime.seed)
-    for variable in model.variables:
-        name, shape = variable.path.rpartition("/")[2], tuple(variable.shape)
-        if name == "kernel":
-            value = rng.normal(0, np.sqrt(2 / max(1, np.prod(shape[:-1]))), shape)
-        elif name == "gamma":
-            value = rng.uniform(0.6, 1.4, shape)
-        else:
-            value = rng.normal(0, 0.1, shape)
-        if tf.as_dtype(variable.dtype).is_floating and not _is_statistic(variable):
-            variable.assign(value)
-    family = family_of(own)
-    images, _ = own.task.prepare(family.plain(family.batch(family.labels(rng), tuple(config.input_size), rng)))
-    held = [variable.value for variable in model.non_trainable_variables]
-    nothing = [
-        0 * one if _is_statistic(variable) else one
-        for variable, one in zip(model.non_trainable_variables, held, strict=True)
-    ]
-    _, left = model.stateless_call([one.value for one in model.trainable_variables], nothing, images, training=True)
-    for variable, share in zip(model.non_trainable_variables, left, strict=True):
-        if _is_statistic(variable):
-            variable.assign(share / (1 - config.norm_momentum))
-
-
-def _is_statistic(variable: keras.Variable) -> bool:
-    return variable.path.rpartition("/")[2] in ("moving_mean", "moving_variance")
 
 
 def detections(case: Case, subject: Subject) -> Iterator[Row]:
@@ -281,10 +250,10 @@ def export(case: Case, subject: Subject) -> Iterator[Row]:
         return
     inference = _folded(own, _trained(own, "float32"), "float32")
     gc.collect()  # what it was made of is large
-    with graphs_as_written(), tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as loaded:
         export_saved_model(inference, own.task.decode, protocol, experiment.task.data.classes, size, f"{folder}/export")
         gc.collect()  # its graphs hold the weights many times over, and so do those that are loaded
-        signatures = tf.saved_model.load(f"{folder}/export").signatures
+        signatures = loaded.enter_context(signatures_of(f"{folder}/export"))
         yield from _raw_rows(case, own, inference, signatures["raw"])
         for name, sides in BATCHES.items():
             tried = (_Batch(own, signatures["raw"], sides, seed) for seed in range(TRIES))
@@ -300,14 +269,34 @@ def export(case: Case, subject: Subject) -> Iterator[Row]:
     own.note("export")
 
 
-def _raw_rows(
-    case: Case, own: Own, inference: keras.Model, raw: Callable[..., Mapping[str, tf.Tensor]]
-) -> Iterator[Row]:
-    """What the export's network and decoder give, beside the network for inference and the experiment's decoder."""
+def _raw_rows(case: Case, own: Own, inference: keras.Model, raw: Signature) -> Iterator[Row]:
+    """What the export's network and decoder give, beside the network for inference and the experiment's decoder.
+
+    Left out are the boxes that as little noise in the pixels moves near the bound: a deep network enlarges rounding.
+    """
     batch = _Batch(own, raw, BATCHES["serving_default"], 0)
-    theirs = own.decode(tf.nest.flatten(inference(tf.stack(batch.pixels), training=False)))
+    pixels = tf.stack(batch.pixels)
+
+    def decoded(noise: Numbers) -> list[np.ndarray]:
+        outputs = inference(pixels + tf.constant(noise, tf.float32), training=False)
+        return [part.numpy() for part in own.decode(tf.nest.flatten(outputs))]
+
+    theirs = decoded(np.zeros(pixels.shape))
+    is_open = np.zeros(theirs[0].shape[:2], bool)  # [batch, boxes]
+    for seed in range(NOISES):
+        noisy = decoded(ROUNDING * np.random.default_rng(seed).standard_normal(pixels.shape))
+        for moved, right in zip(noisy, theirs, strict=True):
+            room = NEAR * (SAME.absolute + SAME.relative * np.abs(right))
+            is_open |= np.any(np.abs(moved - right) > room, axis=-1)
+    left_out = f"{is_open.sum()} of {is_open.size} boxes left out: rounding moves them near the bound"
     for name, ours, expected in zip(("boxes", "scores"), zip(*batch.decoded, strict=True), theirs, strict=True):
-        yield case.compare(f"raw {name}", np.stack(ours), SAME, expected, Clue("layer"))
+        if is_open.mean() > MOST_OPEN:
+            yield case.skip(f"raw {name}", left_out)
+            continue
+        ours, expected = (np.where(is_open[..., np.newaxis], 0, each) for each in (np.stack(ours), expected))
+        row = case.compare(f"raw {name}", ours, SAME, expected, Clue("layer"))
+        notes = [row.note, left_out if is_open.any() else ""]
+        yield row.model_copy(update={"note": "; ".join(filter(None, notes))})
 
 
 class _Batch:
@@ -316,7 +305,7 @@ class _Batch:
     def __init__(
         self,
         own: Own,
-        raw: Callable[..., Mapping[str, tf.Tensor]],
+        raw: Signature,
         sizes: Sequence[tuple[int, int]],
         seed: int,
     ) -> None:
@@ -390,10 +379,10 @@ class _Batch:
         }
 
 
-def _exported(found: Mapping[str, tf.Tensor], number: int, sides: tuple[int, int]) -> Kept:
+def _exported(found: Mapping[str, Shaped[np.ndarray, "..."]], number: int, sides: tuple[int, int]) -> Kept:
     """What a signature gives for one image of the batch, its boxes relative to the image."""
     count = int(found["num_detections"][number])
-    boxes = found["detection_boxes"][number, :count].numpy() / np.tile(sides, 2)
+    boxes = found["detection_boxes"][number, :count] / np.tile(sides, 2)
     parts = (found[name][number, :count] for name in ("detection_classes", "detection_scores"))
     return np.column_stack([boxes, *parts])
 

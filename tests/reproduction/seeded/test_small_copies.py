@@ -10,9 +10,9 @@ from modeling.layers.batch_norm import BatchNorm
 from official.core.config_io import load_config
 from reproduction.golden.precision import graphs_as_written
 from reproduction.own import Own, small_size
-from reproduction.seeded.inference import seed_weights
 from reproduction.seeded.stated_step import ELEMENTS, some_of
 from reproduction.seeded.updates import without_draws
+from reproduction.seeded.weights import seed_weights
 from reproduction.subject import darknet_experiment
 from tests.conftest import SUBSETS
 
