@@ -20,6 +20,7 @@ def signatures_of(folder: str) -> Iterator[Mapping[str, Signature]]:
     """
     options = tf.compat.v1.ConfigProto()
     options.graph_options.rewrite_options.disable_meta_optimizer = True  # see `graphs_as_written`
+    options.graph_options.optimizer_options.opt_level = tf.compat.v1.OptimizerOptions.L0
     graph = tf.Graph()
     session = tf.compat.v1.Session(graph=graph, config=options)
     try:
