@@ -1,0 +1,46 @@
+"""A SavedModel that is loaded for a check computes what was saved, and is gone afterwards."""
+
+import gc
+import weakref
+
+import numpy as np
+import tensorflow as tf
+
+from reproduction.seeded import saved_program
+from reproduction.seeded.saved_program import signatures_of
+
+
+def save_doubling(folder: str) -> None:
+    module = tf.Module()
+    module.factor = tf.Variable(2.0)
+    spec = tf.TensorSpec([None, 3], tf.float32, "images")
+    module.twice = tf.function(lambda images: {"boxes": module.factor * images}, input_signature=[spec])
+    tf.saved_model.save(module, folder, signatures={"raw": module.twice})
+
+
+def test_signatures_compute_what_was_saved(tmp_path):
+    save_doubling(str(tmp_path))
+    images = np.arange(6, dtype=np.float32).reshape(2, 3)
+    with signatures_of(str(tmp_path)) as signatures:
+        found = signatures["raw"](images=tf.constant(images))
+        assert tf.executing_eagerly()  # what a check computes meanwhile is no part of the loaded graph
+    np.testing.assert_array_equal(found["boxes"], 2 * images)
+
+
+def test_nothing_is_left_of_a_loaded_export(tmp_path, monkeypatch):
+    save_doubling(str(tmp_path))
+    graphs = []
+    right = tf.Graph
+
+    def watched() -> tf.Graph:
+        graph = right()
+        graphs.append(weakref.ref(graph))
+        return graph
+
+    monkeypatch.setattr(saved_program.tf, "Graph", watched)
+    with signatures_of(str(tmp_path)) as signatures:
+        signatures["raw"](images=np.zeros((1, 3), np.float32))
+        assert graphs[0]() is not None
+    del signatures
+    gc.collect()
+    assert [graph() for graph in graphs] == [None] * len(graphs)
