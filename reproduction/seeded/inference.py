@@ -26,7 +26,7 @@ from reproduction.compare import (
     measure_rows,
 )
 from reproduction.golden.case import NEAR, Case, Row
-from reproduction.golden.precision import precision
+from reproduction.golden.precision import graphs_as_written, precision
 from reproduction.hints import Clue
 from reproduction.hints.overlaps import protocol_mistakes
 from reproduction.own import Own
@@ -250,7 +250,7 @@ def export(case: Case, subject: Subject) -> Iterator[Row]:
         return
     inference = _folded(own, _trained(own, "float32"), "float32")
     gc.collect()  # what it was made of is large
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as loaded:
+    with graphs_as_written(), tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as loaded:
         export_saved_model(inference, own.task.decode, protocol, experiment.task.data.classes, size, f"{folder}/export")
         gc.collect()  # its graphs hold the weights many times over, and so do those that are loaded
         signatures = loaded.enter_context(signatures_of(f"{folder}/export"))

@@ -13,7 +13,9 @@ Signature = Callable[..., Mapping[str, Shaped[np.ndarray, "..."]]]  # inputs and
 
 @contextlib.contextmanager
 def signatures_of(folder: str) -> Iterator[Mapping[str, Signature]]:
-    """The signatures of the SavedModel in a folder, by name, for as long as it is loaded. Its graph runs as written.
+    """The signatures of the SavedModel in a folder, by name, for as long as it is loaded.
+
+    Its graph runs as written; so do the functions in it if it was saved within `graphs_as_written`, which they keep.
 
     A session gives back what it holds. The functions that `tf.saved_model.load` makes stay until the process ends: of
     yolov4-tiny (23 MB of weights) 450 MB each time it is loaded and called.
