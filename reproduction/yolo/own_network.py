@@ -15,7 +15,7 @@ from modeling.darknet.loading import save_weights
 from modeling.darknet.weights import network_records
 from reproduction.experiment.own import NETWORK
 from reproduction.experiment.subject import Subject, sha256
-from reproduction.seeded.inference import seed_weights
+from reproduction.seeded.weights import seed_weights
 from reproduction.traces.case import Case, Row
 from reproduction.traces.causes import Clue
 from reproduction.traces.compare import OfAbsmax

@@ -32,6 +32,8 @@ _BOXES = {
     "box_format": "The boxes are equal once they are converted: a function was given another box format than it takes.",
     "box_units": "The boxes are equal but for a constant factor on a side: pixels taken as relative, or grid cells as "
     "pixels.",
+    "image_size_of_another": "Boxes are taken back to an image of another size: in a batch each image has its own "
+    "(height, width).",
     "box_inclusive": "The boxes differ by a pixel in their far corner: one side counts the last pixel, or counts from "
     "1 (VOC).",
     "anchor_units": "Widths and heights are off by one factor: anchors are in pixels of the network's input (v3, v4) "

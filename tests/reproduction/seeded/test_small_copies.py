@@ -11,9 +11,9 @@ from official.core.config_io import load_config
 from reproduction.experiment.own import Own, small_size
 from reproduction.experiment.subject import darknet_experiment
 from reproduction.seeded.families import family_of
-from reproduction.seeded.inference import seed_weights
 from reproduction.seeded.stated_step import ELEMENTS, Stated, some_of
 from reproduction.seeded.updates import without_draws
+from reproduction.seeded.weights import seed_weights
 from reproduction.traces.precision import graphs_as_written
 from tests.conftest import SUBSETS
 
