@@ -36,8 +36,18 @@ def train_dataset(
         tf.errors.OpError: while iterating, an image cannot be decoded as it was checked; `check` of the data set then
             names it.
     """
-    positions = positions_of(split, steps, shard)
-    return batched(positions, make, split.threads, split.batch_size // shard[1])
+    return batches_of(positions_of(split, steps, shard), make, split, shard)
+
+
+def batches_of(
+    elements: tf.data.Dataset, make: Callable[..., TrainBatch], split: TrainSplit, shard: tuple[int, int]
+) -> tf.data.Dataset:
+    """The batches of the examples that `make` gives for each element: a position, or a position and more.
+
+    Every training example of every recipe passes here, finished but for what the accelerator does. So an operation
+    that may follow any recipe (CutOut, say) belongs here: after `make`, on its pixels and boxes, drawn by the position.
+    """
+    return batched(elements, make, split.threads, split.batch_size // shard[1])
 
 
 def positions_of(split: TrainSplit, steps: tf.data.Dataset, shard: tuple[int, int]) -> tf.data.Dataset:

@@ -10,7 +10,7 @@ from configs.experiment import Task
 from configs.yolo.task import YoloTask
 from dataloaders.centernet.input import Centred
 from dataloaders.compose.batches import train_batches
-from dataloaders.compose.composer import rows_of_steps
+from dataloaders.compose.recipes import rows_of_steps
 from dataloaders.pipeline import train_dataset
 from dataloaders.reading.dataset import DetectionDataset
 from dataloaders.schedule.phases import phases_of

@@ -1,13 +1,12 @@
-"""The batches of training of the YOLO family."""
+"""Batches of composed examples, whose images are decoded for one example alone or for a block of them."""
 
 import tensorflow as tf
 
 from configs.data import TrainSplit
 from dataloaders.compose.composer import Composer
-from dataloaders.compose.reuse_window import with_windows
-from dataloaders.pipeline import batched, positions_of, train_dataset
-from dataloaders.reading.dataset import Examples
-from dataloaders.reading.sources import TruthForm
+from dataloaders.compose.reuse_window import with_images
+from dataloaders.pipeline import batches_of, positions_of, train_dataset
+from dataloaders.reading.dataset import Examples, TruthForm
 from official.vision.protocol import EvaluationProtocol
 
 
@@ -23,9 +22,8 @@ def train_batches(
 ) -> tf.data.Dataset:
     """`TrainBatch` elements of the steps; see `Composer` and `train_dataset` for the arguments."""
     composer = Composer(examples, split, input_size, protocol, box_form, seed)
-    blocks = composer.blocks
-    if blocks.reuse == 1:
+    if composer.schedule.reuse == 1:
         return train_dataset(composer, split, steps, shard)
     positions = positions_of(split, steps, shard)
-    windowed = with_windows(positions, blocks.examples, blocks.images, examples, seed, split.max_boxes, input_size)
-    return batched(windowed, composer.of_window, split.threads, split.batch_size // shard[1])
+    elements = with_images(positions, composer.schedule, examples, seed, split.max_boxes, input_size)
+    return batches_of(elements, composer.of_block, split, shard)

@@ -59,7 +59,7 @@ class Pixels(Protocol):
 
 
 def no_pieces() -> Pieces:
-    """Of no image."""
+    """The pieces of no image."""
     shapes = ([0, 4], tf.float32), ([0, 4], tf.int32), ([0, 4], tf.float32), ([0], tf.bool)
     return Pieces(*(tf.zeros(shape, dtype) for shape, dtype in shapes))
 

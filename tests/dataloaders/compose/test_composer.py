@@ -11,9 +11,10 @@ from PIL import Image
 
 from configs.data import AffineAugmentation, DarknetAugmentation, ReuseWindow, TrainSplit
 from dataloaders.compose.batches import train_batches
-from dataloaders.compose.composer import Composer, geometry_of
+from dataloaders.compose.composer import Composer
 from dataloaders.compose.pieces import Pieces, boxes_in_input, cut, no_pieces
-from dataloaders.compose.reuse_window import load_window
+from dataloaders.compose.recipes import geometry_of
+from dataloaders.compose.reuse_window import load_block
 from dataloaders.reading.sources import open_source
 from official.vision.protocol import EvaluationProtocol
 
@@ -73,19 +74,15 @@ def test_threads_hosts_and_resuming_change_no_byte(seven, augmentation):
 def test_a_window_uses_each_image_reuse_times_and_reads_it_once(seven):
     split, dataset = _split(seven, WINDOW), _open(seven)
     composer = Composer(dataset.examples("cxcywh"), split, INPUT, STRETCH, "cxcywh", 11)
-    blocks = composer.blocks
-    assert (blocks.examples, blocks.images) == (6, 8)
-    places = [
-        blocks.images_of(tf.constant(position, tf.int64), blocks.at(tf.constant(position, tf.int64), 11)[1], 4, 11)
-        for position in range(6)
-    ]
+    assert (composer.schedule.examples, composer.schedule.images) == (6, 8)
+    places = [composer.plan(tf.constant(position, tf.int64)).places for position in range(6)]
     assert Counter(np.concatenate(places).tolist()) == dict.fromkeys(range(8), 3)
 
     counting = _Counting(dataset.examples("cxcywh"))
     composer = Composer(counting, split, INPUT, STRETCH, "cxcywh", 11)
-    window = load_window(tf.constant(0, tf.int64), blocks.images, counting, 11, split.max_boxes, INPUT)
+    images = load_block(tf.constant(0, tf.int64), composer.schedule, counting, 11, split.max_boxes, INPUT)
     for position in range(6):
-        composer.of_window(tf.constant(position, tf.int64), window)
+        composer.of_block(tf.constant(position, tf.int64), images)
     assert len(counting.reads) == 8
 
 
