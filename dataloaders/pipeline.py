@@ -1,7 +1,7 @@
 """From a data set to batches. Every example is a pure function of (run seed, epoch, position): threads change nothing.
 
-Step s of a global batch B reads the positions s * B to s * B + B - 1 of the stream (see order.py), so resuming at a
-step, or leaving some out, needs no replay.
+Step s of a global batch B reads the positions s * B to s * B + B - 1 of the stream (schedule/order.py), so resuming at
+a step, or leaving some out, needs no replay.
 """
 
 import os
@@ -103,7 +103,7 @@ def batched(
     batch_size: int,
     padding: tf.data.Dataset | None = None,
 ) -> tf.data.Dataset:
-    """Maps in parallel and batches, in order whatever the number of threads."""
+    """Maps in parallel and batches, in the same order for any number of threads."""
     threads = threads or usable_cores()
     function = tf.autograph.experimental.do_not_convert(example)
     examples = numbers.map(function, num_parallel_calls=threads, deterministic=True)

@@ -169,7 +169,7 @@ def candidates(
     before: Float32[tf.Tensor, "p n 4"],
     after: Float32[tf.Tensor, "p n 4"],
 ) -> Bool[tf.Tensor, "p n"]:
-    """Which boxes yxyx are left, by what the input's border and the map have left of them (box_candidates).
+    """Marks the boxes yxyx of which the input's border and the map have left enough (box_candidates).
 
     Args:
         before: on the canvas, clipped to it, times the scale of the map.
@@ -237,7 +237,7 @@ def canvas_image(
         sized = INTERPOLATIONS["opencv"](image, draws.resized[number])
         corner = draws.corner[number]
         low, high = tf.clip_by_value(corner, 0, limits), tf.clip_by_value(corner + draws.resized[number], 0, limits)
-        inside = tf.clip_by_value(low - corner, 0, draws.resized[number])  # empty beside the canvas
+        inside = tf.clip_by_value(low - corner, 0, draws.resized[number])  # empty outside the canvas
         parts.append(crop_pixels(sized, tf.concat([inside, high - low], axis=0)))
         places.append(tf.concat([low, high - low], axis=0))
     # What they differ from the fill by, modulo 256, summed: they do not overlap.
@@ -264,7 +264,7 @@ def boxes_on_canvas(boxes: Float32[tf.Tensor, "p n 4"], draws: AffineDraws) -> F
 
 
 def _resized(sizes: Int32[tf.Tensor, "p 2"], input_size: tuple[int, int]) -> Int32[tf.Tensor, "p 2"]:
-    """As large as fits into the input, cut to whole pixels, at least 1; in float64, as load_image does."""
+    """Sizes as large as fit into the input, cut to whole pixels, at least 1; in float64, as load_image does."""
     side = tf.cast(sizes, tf.float64)
     ratio = tf.reduce_min(tf.constant(input_size, tf.float64) / side, axis=1, keepdims=True)
     return tf.maximum(tf.cast(side * ratio, tf.int32), 1)
@@ -312,5 +312,5 @@ def _matrix(
 def _scale_and_shift(
     matrix: Float32[tf.Tensor, "3 3"],
 ) -> tuple[Float32[tf.Tensor, "2"], Float32[tf.Tensor, "2"]]:
-    """Of (y, x), of a matrix that has nothing else."""
+    """Scale and shift of (y, x), of a matrix that has nothing else."""
     return tf.stack([matrix[1, 1], matrix[0, 0]]), tf.stack([matrix[1, 2], matrix[0, 2]])

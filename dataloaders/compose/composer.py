@@ -181,7 +181,7 @@ class Composer:
         make: Callable[[Int32[tf.Tensor, ""], int], Any],
         without: Any = None,
     ) -> Any:
-        """What `make` gives for a composition, from the place of its first image and their number.
+        """Makes one composition: calls `make` with the place of its first image and the number of its images.
 
         Once for each number of images, not for each makeup: a graph of all makeups takes twice as long to start.
 

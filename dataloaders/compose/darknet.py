@@ -126,7 +126,7 @@ def draw(
 def draw_edges(
     config: DarknetAugmentation, u: Float32[tf.Tensor, "p 6"], sizes: Int32[tf.Tensor, "p 2"]
 ) -> Int32[tf.Tensor, "p 4"]:
-    """How far top, left, bottom and right move inwards: each by up to `jitter` of the side, independently.
+    """Draws how far top, left, bottom and right move inwards: each by up to `jitter` of the side, independently.
 
     On top of it, top and left together, and bottom and right together, move by a share of the side drawn between those
     that shrink and enlarge the objects by the factor `resize` (below 1: that only shrink them). In whole pixels, limits
@@ -181,7 +181,7 @@ def truths_of(
 def truths_of_mosaic(
     boxes: Float32[tf.Tensor, "p n 4"], cell: Int32[tf.Tensor, "p 4"], input_size: tuple[int, int], bound: bool
 ) -> tuple[Float32[tf.Tensor, "p n 4"], Bool[tf.Tensor, "p n"]]:
-    """What blend_truth_mosaic makes of boxes yxyx in pixels of the input, and which it keeps.
+    """The boxes that blend_truth_mosaic makes of boxes yxyx in pixels of the input, and which it keeps.
 
     Edges beyond the input come back by whole pixels, so that up to a pixel stays outside; with `bound` (mosaic_bound)
     all edges are cut to whole pixels and clipped to the image's part. Kept are boxes wider and higher than 1 pixel,

@@ -17,7 +17,7 @@ Boxes = tuple[Float32[tf.Tensor, "_ _ 4"], Bool[tf.Tensor, "_ _"]]  # yxyx in pi
 
 @runtime_checkable
 class Geometry(Protocol[Draws]):
-    """How the examples of one recipe are composed of images. It is made from (recipe, input size, protocol)."""
+    """The geometry of one recipe: how its examples are composed of images. Made of (recipe, input size, protocol)."""
 
     composes: bool
     """False: every example is one whole image, shown as in evaluation, and nothing below is asked."""
@@ -25,7 +25,7 @@ class Geometry(Protocol[Draws]):
     """True: images are decoded as a whole, and only the two `precise_` members say what becomes of them."""
     fill: Fill
     rounding: float
-    """Of two blended images: 0.5 rounds to the nearest level, 0 cuts off."""
+    """Added to two blended images: 0.5 rounds to the nearest level, 0 cuts off."""
 
     def shares(self) -> list[tuple[Makeup, float]]:
         """Makeups of examples, and the share of each; they sum to 1."""
@@ -37,7 +37,7 @@ class Geometry(Protocol[Draws]):
         """One, four in the order of reading, or nine around the first; see `put_together`."""
 
     def truths(self, boxes: Float32[tf.Tensor, "p n 4"], pieces: Pieces) -> Boxes:
-        """What becomes of boxes yxyx in pixels of the input; each by its own piece. An empty frame keeps none."""
+        """Clips and judges boxes yxyx in pixels of the input, each by its own piece. An empty frame keeps none."""
 
     def precise_image(self, draws: Draws, images: Sequence[UInt8[tf.Tensor, "_ _ 3"]]) -> UInt8[tf.Tensor, "H W 3"]:
         """The network's input, by the original's own steps."""

@@ -9,7 +9,7 @@ from dataloaders.compose.geometry import Geometry
 from dataloaders.schedule.images import ImageSchedule, schedule_of
 from official.vision.protocol import EvaluationProtocol
 
-# A recipe that is not here, and the want of one, make every example of one whole image.
+# With any other recipe, or none, every example of the schedule is one whole image.
 GEOMETRIES: dict[type, type[Geometry]] = {
     DarknetAugmentation: DarknetGeometry,
     AffineAugmentation: AffineGeometry,
@@ -24,7 +24,7 @@ def geometry_of(split: TrainSplit, input_size: tuple[int, int], protocol: Evalua
 
 
 def schedule_of_split(split: TrainSplit) -> ImageSchedule:
-    """Which images each position of the split's stream uses.
+    """The schedule of the split: which images each position of its stream uses.
 
     Raises:
         UserError: the recipe has a makeup that would never occur, or a window whose images cannot be used alike.

@@ -1,4 +1,4 @@
-"""Which images an example is made of. The stream of positions is divided into blocks of equally many examples.
+"""Plans which images each example is made of. The stream of positions is divided into blocks of equal length.
 
 A block holds each makeup of an example (one image; a mosaic of four; ...) as often as its share says, in random order,
 and is made of the next images of the training order (order.py): each is used `reuse` times in the block and not again
