@@ -12,7 +12,9 @@ from jaxtyping import Int64
 
 from configs.data import Split, TrainSplit
 from dataloaders.batch import PADDING_ID, EvalBatch, TrainBatch
-from dataloaders.reading.dataset import DetectionDataset, decode_example
+from dataloaders.compose.composer import Composer
+from dataloaders.compose.reuse_window import with_images
+from dataloaders.reading.dataset import DetectionDataset, Examples, TruthForm, decode_example
 from official.core.errors import UserError
 from official.vision.protocol import EvaluationProtocol
 from official.vision.resize import pixel_type, resize_image
@@ -37,6 +39,28 @@ def train_dataset(
             names it.
     """
     return batches_of(positions_of(split, steps, shard), make, split, shard)
+
+
+def train_batches(
+    examples: Examples,
+    split: TrainSplit,
+    input_size: tuple[int, int],
+    protocol: EvaluationProtocol,
+    box_form: TruthForm,
+    seed: int,
+    steps: tf.data.Dataset,
+    shard: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:
+    """The batches of composed examples; see `Composer` and `train_dataset` for the arguments.
+
+    Their images are decoded for one example alone, or for all examples of a block.
+    """
+    composer = Composer(examples, split, input_size, protocol, box_form, seed)
+    if composer.schedule.reuse == 1:
+        return train_dataset(composer, split, steps, shard)
+    positions = positions_of(split, steps, shard)
+    elements = with_images(positions, composer.schedule, examples, seed, split.max_boxes, input_size)
+    return batches_of(elements, composer.of_block, split, shard)
 
 
 def batches_of(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from jaxtyping import Bool, Float32, Int32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int32, Int64, Shaped, UInt8
 
 from configs.data import TrainSplit
 from dataloaders.augment.colour import draw_colour
@@ -295,8 +295,8 @@ def _seeds(plan: ExamplePlan) -> Seeds:
     return Seeds(tuple(compositions), share, colour)
 
 
-def _parts(images: Sequence[Any], makeup: Makeup) -> list[Sequence[Any]]:
-    """The images of each composition."""
+def _parts(images: list | Shaped[tf.Tensor, "p *rest"], makeup: Makeup) -> list:
+    """The images of each composition, or what is known of them."""
     firsts = np.cumsum([0, *makeup])
     return [images[first : first + count] for first, count in zip(firsts, makeup, strict=False)]
 

@@ -10,11 +10,11 @@ import tensorflow as tf
 from PIL import Image
 
 from configs.data import AffineAugmentation, DarknetAugmentation, ReuseWindow, TrainSplit
-from dataloaders.compose.batches import train_batches
 from dataloaders.compose.composer import Composer
 from dataloaders.compose.pieces import Pieces, boxes_in_input, cut, no_pieces
 from dataloaders.compose.recipes import geometry_of
 from dataloaders.compose.reuse_window import load_block
+from dataloaders.pipeline import train_batches
 from dataloaders.reading.sources import open_source
 from official.vision.protocol import EvaluationProtocol
 
