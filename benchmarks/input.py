@@ -34,9 +34,9 @@ from configs.data import (
     TrainSplit,
 )
 from dataloaders.centernet.input import Centred
-from dataloaders.compose.batches import train_batches
-from dataloaders.pipeline import train_dataset
-from dataloaders.reading.sources import DetectionDataset, open_source
+from dataloaders.pipeline import train_batches, train_dataset
+from dataloaders.reading.dataset import DetectionDataset
+from dataloaders.reading.sources import open_source
 from official.vision.protocol import EvaluationProtocol
 
 ASSETS = Path(__file__).resolve().parents[2] / "shared" / "assets" / "coco_val"

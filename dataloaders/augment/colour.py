@@ -39,7 +39,7 @@ def draw_colour(config: DarknetAugmentation | None, seed: Int64[tf.Tensor, "2"])
 def draw_gains(
     colour: HsvGains, u: Float32[tf.Tensor, "3"]
 ) -> tuple[Float32[tf.Tensor, ""], Float32[tf.Tensor, ""], Float32[tf.Tensor, ""]]:
-    """What is added to the hue's factor 1, and the factors of saturation and value, of u in 0..1."""
+    """The hue's growth, which is added to 1, and the factors of saturation and value, of u in 0..1."""
     most = [colour.hue, colour.saturation, colour.value]
     hue, saturation, value = tf.unstack(tf.round((2 * u - 1) * most / GAIN_STEP) * GAIN_STEP)
     return hue, 1 + saturation, 1 + value

@@ -27,7 +27,7 @@ class Cells:
                 lambda number, _: number < count,
                 lambda number, array: (number + 1, array.write(number, make(number))),
                 (tf.constant(0), array),
-                parallel_iterations=1,  # examples are made in parallel; pieces beside them only change threads
+                parallel_iterations=1,  # examples are made in parallel; pieces, too, would only change threads
                 maximum_iterations=most,
             )[1]
 

@@ -71,7 +71,7 @@ class FileDataset:
         return np.where(clipped, boxes, self.native)
 
     def fingerprint(self) -> str:
-        """Tells this truth from any other."""
+        """A hash that distinguishes this truth from any other."""
         digest = hashlib.sha256(repr((self.class_names, self.category_ids, self.image_paths)).encode())
         for column in (self.image_ids, self.image_sizes, self.splits, self.pixel_boxes, self.areas, self.classes,
                        self.ignored, self.trained, self.boxes_in("cxcywh")):  # fmt: skip

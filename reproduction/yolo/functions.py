@@ -11,7 +11,7 @@ from configs.data import DarknetAugmentation
 from dataloaders.augment.colour import apply_colour
 from dataloaders.augment.hsv import distort
 from dataloaders.batch import ColourDraws, TrainBatch
-from dataloaders.compose.exact import crop_image
+from dataloaders.compose.darknet import crop_image
 from losses.yolo.darknet import iou
 from losses.yolo.darknet.iou import KINDS as IOUS
 from modeling.layers.activations import ACTIVATIONS, Activation
