@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from reproduction.traces.causes.maps import factor_between
-from reproduction.traces.causes.residual import Array, Suspect
+from reproduction.traces.causes.residual import Alternatives, Array, Suspect
 
 _COUNT = 4096  # the largest number of images, subdivisions or replicas that is looked for
 _NEAR = 1e-4  # a factor this near to a whole number, or to one over it, is that
@@ -61,3 +61,12 @@ def _in_time(ours: Array, expected: Array) -> Iterator[Suspect]:
             other = np.where(np.arange(len(expected)) < expected.argmax(), peak * (expected / peak) ** power, expected)
         words = f"while the rate rises, its share to the power {power:.4g}: {4 * power:.3g} where the original's is 4"
         yield Suspect("warmup_power", other, words)
+
+
+def moved_alternatives(start: Array, batch: Array, momentum: float) -> Alternatives:
+    """Of a moving statistic after one step, which is momentum * start + (1 - momentum) * batch."""
+    others = [share for share in (1 - momentum, 0.9, 0.99, 0.999, 0.97, 0.1, 0.03) if abs(share - momentum) > 1e-9]
+    found = {
+        f"batch_norm_momentum {share:g}": lambda share=share: share * start + (1 - share) * batch for share in others
+    }
+    return found | {"batch_norm_training_mode not moved": lambda: start}

@@ -6,7 +6,6 @@ import numpy as np
 
 from reproduction.traces.causes.maps import factor_between
 from reproduction.traces.causes.residual import Array, Suspect, partners
-from reproduction.yolo.restated.boxes import darknet_iou
 
 # Format -> its numbers as columns x1, y1, x2, y2.
 _CORNERS: dict[str, Callable[..., tuple]] = {
@@ -139,6 +138,9 @@ def _overlaps_a_better(row: Array, every: Array, box: str, scores: int, classes:
         better = better[better[:, classes] == row[classes]]
     if not len(better):
         return False
-    both = (np.stack(_CORNERS[box](*rows.T[:4]), axis=-1) for rows in (row[np.newaxis], better))
-    mine, others = (np.stack(_FROM_CORNERS["cxcywh"](*corners.T), axis=-1) for corners in both)
-    return bool((darknet_iou(mine, others) > _OVERLAP).any())
+    sides = [_CORNERS[box](*rows.T[:4]) for rows in (row[np.newaxis], better)]
+    (left, top, right, bottom), (left2, top2, right2, bottom2) = sides
+    wide = np.maximum(np.minimum(right, right2) - np.maximum(left, left2), 0)
+    high = np.maximum(np.minimum(bottom, bottom2) - np.maximum(top, top2), 0)
+    union = (right - left) * (bottom - top) + (right2 - left2) * (bottom2 - top2) - wide * high
+    return bool((wide * high > _OVERLAP * union).any())

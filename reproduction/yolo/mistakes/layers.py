@@ -25,8 +25,8 @@ from reproduction.restated.layers import (
     softplus,
     windows,
 )
+from reproduction.traces.causes.numbers import moved_alternatives
 from reproduction.traces.causes.residual import Alternatives, Array
-from reproduction.traces.causes.training import moved_alternatives
 
 Parameters = Mapping[str, Array]  # by Darknet's names: weights, biases, scales, rolling_mean, rolling_variance
 _INFINITE = float(np.finfo(np.float32).max)

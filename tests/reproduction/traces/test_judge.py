@@ -18,6 +18,7 @@ from reproduction.traces.compare import OfAbsmax
 from reproduction.traces.judge import JudgeError, judge_again, read_rows, read_tolerances
 from reproduction.traces.result import GateResult
 from reproduction.traces.trace import write_trace
+from tools import judge as command
 
 TIGHT = OfAbsmax(bound=1e-6)
 TOLERANCES = """
@@ -66,7 +67,7 @@ def test_each_kind_and_precision_has_its_own(rows, tolerances):
 def run(monkeypatch, *arguments) -> int:
     monkeypatch.setattr(sys, "argv", ["judge", *map(str, arguments)])
     with pytest.raises(SystemExit) as exit_code:
-        judge.main()
+        command.main()
     return int(exit_code.value.code or 0)
 
 

@@ -54,12 +54,3 @@ def step_alternatives(step: SgdStep) -> Alternatives:
             found[f"learning_rate_scale {words} {count}"] = step._replace(rate=step.rate * factor).after
     found["gradient_sign"] = step._replace(gradient=-step.gradient).after
     return found
-
-
-def moved_alternatives(start: Array, batch: Array, momentum: float) -> Alternatives:
-    """Of a moving statistic after one step, which is momentum * start + (1 - momentum) * batch."""
-    others = [share for share in (1 - momentum, 0.9, 0.99, 0.999, 0.97, 0.1, 0.03) if abs(share - momentum) > 1e-9]
-    found = {
-        f"batch_norm_momentum {share:g}": lambda share=share: share * start + (1 - share) * batch for share in others
-    }
-    return found | {"batch_norm_training_mode not moved": lambda: start}
