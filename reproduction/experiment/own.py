@@ -15,7 +15,7 @@ from official.core.config_io import check_config, override
 from official.core.task import Batch, Moment, Scalar, Scalars, Task
 from reproduction.experiment.original import Original
 from reproduction.traces.precision import precision
-from tasks.jobs import build_task
+from tasks import build_task
 
 if TYPE_CHECKING:
     from reproduction.seeded.family import Family

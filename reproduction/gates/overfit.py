@@ -16,7 +16,7 @@ from reproduction.experiment.subject import Subject
 from reproduction.traces.case import Case, Row
 from reproduction.traces.result import Exhibit, Lines, NoInputsError
 from reproduction.traces.steps import train_step
-from tasks.jobs import build_task
+from tasks import build_task
 
 IMAGES = 8
 STEPS = 150
