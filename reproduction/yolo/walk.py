@@ -17,12 +17,8 @@ from reproduction.traces.causes.residual import Array
 from reproduction.traces.trace import Layout
 from reproduction.traces.walk import Place, Walk
 from reproduction.yolo.case import network_of
-from reproduction.yolo.mistakes.layers import (
-    Parameters,
-    layer_alternatives,
-    statistics_alternatives,
-    training_alternatives,
-)
+from reproduction.yolo.mistakes.convolutions import statistics_alternatives
+from reproduction.yolo.mistakes.layers import Parameters, layer_alternatives, training_alternatives
 from reproduction.yolo.rebuilt import Rebuilt
 
 NCHW = Layout(layout="NCHW")

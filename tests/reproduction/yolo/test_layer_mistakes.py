@@ -9,7 +9,8 @@ from modeling.darknet import sections
 from reproduction.traces.case import Case
 from reproduction.traces.causes import Clue, explain
 from reproduction.yolo.case import network_of
-from reproduction.yolo.mistakes.layers import layer_alternatives, statistics_alternatives, training_alternatives
+from reproduction.yolo.mistakes.convolutions import statistics_alternatives
+from reproduction.yolo.mistakes.layers import layer_alternatives, training_alternatives
 from reproduction.yolo.rebuilt import STATISTICS
 from reproduction.yolo.walk import reads
 
