@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from jaxtyping import Float
 
 from official.vision.protocol import EvaluationProtocol
 from reproduction.restated import nms
@@ -27,8 +28,10 @@ def protocol_mistakes(right: EvaluationProtocol) -> Iterator[tuple[str, Evaluati
             yield f"score_floor {floor}", right.model_copy(update={"score_floor": floor})
 
 
-def suppression_alternatives(boxes: Array, scores: Array, right: EvaluationProtocol) -> Alternatives:
-    """Of `suppressed`, of boxes yxyx [n, 4] and scores [n, classes]."""
+def suppression_alternatives(
+    boxes: Float[np.ndarray, "boxes 4"], scores: Float[np.ndarray, "boxes classes"], right: EvaluationProtocol
+) -> Alternatives:
+    """The rows of `suppressed` with each mistake; boxes are yxyx."""
     found: dict[str, Callable[[], Array]] = {
         cause: lambda other=other: suppressed(boxes, scores, other) for cause, other in protocol_mistakes(right)
     }
@@ -37,8 +40,10 @@ def suppression_alternatives(boxes: Array, scores: Array, right: EvaluationProto
     return found
 
 
-def suppressed(boxes: Array, scores: Array, protocol: EvaluationProtocol) -> Array:
-    """What NMS leaves: rows (yxyx, class, score)."""
+def suppressed(
+    boxes: Float[np.ndarray, "boxes 4"], scores: Float[np.ndarray, "boxes classes"], protocol: EvaluationProtocol
+) -> Float[np.ndarray, "kept 6"]:
+    """The rows (yxyx, class, score) that NMS leaves; boxes are yxyx."""
     kept = nms.detections(boxes, scores, protocol)
     return np.column_stack([kept.boxes, kept.classes, kept.scores])
 
@@ -59,7 +64,7 @@ def _as_centred(boxes: Array, scores: Array, protocol: EvaluationProtocol) -> Ar
     return np.concatenate([centre - side / 2, centre + side / 2, found[:, 4:]], axis=-1)
 
 
-def from_xyxy(boxes: Array) -> Array:
-    """cxcywh of boxes xyxy, [..., 4]."""
+def from_xyxy(boxes: Float[np.ndarray, "*pairs 4"]) -> Float[np.ndarray, "*pairs 4"]:
+    """Boxes cxcywh of boxes xyxy."""
     near, far = boxes[..., :2], boxes[..., 2:]
     return np.concatenate([(near + far) / 2, far - near], axis=-1)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from jaxtyping import Shaped
 
 from reproduction.traces.causes.maps import factor_between
 from reproduction.traces.causes.residual import Array, Suspect, partners
@@ -24,7 +25,7 @@ COCO_IDS = np.array([number for number in range(1, 91) if number not in _MISSING
 _OVERLAP = 0.3  # any NMS threshold in use is larger
 
 
-def of_boxes(ours: Array, expected: Array) -> Iterator[Suspect]:
+def of_boxes(ours: Shaped[np.ndarray, "*ours"], expected: Shaped[np.ndarray, "*expected"]) -> Iterator[Suspect]:
     """Boxes in the first four columns, in the same order on both sides."""
     if ours.shape != expected.shape or ours.ndim < 2 or ours.shape[-1] < 4:
         return
@@ -53,7 +54,9 @@ def of_boxes(ours: Array, expected: Array) -> Iterator[Suspect]:
         yield Suspect("box_inclusive", with_boxes(four + offsets), f"columns plus {words}")
 
 
-def of_detections(ours: Array, expected: Array, columns: str) -> Iterator[Suspect]:
+def of_detections(
+    ours: Shaped[np.ndarray, "*ours"], expected: Shaped[np.ndarray, "*expected"], columns: str
+) -> Iterator[Suspect]:
     """Rows in any order: what is missing, and columns that mean something else.
 
     columns: as of `Clue.layout`; by default the box, then the class if there are six columns or more, the score last.

@@ -6,9 +6,9 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from official.vision.coco import evaluate_coco
-from reproduction.traces.causes.residual import Array
 
 Found = Sequence[Mapping[str, Any]]  # COCO results
 _FLOORS = (0.05, 0.1, 0.2, 0.25, 0.5)
@@ -28,8 +28,8 @@ class Scores:
         self._truth, self._found, self._others = truth, found, others
         self._known: dict[str, dict[str, Any]] = {}  # by mistake
 
-    def alternatives(self, metric: str) -> Mapping[str, Callable[[], Array]]:
-        """Of AP, AP50 or AP75."""
+    def alternatives(self, metric: str) -> Mapping[str, Callable[[], Float[np.ndarray, ""]]]:
+        """AP, AP50 or AP75 with each mistake."""
         names = [f"score_floor {floor}" for floor in _FLOORS] + [f"detections_limit {most}" for most in _LIMITS]
         names += ["class_ids_91 ids for indices", "class_ids_shifted plus 1", "class_ids_shifted minus 1"]
         names.append("image_mirrored boxes")

@@ -7,12 +7,14 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Shaped
 
 from modeling.darknet import sections
 from reproduction.restated.layers import (
     ACTIVATIONS,
     EPSILON,
     MOMENTUM,
+    Maps,
     Pads,
     convolved,
     leaky,
@@ -29,15 +31,15 @@ Parameters = Mapping[str, Array]  # by Darknet's names: weights, biases, scales,
 _INFINITE = float(np.finfo(np.float32).max)
 
 
-def activation_alternatives(name: str, inputs: Array) -> Alternatives:
-    """Of an activation alone; of one that the formulas lack, none."""
+def activation_alternatives(name: str, inputs: Shaped[np.ndarray, "..."]) -> Alternatives:
+    """An activation alone with each mistake; none for one that the formulas lack."""
     return _activations(name, lambda: inputs) if name in ACTIVATIONS else {}
 
 
 def statistics_alternatives(
-    section: sections.Convolutional, inputs: Sequence[Array], parameters: Parameters
+    section: sections.Convolutional, inputs: Sequence[Maps], parameters: Parameters
 ) -> Mapping[str, Alternatives]:
-    """Of `rolling_mean` and `rolling_variance` after one forward pass in training."""
+    """`rolling_mean` and `rolling_variance` after one forward pass in training, each with each mistake."""
     maps = _convolved(section, inputs[0], parameters["weights"], _usual_pads(section))
     mean, biased = moments(maps)
     batch = {"rolling_mean": mean, "rolling_variance": biased * _unbiased(maps)}
@@ -48,9 +50,9 @@ def statistics_alternatives(
 
 
 def convolutional(
-    section: sections.Convolutional, inputs: Sequence[Array], parameters: Parameters, of_batch: bool = False
+    section: sections.Convolutional, inputs: Sequence[Maps], parameters: Parameters, of_batch: bool = False
 ) -> Alternatives:
-    """Of a [convolutional]; of_batch: batch-norm takes the statistics of the batch."""
+    """A [convolutional] with each mistake. of_batch: batch-norm takes the statistics of the batch."""
     if section.activation not in ACTIVATIONS or section.xnor or not set(parameters) >= {"weights", "biases"}:
         return {}
     (image,), weights, act, usual = inputs, parameters["weights"], ACTIVATIONS[section.activation], _usual_pads(section)
@@ -157,8 +159,8 @@ def _activations(name: str, before: Callable[[], Array]) -> Alternatives:
     return found
 
 
-def maxpool(section: sections.Maxpool, inputs: Sequence[Array], parameters: Parameters) -> Alternatives:
-    """Of a [maxpool]."""
+def maxpool(section: sections.Maxpool, inputs: Sequence[Maps], parameters: Parameters) -> Alternatives:
+    """A [maxpool] with each mistake."""
     if section.maxpool_depth:
         return {}
     (x,) = inputs
@@ -182,8 +184,8 @@ def maxpool(section: sections.Maxpool, inputs: Sequence[Array], parameters: Para
     return found
 
 
-def average(section: sections.LocalAvgpool, inputs: Sequence[Array], parameters: Parameters) -> Alternatives:
-    """Of a [local_avgpool]."""
+def average(section: sections.LocalAvgpool, inputs: Sequence[Maps], parameters: Parameters) -> Alternatives:
+    """A [local_avgpool] with each mistake."""
     half = section.padding // 2
     pads = (half, half, section.padding - half, section.padding - half)
     strides = section.stride_y, section.stride_x
@@ -191,7 +193,7 @@ def average(section: sections.LocalAvgpool, inputs: Sequence[Array], parameters:
 
 
 def connected(section: sections.Connected, inputs: Sequence[Array], parameters: Parameters) -> Alternatives:
-    """Of a [connected] without batch-norm."""
+    """A [connected] without batch-norm, with each mistake."""
     if section.batch_normalize or section.activation not in ACTIVATIONS:
         return {}
     (x,), act = inputs, ACTIVATIONS[section.activation]

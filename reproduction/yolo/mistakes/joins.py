@@ -6,15 +6,18 @@ Arrays are as in reproduction/restated/layers.py.
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from jaxtyping import Shaped
 
 from modeling.darknet import sections
-from reproduction.restated.layers import ACTIVATIONS, resized
+from reproduction.restated.layers import ACTIVATIONS, Maps, resized
 from reproduction.traces.causes.residual import Alternatives, Array
 from reproduction.yolo.mistakes.convolutions import Parameters
 
+AnyMaps = Shaped[np.ndarray, "images _channels _rows _columns"]  # of several, each has its own
 
-def upsample(section: sections.Upsample, inputs: Sequence[Array], parameters: Parameters) -> Alternatives:
-    """Of an [upsample]."""
+
+def upsample(section: sections.Upsample, inputs: Sequence[Maps], parameters: Parameters) -> Alternatives:
+    """An [upsample] with each mistake."""
     (x,) = inputs
     step = section.stride
     if step < 1:
@@ -28,8 +31,8 @@ def upsample(section: sections.Upsample, inputs: Sequence[Array], parameters: Pa
     return found
 
 
-def route(section: sections.Route, inputs: Sequence[Array], parameters: Parameters) -> Alternatives:
-    """Of a [route]; inputs: those it joins, in its order."""
+def route(section: sections.Route, inputs: Sequence[AnyMaps], parameters: Parameters) -> Alternatives:
+    """A [route] with each mistake. inputs: those it joins, in its order."""
     found: dict[str, Callable[[], Array]] = {}
     groups = section.groups
 
@@ -48,8 +51,8 @@ def route(section: sections.Route, inputs: Sequence[Array], parameters: Paramete
     return found
 
 
-def shortcut(section: sections.Shortcut, inputs: Sequence[Array], parameters: Parameters) -> Alternatives:
-    """Of a [shortcut] without weights; inputs: the layer before, then those of `from`."""
+def shortcut(section: sections.Shortcut, inputs: Sequence[AnyMaps], parameters: Parameters) -> Alternatives:
+    """A [shortcut] without weights, with each mistake. inputs: the layer before, then those of `from`."""
     if section.weights_type != "none" or section.activation not in ACTIVATIONS:
         return {}
     act, first = ACTIVATIONS[section.activation], inputs[0]
@@ -83,8 +86,8 @@ def shortcut(section: sections.Shortcut, inputs: Sequence[Array], parameters: Pa
     return found
 
 
-def reorg(section: sections.Reorg, inputs: Sequence[Array], parameters: Parameters) -> Alternatives:
-    """Of a [reorg] or [reorg3d]."""
+def reorg(section: sections.Reorg, inputs: Sequence[Maps], parameters: Parameters) -> Alternatives:
+    """A [reorg] or [reorg3d] with each mistake."""
     (x,) = inputs
     step, (batch, channels, height, width) = section.stride, x.shape
     if getattr(section, "reverse", 0) or height % step or width % step:

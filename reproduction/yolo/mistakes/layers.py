@@ -14,7 +14,7 @@ from reproduction.yolo.mistakes.convolutions import Parameters
 
 
 def layer_alternatives(section: Layer, inputs: Sequence[Array], parameters: Parameters) -> Alternatives:
-    """In evaluation mode.
+    """A layer in evaluation mode with each mistake.
 
     inputs: of the layers it reads, as recorded: the one before, then those of `from`; of a route those it joins.
     Empty for sections of which no mistake is known, and for activations that this file lacks.
@@ -24,7 +24,10 @@ def layer_alternatives(section: Layer, inputs: Sequence[Array], parameters: Para
 
 
 def training_alternatives(section: Layer, inputs: Sequence[Array], parameters: Parameters) -> Alternatives:
-    """In training mode: batch-norm takes the batch's mean and biased variance. Without one, as in evaluation."""
+    """A layer in training mode with each mistake.
+
+    Batch-norm takes the batch's mean and biased variance. A layer without one is as in evaluation.
+    """
     if not (isinstance(section, sections.Convolutional) and section.batch_normalize):
         return layer_alternatives(section, inputs, parameters)
     return convolutions.convolutional(section, inputs, parameters, of_batch=True)

@@ -6,19 +6,22 @@ Boxes are cxcywh in the last axis, and broadcast.
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from jaxtyping import Float
 
 from reproduction.traces.causes.overlaps import from_xyxy
 from reproduction.traces.causes.residual import Alternatives, Array
 from reproduction.yolo.restated.boxes import DARKNET_KINDS, darknet_iou, diou, slopes
 
+Boxes = Float[np.ndarray, "*#pairs 4"]
 
-def family(a: Array, b: Array, kinds: Mapping[str, Callable[[Array, Array], Array]] = DARKNET_KINDS) -> Array:
-    """IoU, GIoU, DIoU, CIoU of pairs, [..., 4]."""
+
+def family(a: Boxes, b: Boxes, kinds: Mapping[str, Callable] = DARKNET_KINDS) -> Float[np.ndarray, "... kinds"]:
+    """IoU, GIoU, DIoU and CIoU of pairs."""
     return np.stack([kind(a, b) for kind in kinds.values()], axis=-1)
 
 
-def family_alternatives(a: Array, b: Array) -> Alternatives:
-    """Of what `family` gives."""
+def family_alternatives(a: Boxes, b: Boxes) -> Alternatives:
+    """The numbers of `family` with each mistake."""
     a, b = np.asarray(a, float), np.asarray(b, float)
     found: dict[str, Callable[[], Array]] = {}
     for form, read in {"xyxy": from_xyxy, "xywh": _from_xywh}.items():
@@ -29,8 +32,8 @@ def family_alternatives(a: Array, b: Array) -> Alternatives:
     return found
 
 
-def derivative_alternatives(a: Array, b: Array, kind: str, expected: Array) -> Alternatives:
-    """Of Darknet's hand-written derivative by `a`; `expected` is that."""
+def derivative_alternatives(a: Boxes, b: Boxes, kind: str, expected: Boxes) -> Alternatives:
+    """Darknet's hand-written derivative by `a`, which is `expected`, with each mistake."""
     return {
         "ciou_gradient_wh the true derivative": lambda: slopes(a, b, kind),
         "ciou_gradient_wh width and height halved": lambda: np.asarray(expected) * np.array([1, 1, 0.5, 0.5]),
@@ -38,5 +41,5 @@ def derivative_alternatives(a: Array, b: Array, kind: str, expected: Array) -> A
     }
 
 
-def _from_xywh(boxes: Array) -> Array:
+def _from_xywh(boxes: Boxes) -> Boxes:
     return np.concatenate([boxes[..., :2] + boxes[..., 2:] / 2, boxes[..., 2:]], axis=-1)

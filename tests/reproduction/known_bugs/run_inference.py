@@ -39,7 +39,9 @@ def _decoded_with(change: Callable[[YoloLevel], dict[str, Any]]) -> Plant:
 def _sides_exchanged(patch: MonkeyPatch) -> None:
     """The decoder takes (width, height)."""
     right = modeling.yolo.heads.BOX_DECODERS["yolo"]
-    patch.setitem(modeling.yolo.heads.BOX_DECODERS, "yolo", lambda outputs, head, size: right(outputs, head, size[::-1]))
+    patch.setitem(
+        modeling.yolo.heads.BOX_DECODERS, "yolo", lambda outputs, head, size: right(outputs, head, size[::-1])
+    )
 
 
 def _classes_alone(patch: MonkeyPatch) -> None:
