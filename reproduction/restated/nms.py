@@ -1,6 +1,6 @@
 """From scored boxes to detections, one pair after the other.
 
-Sources: Darknet box.c do_nms_sort, diounms_sort, box_diou; CenterNet lib/external/nms.pyx soft_nms and
+Sources: AlexeyAB box.c do_nms_sort, diounms_sort, box_diou; xingyizhou lib/external/nms.pyx soft_nms and
 lib/detectors/ctdet.py merge_outputs; Bodla et al. 2017. Everything is computed in the boxes' own type: whether two
 boxes suppress each other hangs on a rounding where they are near the threshold, so float32 is judged by float32.
 """
@@ -63,7 +63,7 @@ def suppresses(better: Float[np.ndarray, "4"], worse: Float[np.ndarray, "4"], pr
     """Whether two boxes yxyx of one class are too near to be two objects.
 
     per_class_iou: by their IoU. The others: by the IoU less the squared distance of the centres, over the squared
-    diagonal of the hull, to a power: Darknet's box_diou has 0.6, its box_diounms has beta_nms. An empty or inverted
+    diagonal of the hull, to a power: box.c's box_diou has 0.6, its box_diounms has beta_nms. An empty or inverted
     box overlaps nothing.
     """
     kind = better.dtype.type

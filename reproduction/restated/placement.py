@@ -1,6 +1,6 @@
 """Where an image lies in the network's input, and the way back for boxes.
 
-Sources: Darknet image.c letterbox_image and yolo_layer.c correct_yolo_boxes; CenterNet lib/detectors/base_detector.py
+Sources: AlexeyAB image.c letterbox_image and the heads' correct_*_boxes; xingyizhou lib/detectors/base_detector.py
 pre_process. Sizes are (height, width) in pixels.
 """
 

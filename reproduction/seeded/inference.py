@@ -20,7 +20,6 @@ from official.vision.resize import normalise, resize_image
 from reproduction.experiment.own import Own
 from reproduction.experiment.subject import Subject
 from reproduction.restated import nms, placement
-from reproduction.seeded.families import family_of
 from reproduction.seeded.family import Family, Outputs
 from reproduction.seeded.saved_program import Signature, signatures_of
 from reproduction.seeded.weights import is_statistic, seed_weights
@@ -68,7 +67,7 @@ def inference_network(case: Case, subject: Subject) -> Iterator[Row]:
     The trained one is of float64, and so decides where the rounding of float32 comes near the bound.
     """
     own = subject.own.small
-    trained, family = _trained(own, "float64"), family_of(own)
+    trained, family = _trained(own, "float64"), own.family
     images = np.random.default_rng(1).uniform(0, 1, (2, *own.experiment.task.model.input_size, 3)).astype(np.float32)
 
     @functools.cache
@@ -127,7 +126,7 @@ def detections(case: Case, subject: Subject) -> Iterator[Row]:
         yield case.skip("detections", "several scales are merged on the host; the recorded cases compare that")
         return
     rng = np.random.default_rng(subject.experiment.runtime.seed)
-    family = family_of(own)
+    family = own.family
     for image_size, content in zip(SIZES, (family.maps, family.few), strict=True):
         name = f"image of {image_size[0]} x {image_size[1]}"
         image = tf.constant(rng.integers(0, 256, (*image_size, 3)).astype(np.uint8))
@@ -149,7 +148,7 @@ class _Shown:
 
     def __init__(self, own: Own, given: Pixels, image_size: tuple[int, int]) -> None:
         self.own, self.given, self.image_size = own, given, image_size
-        self.family, self.protocol = family_of(own), own.experiment.task.evaluation
+        self.family, self.protocol = own.family, own.experiment.task.evaluation
 
     def seeded(self, content: Callable[[Outputs], Outputs]) -> Iterator[Outputs]:
         """Maps for the decoder, from one seed after the other. content: from a network's outputs."""

@@ -5,7 +5,6 @@ import numpy as np
 import tensorflow as tf
 
 from reproduction.experiment.own import Own
-from reproduction.seeded.families import family_of
 
 # Cells that the taps of a deformable convolution move, about. Where they move several cells, three such layers make of
 # a rounding of 1e-7 an error of a hundredth.
@@ -32,7 +31,7 @@ def seed_weights(model: keras.Model, own: Own) -> None:
             value = rng.normal(0, 0.1, shape)
         if tf.as_dtype(variable.dtype).is_floating and not is_statistic(variable):
             variable.assign(value)
-    family = family_of(own)
+    family = own.family
     images, _ = own.task.prepare(family.plain(family.batch(family.labels(rng), tuple(config.input_size), rng)))
     held = [variable.value for variable in model.non_trainable_variables]
     nothing = [

@@ -25,21 +25,23 @@ def _decoded_with(change: Callable[[YoloLevel], dict[str, Any]]) -> Plant:
     """Decoding alone has other options of its levels; the loss has the right ones."""
 
     def plant(patch: MonkeyPatch) -> None:
-        right = modeling.yolo.heads.DECODERS["yolo"]
+        right = modeling.yolo.heads.BOX_DECODERS["yolo"]
 
         def decode(outputs: Any, head: YoloHead, size: tuple[int, int]) -> Any:
             levels = tuple(level.model_copy(update=change(level)) for level in head.levels)
             return right(outputs, head.model_copy(update={"levels": levels}), size)
 
-        patch.setitem(modeling.yolo.heads.DECODERS, "yolo", decode)
+        patch.setitem(modeling.yolo.heads.BOX_DECODERS, "yolo", decode)
 
     return plant
 
 
 def _sides_exchanged(patch: MonkeyPatch) -> None:
     """The decoder takes (width, height)."""
-    right = modeling.yolo.heads.DECODERS["yolo"]
-    patch.setitem(modeling.yolo.heads.DECODERS, "yolo", lambda outputs, head, size: right(outputs, head, size[::-1]))
+    right = modeling.yolo.heads.BOX_DECODERS["yolo"]
+    patch.setitem(
+        modeling.yolo.heads.BOX_DECODERS, "yolo", lambda outputs, head, size: right(outputs, head, size[::-1])
+    )
 
 
 def _classes_alone(patch: MonkeyPatch) -> None:
