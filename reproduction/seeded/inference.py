@@ -13,7 +13,6 @@ import tensorflow as tf
 from jaxtyping import Float, Float32, Float64, Shaped, UInt8
 
 from dataloaders.batch import EvalBatch
-from modeling.layers.batch_norm import EPSILON
 from official.vision.nms import Detections
 from official.vision.protocol import EvaluationProtocol
 from official.vision.resize import normalise, resize_image
@@ -43,18 +42,18 @@ NOISES = 2  # drawn for that
 MOST_OPEN = 0.5  # of an export's boxes: with more of them left out, the others say too little
 TRIES = 8
 OPEN = f"each of {TRIES} seeds has a decision that rounding may turn"
-# What the fold may have taken for the moving statistics (variance 0.6..1.4), as functions of (name, the statistic).
-STATISTICS: Mapping[str, Callable[[str, np.ndarray], np.ndarray]] = {
-    "batch_norm_epsilon 1e-3": lambda name, one: one + 1e-3 - EPSILON if name == "moving_variance" else one,
-    "batch_norm_epsilon 1e-4": lambda name, one: one + 1e-4 - EPSILON if name == "moving_variance" else one,
-    "batch_norm_epsilon_outside": lambda name, one: (
-        np.square(np.sqrt(one) + EPSILON) - EPSILON if name == "moving_variance" else one
+# What the fold may have taken for the moving statistics (variance 0.6..1.4): of (name, the statistic, epsilon).
+STATISTICS: Mapping[str, Callable[[str, np.ndarray, float], np.ndarray]] = {
+    "batch_norm_epsilon 1e-3": lambda name, one, epsilon: one + 1e-3 - epsilon if name == "moving_variance" else one,
+    "batch_norm_epsilon 1e-4": lambda name, one, epsilon: one + 1e-4 - epsilon if name == "moving_variance" else one,
+    "batch_norm_epsilon_outside": lambda name, one, epsilon: (
+        np.square(np.sqrt(one) + epsilon) - epsilon if name == "moving_variance" else one
     ),
-    "fold_statistics no root": lambda name, one: np.square(one) if name == "moving_variance" else one,
-    "fold_statistics root twice": lambda name, one: np.sqrt(one) if name == "moving_variance" else one,
-    "fold_statistics variance 1": lambda name, one: np.ones_like(one) if name == "moving_variance" else one,
-    "fold_statistics mean 0": lambda name, one: np.zeros_like(one) if name == "moving_mean" else one,
-    "fold_statistics as at the start": lambda name, one: np.full_like(one, name == "moving_variance"),
+    "fold_statistics no root": lambda name, one, epsilon: np.square(one) if name == "moving_variance" else one,
+    "fold_statistics root twice": lambda name, one, epsilon: np.sqrt(one) if name == "moving_variance" else one,
+    "fold_statistics variance 1": lambda name, one, epsilon: np.ones_like(one) if name == "moving_variance" else one,
+    "fold_statistics mean 0": lambda name, one, epsilon: np.zeros_like(one) if name == "moving_mean" else one,
+    "fold_statistics as at the start": lambda name, one, epsilon: np.full_like(one, name == "moving_variance"),
 }
 Pixels = Float[np.ndarray, "height width 3"] | UInt8[np.ndarray, "height width 3"]  # levels 0..255
 Kept = Float64[np.ndarray, "kept 6"]  # box yxyx relative to the image, class, score
@@ -94,13 +93,17 @@ def _trained(own: Own, kind: Literal["float32", "float64"]) -> keras.Model:
 
 
 def _evaluated_otherwise(
-    family: Family, trained: keras.Model, images: np.ndarray, change: Callable[[str, np.ndarray], np.ndarray]
+    family: Family,
+    trained: keras.Model,
+    images: np.ndarray,
+    change: Callable[[str, np.ndarray, float], np.ndarray],
 ) -> Sequence[tf.Tensor]:
     """The trained network's outputs with other moving statistics, which are then put back."""
     kept = {variable.path: variable.numpy() for variable in trained.non_trainable_variables}
     for variable in trained.non_trainable_variables:
         if is_statistic(variable):
-            variable.assign(change(variable.path.rpartition("/")[2], kept[variable.path]))
+            layer, _, name = variable.path.rpartition("/")
+            variable.assign(change(name, kept[variable.path], trained.get_layer(layer).epsilon))
     try:
         return family.evaluated(trained, images)
     finally:

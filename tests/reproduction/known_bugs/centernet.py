@@ -9,7 +9,7 @@ from configs.experiment import Experiment
 from losses.centernet import loss
 from losses.centernet import targets as centernet_targets
 from modeling.centernet import decode, inference
-from modeling.layers import torch_blocks
+from modeling.layers import blocks
 from official.core.config_io import load_config
 from reproduction.centernet import targets as golden_targets
 from reproduction.experiment.subject import Subject
@@ -31,8 +31,8 @@ def res18(shared: Path) -> Subject:
 
 
 def _momentum(patch: MonkeyPatch) -> None:
-    made = torch_blocks.BatchNorm
-    patch.setattr(torch_blocks, "BatchNorm", lambda momentum, **options: made(1 - momentum, **options))
+    made = blocks.BatchNorm
+    patch.setattr(blocks, "BatchNorm", lambda momentum, **options: made(1 - momentum, **options))
 
 
 def _peaks_by_rows(patch: MonkeyPatch) -> None:

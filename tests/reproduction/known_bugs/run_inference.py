@@ -11,7 +11,7 @@ import serving.formats.saved_model
 import tasks.centernet.task
 import tasks.yolo.task
 from configs.yolo.heads import YoloHead, YoloLevel
-from modeling.yolo import network
+from modeling import folding
 from modeling.yolo.heads import yolo
 from official.vision import detect
 from official.vision.nms import Detections
@@ -62,16 +62,19 @@ def _offset_left_out(patch: MonkeyPatch) -> None:
 
 def _epsilon(value: float) -> Plant:
     """Of the fold alone."""
-    return lambda patch: patch.setattr(network, "EPSILON", value)
+    right = folding.folding_scale
+    return lambda patch: patch.setattr(
+        folding, "folding_scale", lambda gamma, variance, epsilon: right(gamma, variance, value)
+    )
 
 
 def _folded_from(change: Callable[[str, Any], Any]) -> Plant:
     """What the fold reads of a batch-norm."""
 
     def plant(patch: MonkeyPatch) -> None:
-        right = network._read
+        right = folding._read
         patch.setattr(
-            network, "_read", lambda source, like, path=None: change(path or like.path, right(source, like, path))
+            folding, "_read", lambda source, like, path=None: change(path or like.path, right(source, like, path))
         )
 
     return plant
