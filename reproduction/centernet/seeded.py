@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Bool, Float, Float32
 
-from dataloaders.batch import CenterNetDraws, TrainBatch
+from dataloaders.batch import TrainBatch
+from dataloaders.centernet.augment import CenterNetDraws
 from losses.centernet.targets import Truth
 from reproduction.centernet.mistakes import RADII
 from reproduction.centernet.restated import centernet

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import tensorflow as tf
 
-from configs.data import CenterNetAugmentation, DarknetAugmentation
+from configs.centernet.augmentation import CenterNetAugmentation
+from configs.data import DarknetAugmentation
 from dataloaders.augment import colour
 from dataloaders.centernet import augment
 from dataloaders.compose import darknet

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Shaped
 
+from configs.centernet.augmentation import CenterNetAugmentation
 from configs.colour import HsvGains
-from configs.data import CenterNetAugmentation, DarknetAugmentation
+from configs.data import DarknetAugmentation
 
 Samples = Mapping[str, Shaped[np.ndarray, "..."]]
 

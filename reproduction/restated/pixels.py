@@ -10,9 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, Shaped, UInt8
 
+from configs.centernet.augmentation import CenterNetAugmentation
 from configs.centernet.task import CenterNetModel
 from configs.colour import DarknetFloat, DarknetOpencv, HsvGains
-from configs.data import AffineAugmentation, CenterNetAugmentation, DarknetAugmentation
+from configs.data import AffineAugmentation, DarknetAugmentation
 
 Image = UInt8[np.ndarray, "height width 3"]  # RGB
 Plane = Float64[np.ndarray, "height width"]

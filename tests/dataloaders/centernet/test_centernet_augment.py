@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from configs.centernet.augmentation import CenterNetAugmentation
 from configs.centernet.task import CenterNetModel
-from configs.data import CenterNetAugmentation, TrainSplit
-from dataloaders.batch import CenterNetDraws
+from configs.data import TrainSplit
 from dataloaders.centernet.augment import (
     SCALES,
+    CenterNetDraws,
     MapDraws,
     affine_map,
     apply_affine,

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from configs.centernet.augmentation import CenterNetAugmentation
 from configs.centernet.task import CenterNetModel
-from configs.data import CenterNetAugmentation, DarknetAugmentation
+from configs.data import DarknetAugmentation
 from dataloaders.augment.colour import apply_colour
-from dataloaders.batch import CenterNetDraws, ColourDraws, TrainBatch
-from dataloaders.centernet.augment import coloured
+from dataloaders.batch import ColourDraws, TrainBatch
+from dataloaders.centernet.augment import CenterNetDraws, coloured
 from modeling.centernet.inference import standardise
 from reproduction.restated import pixels
 
