@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Float32
 
 from dataloaders.batch import TrainBatch
 from dataloaders.centernet.augment import CenterNetDraws
-from losses.centernet.targets import Truth
+from losses.truth import Truth
 from reproduction.centernet.mistakes import RADII
 from reproduction.centernet.restated import centernet
 from reproduction.experiment.own import Own

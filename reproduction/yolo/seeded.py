@@ -13,7 +13,7 @@ from configs.colour import DarknetOpencv, HsvGains
 from configs.yolo.heads import DetectionHead, GaussianYoloHead, YoloHead
 from configs.yolo.losses import YoloLoss
 from dataloaders.batch import ColourDraws, Effects, TrainBatch
-from losses.yolo.truth import Truth
+from losses.truth import Truth
 from reproduction.experiment.own import Own
 from reproduction.restated import pixels
 from reproduction.seeded.family import Group, Mistakes, Outputs, Size, Stated

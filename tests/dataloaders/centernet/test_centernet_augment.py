@@ -22,7 +22,8 @@ from dataloaders.centernet.augment import (
 )
 from dataloaders.centernet.input import Centred
 from dataloaders.reading.dataset import Example
-from losses.centernet.targets import Truth, assign, place
+from losses.centernet.targets import assign, place
+from losses.truth import Truth
 from official.vision.protocol import EvaluationProtocol
 
 FILES = ["augment_train_random_crop", "augment_train_shift_scale"]
