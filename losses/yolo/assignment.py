@@ -21,8 +21,9 @@ import tensorflow as tf
 from jaxtyping import Bool, Float32, Int32, Num
 
 from configs.yolo.losses import GaussianYoloLoss, YoloLoss
+from losses.truth import Truth
 from losses.yolo.darknet import iou
-from losses.yolo.truth import Truth, cells_of, usable
+from losses.yolo.truth import cells_of, usable
 
 CLASS_PROBABILITY_TO_IGNORE = 0.25
 TRUTHS_AT_ONCE = 50  # bounds the memory of [batch, predictions, truths] overlaps

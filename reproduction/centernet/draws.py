@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from configs.data import CenterNetAugmentation
+from configs.centernet.augmentation import CenterNetAugmentation
 from dataloaders.centernet import augment
 from reproduction.centernet.restated import draws
 from reproduction.experiment.original import Draws, Size

@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Bool, Float, Float32
 
-from dataloaders.batch import CenterNetDraws, TrainBatch
-from losses.centernet.targets import Truth
+from dataloaders.batch import TrainBatch
+from dataloaders.centernet.augment import CenterNetDraws
+from losses.truth import Truth
 from reproduction.centernet.mistakes import RADII
 from reproduction.centernet.restated import centernet, pixels
 from reproduction.experiment.own import Own

@@ -12,11 +12,11 @@ from jaxtyping import Float
 
 from configs.yolo.heads import Head
 from configs.yolo.losses import Loss
+from losses.truth import Truth
 from losses.yolo import HEAD_LOSS_PARTS, LOSSES
 from losses.yolo.darknet.head_loss import HeadLoss, darknet_loss
 from losses.yolo.darknet.yolov1 import CellTruth, cell_loss
 from losses.yolo.from_cfg import head_and_loss
-from losses.yolo.truth import Truth
 from modeling.darknet.build import build_network
 from modeling.darknet.options import Layer
 from modeling.darknet.sections import Detection, GaussianYolo, Region, Yolo

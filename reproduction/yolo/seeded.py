@@ -13,7 +13,7 @@ from configs.colour import DarknetFloat, DarknetOpencv, HsvGains
 from configs.yolo.heads import DetectionHead, GaussianYoloHead, YoloHead
 from configs.yolo.losses import YoloLoss
 from dataloaders.batch import ColourDraws, Effects, TrainBatch
-from losses.yolo.truth import Truth
+from losses.truth import Truth
 from reproduction.experiment.own import Own
 from reproduction.seeded.family import Group, Mistakes, Outputs, Size, Stated
 from reproduction.traces.compare import Numbers

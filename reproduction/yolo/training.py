@@ -10,9 +10,9 @@ import numpy as np
 import pydantic
 import tensorflow as tf
 
+from losses.truth import Truth
 from losses.yolo.darknet.yolov1 import CellTruth
 from losses.yolo.from_cfg import head_and_loss
-from losses.yolo.truth import Truth
 from modeling.darknet.cfg import Network, parse_cfg
 from official.core.config import Schedule, Sgd, Trainer
 from official.core.step import State, TrainStep

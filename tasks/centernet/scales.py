@@ -11,12 +11,12 @@ import tensorflow as tf
 from jaxtyping import Float32, Int32, UInt8
 
 from configs.centernet.task import CenterNetProtocol
+from modeling.centernet.soft_nms import Rows, merge_scales
 from official.vision.boxes import swap_xy
 from official.vision.detect import Decode
 from official.vision.interpolation import INTERPOLATIONS
 from official.vision.nms import Detections
 from official.vision.resize import fitting_map, image_to_input, normalise, resize_image, whole_image
-from official.vision.soft_nms import Rows, merge_scales
 from official.vision.warp import WARPS
 
 

@@ -17,11 +17,12 @@ from jaxtyping import Bool, Float, Float32, Int32, Shaped
 
 from configs.yolo.heads import YoloHead, YoloLevel
 from configs.yolo.losses import GaussianYoloLoss, YoloLoss
+from losses.truth import Truth
 from losses.yolo.assignment import Targets, assign, at_claims, diagnostics_of, into_slots
 from losses.yolo.darknet import iou
 from losses.yolo.darknet.head_loss import HeadLoss, Scalar, added_in_turn, squares
 from losses.yolo.darknet.iou import A, B
-from losses.yolo.truth import Truth, check_truth
+from losses.yolo.truth import check_truth
 from modeling.yolo.heads.yolo import check_levels, decode_level, relative_anchors, size_factors
 from official.core.errors import UserError
 from official.core.task import Moment

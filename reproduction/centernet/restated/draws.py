@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Shaped
 
-from configs.data import CenterNetAugmentation
+from configs.centernet.augmentation import CenterNetAugmentation
 
 Samples = Mapping[str, Shaped[np.ndarray, "..."]]
 

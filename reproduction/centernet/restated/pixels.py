@@ -6,8 +6,8 @@ Source: lib/utils/image.py color_aug.
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, UInt8
 
+from configs.centernet.augmentation import CenterNetAugmentation
 from configs.centernet.task import CenterNetModel
-from configs.data import CenterNetAugmentation
 
 GREY_OF_BGR = (0.114, 0.587, 0.299)
 # Principal axes of COCO's colours, rows B, G, R, and their lengths.

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from configs.centernet.augmentation import CenterNetAugmentation
 from configs.centernet.task import CenterNetModel
-from configs.data import CenterNetAugmentation
-from dataloaders.batch import CenterNetDraws, TrainBatch
-from dataloaders.centernet.augment import coloured
+from dataloaders.batch import TrainBatch
+from dataloaders.centernet.augment import CenterNetDraws, coloured
 from modeling.centernet.inference import standardise
 from reproduction.centernet.restated import pixels
 

@@ -1,5 +1,4 @@
-"""Soft non-maximum suppression, and the merge of detections made at several scales, as CenterNet does them (on the
-host).
+"""Soft non-maximum suppression, and the merge of detections made at several scales, on the host.
 
 CenterNet lib/external/nms.pyx soft_nms (method 2), lib/detectors/ctdet.py merge_outputs; Bodla et al. 2017.
 """
