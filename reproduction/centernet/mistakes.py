@@ -34,7 +34,7 @@ def radius_alternatives(sizes: Shaped[np.ndarray, "boxes 2"]) -> Alternatives:
 
 
 def target_alternatives(
-    boxes: Float[np.ndarray, "truths 4"],
+    boxes: Float[np.ndarray, "truths xyxy=4"],
     classes: Int[np.ndarray, " truths"],
     valid: Bool[np.ndarray, " truths"],
     grid: tuple[int, int],

@@ -63,7 +63,7 @@ class Own:
 
     def decode(
         self, outputs: Sequence[Float[tf.Tensor, "batch ..."]]
-    ) -> tuple[Float32[tf.Tensor, "batch boxes 4"], Float32[tf.Tensor, "batch boxes classes"]]:
+    ) -> tuple[Float32[tf.Tensor, "batch boxes yxyx=4"], Float32[tf.Tensor, "batch boxes classes"]]:
         """Boxes yxyx relative to the network's input, and scores."""
         self.note("task.model.head")
         return self.task.decode(outputs)

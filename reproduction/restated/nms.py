@@ -19,13 +19,13 @@ SOFT_SIGMA, SOFT_LEAST = 0.5, 0.001
 class Kept(NamedTuple):
     """Detections of one image, in the order that the rule gives them."""
 
-    boxes: Float[np.ndarray, "n 4"]  # yxyx from `detections`, xyxy in pixels of soft-NMS
+    boxes: Float[np.ndarray, "n box=4"]  # yxyx from `detections`, xyxy in pixels of soft-NMS
     scores: Float[np.ndarray, " n"]
     classes: Int64[np.ndarray, " n"]
 
 
 def detections(
-    boxes: Float[np.ndarray, "boxes 4"], scores: Float[np.ndarray, "boxes classes"], protocol: EvaluationProtocol
+    boxes: Float[np.ndarray, "boxes yxyx=4"], scores: Float[np.ndarray, "boxes classes"], protocol: EvaluationProtocol
 ) -> Kept:
     """What is detected among one image's boxes, best first; for every `protocol.nms` but soft_nms.
 
@@ -59,7 +59,9 @@ def detections(
     return Kept(boxes[rows], scores[rows, classes], classes)
 
 
-def suppresses(better: Float[np.ndarray, "4"], worse: Float[np.ndarray, "4"], protocol: EvaluationProtocol) -> bool:
+def suppresses(
+    better: Float[np.ndarray, "yxyx=4"], worse: Float[np.ndarray, "yxyx=4"], protocol: EvaluationProtocol
+) -> bool:
     """Whether two boxes yxyx of one class are too near to be two objects.
 
     per_class_iou: by their IoU. The others: by the IoU less the squared distance of the centres, over the squared
@@ -83,8 +85,8 @@ def suppresses(better: Float[np.ndarray, "4"], worse: Float[np.ndarray, "4"], pr
 
 
 def soft_nms(
-    boxes: Float[np.ndarray, "n 4"], scores: Float[np.ndarray, " n"]
-) -> tuple[Float[np.ndarray, "n 4"], Float[np.ndarray, " n"], int]:
+    boxes: Float[np.ndarray, "n xyxy=4"], scores: Float[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, "n xyxy=4"], Float[np.ndarray, " n"], int]:
     """Boxes of one class as the original leaves them in place, and how many of them are still in the running.
 
     The best box left comes next, and each other that meets it loses: score * exp(-IoU^2 / 0.5). One that so falls

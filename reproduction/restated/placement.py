@@ -40,8 +40,8 @@ def filled(
 
 
 def to_original(
-    boxes: Float64[np.ndarray, "boxes 4"], image: Size, size: Size, protocol: EvaluationProtocol
-) -> Float64[np.ndarray, "boxes 4"]:
+    boxes: Float64[np.ndarray, "boxes yxyx=4"], image: Size, size: Size, protocol: EvaluationProtocol
+) -> Float64[np.ndarray, "boxes yxyx=4"]:
     """Boxes yxyx relative to the network's input -> relative to the image; not clipped."""
     whole = np.array(network_size(image, size, protocol))
     first, sides = filled(image, size, protocol)

@@ -57,7 +57,7 @@ STATISTICS: Mapping[str, Callable[[str, np.ndarray, float], np.ndarray]] = {
 }
 Pixels = Float[np.ndarray, "height width 3"] | UInt8[np.ndarray, "height width 3"]  # levels 0..255
 Kept = Float64[np.ndarray, "kept 6"]  # box yxyx relative to the image, class, score
-Decoded = tuple[Float[np.ndarray, "boxes 4"], Float[np.ndarray, "boxes classes"]]  # relative to the input; scores
+Decoded = tuple[Float[np.ndarray, "boxes yxyx=4"], Float[np.ndarray, "boxes classes"]]  # relative to the input; scores
 
 
 def inference_network(case: Case, subject: Subject) -> Iterator[Row]:

@@ -368,7 +368,7 @@ class Yolo:
 _NORMALISERS = ("iou_normalizer", "obj_normalizer", "cls_normalizer")
 
 
-def _corners(boxes: Float32[tf.Tensor, "batch truths 4"]) -> Float32[tf.Tensor, "batch truths 4"]:
+def _corners(boxes: Float32[tf.Tensor, "batch truths cxcywh=4"]) -> Float32[tf.Tensor, "batch truths xyxy=4"]:
     """cxcywh -> xyxy."""
     return tf.concat([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], axis=-1)
 

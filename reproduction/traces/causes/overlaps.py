@@ -29,7 +29,7 @@ def protocol_mistakes(right: EvaluationProtocol) -> Iterator[tuple[str, Evaluati
 
 
 def suppression_alternatives(
-    boxes: Float[np.ndarray, "boxes 4"], scores: Float[np.ndarray, "boxes classes"], right: EvaluationProtocol
+    boxes: Float[np.ndarray, "boxes yxyx=4"], scores: Float[np.ndarray, "boxes classes"], right: EvaluationProtocol
 ) -> Alternatives:
     """The rows of `suppressed` with each mistake; boxes are yxyx."""
     found: dict[str, Callable[[], Array]] = {
@@ -41,7 +41,7 @@ def suppression_alternatives(
 
 
 def suppressed(
-    boxes: Float[np.ndarray, "boxes 4"], scores: Float[np.ndarray, "boxes classes"], protocol: EvaluationProtocol
+    boxes: Float[np.ndarray, "boxes yxyx=4"], scores: Float[np.ndarray, "boxes classes"], protocol: EvaluationProtocol
 ) -> Float[np.ndarray, "kept 6"]:
     """The rows (yxyx, class, score) that NMS leaves; boxes are yxyx."""
     kept = nms.detections(boxes, scores, protocol)
@@ -64,7 +64,7 @@ def _as_centred(boxes: Array, scores: Array, protocol: EvaluationProtocol) -> Ar
     return np.concatenate([centre - side / 2, centre + side / 2, found[:, 4:]], axis=-1)
 
 
-def from_xyxy(boxes: Float[np.ndarray, "*pairs 4"]) -> Float[np.ndarray, "*pairs 4"]:
+def from_xyxy(boxes: Float[np.ndarray, "*pairs xyxy=4"]) -> Float[np.ndarray, "*pairs cxcywh=4"]:
     """Boxes cxcywh of boxes xyxy."""
     near, far = boxes[..., :2], boxes[..., 2:]
     return np.concatenate([(near + far) / 2, far - near], axis=-1)

@@ -12,7 +12,7 @@ from reproduction.traces.causes.overlaps import from_xyxy
 from reproduction.traces.causes.residual import Alternatives, Array
 from reproduction.yolo.restated.boxes import DARKNET_KINDS, darknet_iou, diou, slopes
 
-Boxes = Float[np.ndarray, "*#pairs 4"]
+Boxes = Float[np.ndarray, "*#pairs cxcywh=4"]
 
 
 def family(a: Boxes, b: Boxes, kinds: Mapping[str, Callable] = DARKNET_KINDS) -> Float[np.ndarray, "... kinds"]:

@@ -19,11 +19,11 @@ Plane = Float64[np.ndarray, "height width"]
 
 def inputs(
     images: UInt8[np.ndarray, "batch height width 3"],
-    boxes: Float32[np.ndarray, "batch truths 4"],
+    boxes: Float32[np.ndarray, "batch truths cxcywh=4"],
     valid: Bool[np.ndarray, "batch truths"],
     draws: Sequence[Shaped[np.ndarray, " batch"]],
     config: DarknetAugmentation | AffineAugmentation | None,
-) -> tuple[Float64[np.ndarray, "batch height width 3"], Float64[np.ndarray, "batch truths 4"]]:
+) -> tuple[Float64[np.ndarray, "batch height width 3"], Float64[np.ndarray, "batch truths cxcywh=4"]]:
     """The network's input, RGB 0..1, and the boxes mirrored with it.
 
     An image whose draws change no colour keeps its levels: there is no way through HSV.
