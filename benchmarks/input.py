@@ -24,19 +24,13 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 import tensorflow as tf
 
 from benchmarks.report import arguments, publish
+from configs.centernet.augmentation import CenterNetAugmentation
 from configs.centernet.task import CenterNetProtocol
-from configs.data import (
-    AffineAugmentation,
-    CenterNetAugmentation,
-    CocoSource,
-    DarknetAugmentation,
-    ReuseWindow,
-    TrainSplit,
-)
+from configs.data import AffineAugmentation, CocoSource, DarknetAugmentation, ReuseWindow, TrainSplit
 from dataloaders.centernet.input import Centred
-from dataloaders.compose.batches import train_batches
-from dataloaders.pipeline import train_dataset
-from dataloaders.reading.sources import DetectionDataset, open_source
+from dataloaders.pipeline import train_batches, train_dataset
+from dataloaders.reading.dataset import DetectionDataset
+from dataloaders.reading.sources import open_source
 from official.vision.protocol import EvaluationProtocol
 
 ASSETS = Path(__file__).resolve().parents[2] / "shared" / "assets" / "coco_val"

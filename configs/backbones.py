@@ -29,7 +29,7 @@ class TinyV4Backbone(_Backbone):
     width: PositiveFloat = Field(1.0, description="Multiplies every number of filters (rounded to 8).")
 
 
-class _DarknetBackbone(_Backbone):
+class _StagedBackbone(_Backbone):
     """Five stages, each halving the sides and then of residual blocks; features at strides 4, 8, 16 and 32."""
 
     blocks: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt, PositiveInt] = Field(
@@ -40,13 +40,13 @@ class _DarknetBackbone(_Backbone):
     )
 
 
-class Darknet53Backbone(_DarknetBackbone):
+class Darknet53Backbone(_StagedBackbone):
     """YOLOv3's: every stage is residual."""
 
     type: Literal["darknet53"] = "darknet53"
 
 
-class CspDarknet53Backbone(_DarknetBackbone):
+class CspDarknet53Backbone(_StagedBackbone):
     """YOLOv4's: in a stage, half of the channels go past the residual blocks (CSPNet)."""
 
     type: Literal["cspdarknet53"] = "cspdarknet53"

@@ -1,7 +1,7 @@
 """From a data set to batches. Every example is a pure function of (run seed, epoch, position): threads change nothing.
 
-Step s of a global batch B reads the positions s * B to s * B + B - 1 of the stream (see order.py), so resuming at a
-step, or leaving some out, needs no replay.
+Step s of a global batch B reads the positions s * B to s * B + B - 1 of the stream (schedule/order.py), so resuming at
+a step, or leaving some out, needs no replay.
 """
 
 import os
@@ -12,7 +12,9 @@ from jaxtyping import Int64
 
 from configs.data import Split, TrainSplit
 from dataloaders.batch import PADDING_ID, EvalBatch, TrainBatch
-from dataloaders.reading.dataset import DetectionDataset, decode_example
+from dataloaders.compose.composer import Composer
+from dataloaders.compose.reuse_window import with_images
+from dataloaders.reading.dataset import DetectionDataset, Examples, TruthForm, decode_example
 from official.core.errors import UserError
 from official.vision.protocol import EvaluationProtocol
 from official.vision.resize import pixel_type, resize_image
@@ -36,8 +38,40 @@ def train_dataset(
         tf.errors.OpError: while iterating, an image cannot be decoded as it was checked; `check` of the data set then
             names it.
     """
+    return batches_of(positions_of(split, steps, shard), make, split, shard)
+
+
+def train_batches(
+    examples: Examples,
+    split: TrainSplit,
+    input_size: tuple[int, int],
+    protocol: EvaluationProtocol,
+    box_form: TruthForm,
+    seed: int,
+    steps: tf.data.Dataset,
+    shard: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:
+    """The batches of composed examples; see `Composer` and `train_dataset` for the arguments.
+
+    Their images are decoded for one example alone, or for all examples of a block.
+    """
+    composer = Composer(examples, split, input_size, protocol, box_form, seed)
+    if composer.schedule.reuse == 1:
+        return train_dataset(composer, split, steps, shard)
     positions = positions_of(split, steps, shard)
-    return batched(positions, make, split.threads, split.batch_size // shard[1])
+    elements = with_images(positions, composer.schedule, examples, seed, split.max_boxes, input_size)
+    return batches_of(elements, composer.of_block, split, shard)
+
+
+def batches_of(
+    elements: tf.data.Dataset, make: Callable[..., TrainBatch], split: TrainSplit, shard: tuple[int, int]
+) -> tf.data.Dataset:
+    """The batches of the examples that `make` gives for each element: a position, or a position and more.
+
+    Every training example of every recipe passes here, finished but for what the accelerator does. So an operation
+    that may follow any recipe (CutOut, say) belongs here: after `make`, on its pixels and boxes, drawn by the position.
+    """
+    return batched(elements, make, split.threads, split.batch_size // shard[1])
 
 
 def positions_of(split: TrainSplit, steps: tf.data.Dataset, shard: tuple[int, int]) -> tf.data.Dataset:
@@ -93,7 +127,7 @@ def batched(
     batch_size: int,
     padding: tf.data.Dataset | None = None,
 ) -> tf.data.Dataset:
-    """Maps in parallel and batches, in order whatever the number of threads."""
+    """Maps in parallel and batches, in the same order for any number of threads."""
     threads = threads or usable_cores()
     function = tf.autograph.experimental.do_not_convert(example)
     examples = numbers.map(function, num_parallel_calls=threads, deterministic=True)

@@ -9,9 +9,8 @@ from configs.data import TrainSplit
 from configs.experiment import Task
 from configs.yolo.task import YoloTask
 from dataloaders.centernet.input import Centred
-from dataloaders.compose.batches import train_batches
-from dataloaders.compose.composer import rows_of_steps
-from dataloaders.pipeline import train_dataset
+from dataloaders.compose.recipes import rows_of_steps
+from dataloaders.pipeline import train_batches, train_dataset
 from dataloaders.reading.dataset import DetectionDataset
 from dataloaders.schedule.phases import phases_of
 from dataloaders.schedule.sizes import Size, plan_sizes

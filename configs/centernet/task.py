@@ -1,4 +1,4 @@
-"""Vocabulary of the CenterNet family: model parts, loss. Names and defaults are the original's (lib/opts.py)."""
+"""Vocabulary of the CenterNet family: model parts, loss, data, protocol. Names and defaults are lib/opts.py's."""
 
 from typing import Literal
 
@@ -6,7 +6,8 @@ import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from configs.backbones import Backbone, HourglassBackbone
-from configs.data import Data
+from configs.centernet.augmentation import CenterNetAugmentation
+from configs.data import Data, TrainSplit
 from configs.decoders import Decoder
 from configs.style import Activation, Initialiser, StyleConfig
 from official.core.config import Config
@@ -71,6 +72,14 @@ class CenterNetLoss(Config):
     )
 
 
+class CenterNetTrainSplit(TrainSplit):
+    augmentation: CenterNetAugmentation | None = None
+
+
+class CenterNetData(Data):
+    train: CenterNetTrainSplit
+
+
 class CenterNetProtocol(EvaluationProtocol):
     """How CenterNet is evaluated; the defaults are the original's on COCO, but for its input of each image's own size.
 
@@ -78,16 +87,47 @@ class CenterNetProtocol(EvaluationProtocol):
     """
 
     resize: Literal["affine", "keep"] = Field(
-        "affine", description=EvaluationProtocol.model_fields["resize"].description
+        "affine",
+        description="affine: the longer side fills the input's width, centred to a fraction of a pixel (fix_res). "
+        "keep: not resized; each image has an input of its own, with sides of the next multiple of keep_multiple above "
+        "(keep_res).",
     )
+    keep_multiple: PositiveInt = Field(32, description="A power of 2; the original's with hourglass: 128.")
     interpolation: Literal["opencv", "bilinear"] = Field(
-        "opencv", description=EvaluationProtocol.model_fields["interpolation"].description
+        "opencv",
+        description="bilinear: half-pixel centres, rounded. opencv: the same, to the bit of OpenCV. None antialiases.",
     )
     padding_value: float = Field(0.0, ge=0, le=0, description="CenterNet pads with black.")
-    nms: Literal["none", "soft_nms"] = Field("none", description=EvaluationProtocol.model_fields["nms"].description)
     score_floor: float = Field(0.0, ge=0, lt=1)
-    clip_boxes: bool = Field(False, description=EvaluationProtocol.model_fields["clip_boxes"].description)
-    decimals: NonNegativeInt | None = Field(2, description=EvaluationProtocol.model_fields["decimals"].description)
+    nms: Literal["none", "soft_nms"] = Field(
+        "none",
+        description="none: nothing is suppressed. soft_nms: scores fall with the overlap, of boxes of several scales.",
+    )
+    flip_test: bool = Field(False, description="Maps are averaged with those of the mirrored image.")
+    scales: tuple[PositiveFloat, ...] = Field(
+        (1.0,), min_length=1, description="The image is also seen at these sizes; needs nms: soft_nms."
+    )
+    clip_boxes: bool = Field(False, description="To the image, before they are scored.")
+    decimals: NonNegativeInt | None = Field(2, description="Of boxes and scores, before they are scored.")
+
+    @property
+    def sees_whole_images(self) -> bool:
+        """Whether images are resized to each of the scales in `detect`, and not before."""
+        return self.nms == "soft_nms"
+
+    @property
+    def not_exportable(self) -> str | None:
+        """The merge of several scales is no part of a graph."""
+        if not self.sees_whole_images:
+            return None
+        return (
+            f"evaluation.nms {self.nms} of scales {self.scales} runs on the host, beside the network; export what a "
+            "device can do: --set task.evaluation.nms=none --set 'task.evaluation.scales=[1]'"
+        )
+
+    def rounded(self, number: float) -> float:
+        """To `decimals`."""
+        return number if self.decimals is None else round(number, self.decimals)
 
     @pydantic.model_validator(mode="after")
     def _scales_are_merged(self) -> "CenterNetProtocol":
@@ -102,14 +142,12 @@ class CenterNetTask(Config):
     type: Literal["centernet"] = "centernet"
     model: CenterNetModel
     loss: CenterNetLoss = CenterNetLoss()
-    data: Data
+    data: CenterNetData
     evaluation: CenterNetProtocol = CenterNetProtocol()
 
     @pydantic.model_validator(mode="after")
     def _parts_fit(self) -> "CenterNetTask":
         train, protocol, stride = self.data.train, self.evaluation, self.model.coarsest_stride
-        if train.augmentation is not None and train.augmentation.type != "centernet":
-            raise ValueError(f"data.train.augmentation.type is {train.augmentation.type}; expected centernet")
         if train.multi_scale is not None:
             raise ValueError("data.train.multi_scale: CenterNet trains at one size; leave it out")
         if (protocol.resize == "keep" or protocol.sees_whole_images) and self.data.validation.batch_size != 1:

@@ -16,7 +16,7 @@ from dataloaders.batch import EvalBatch, TrainBatch
 from dataloaders.centernet.augment import STRIDE, coloured
 from dataloaders.pictures import picture_of
 from losses.centernet.loss import centernet_loss
-from losses.centernet.targets import Truth
+from losses.truth import Truth
 from modeling.centernet.decode import decode
 from modeling.centernet.inference import CenterNetInference, build_inference, standardise
 from modeling.centernet.network import build_centernet

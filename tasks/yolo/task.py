@@ -13,8 +13,8 @@ from configs.yolo.task import YoloTask
 from dataloaders.augment.colour import apply_colour
 from dataloaders.batch import EvalBatch, TrainBatch
 from dataloaders.pictures import picture_of
+from losses.truth import Truth
 from losses.yolo import LOSSES
-from losses.yolo.truth import Truth
 from modeling.folding import fold_into
 from modeling.yolo.heads import BOX_DECODERS
 from official.core.task import Loaded, Moment, Scalar, Scalars

@@ -10,6 +10,7 @@ from reproduction.experiment.subject import Subject
 from reproduction.gates import pass_through
 from reproduction.traces.case import HINTED, Case
 from reproduction.traces.precision import precision
+from reproduction.yolo.case import network_of
 
 
 def subject(golden, *cases: str) -> Subject:
@@ -56,7 +57,7 @@ def test_of_a_whole_detector_the_first_layer_is_explained_and_then_those_alone(g
     assert result.first_divergence.hints[0].cause == "batch_norm_epsilon"
     alone = [row for row in result.rows if row.quantity.startswith("alone/") and row.outcome == "fail"]
     assert [row.hints[0].cause for row in alone if row.hints] == ["batch_norm_epsilon"] * HINTED
-    layers = Case(golden(f"infer/{name}.npz")).network.layers
+    layers = network_of(Case(golden(f"infer/{name}.npz"))).layers
     assert {getattr(layers[int(row.quantity[7:10])], "batch_normalize", 0) for row in alone} == {1}
 
 

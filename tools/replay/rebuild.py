@@ -15,11 +15,8 @@ from dataloaders.centernet.input import BLACK, Centred
 from dataloaders.compose.composer import Composer
 from dataloaders.compose.jpeg import encoded_pixels
 from dataloaders.compose.pieces import Cuts
-from dataloaders.compose.reuse_window import load_window
-from dataloaders.compose.truths import read_all
 from dataloaders.reading.dataset import Example, decode_example
 from dataloaders.reading.sources import open_source
-from dataloaders.schedule.images import rows_at
 from dataloaders.schedule.order import row_at
 from dataloaders.stream import CenterNetStream, TrainStream, stream_of
 from official.core.errors import UserError
@@ -123,49 +120,20 @@ def _source(stream: TrainStream, row: int, example: Example) -> dict[str, Any]:
 
 
 def _composed(stream: TrainStream, split: TrainSplit, input_size: tuple[int, int], position: tf.Tensor) -> Drawn:
-    """YOLO's: one image, a mosaic, or two of them blended."""
+    """One image, a mosaic, or two compositions blended."""
     examples, protocol = stream.stand_ins.examples("cxcywh"), stream.task.evaluation
     composer = Composer(examples, split, input_size, protocol, "cxcywh", stream.seed)
-    blocks = composer.blocks
-    number, first = blocks.at(position, stream.seed)
-    kind = blocks.kinds[int(number)]
-    all_rows = rows_at(blocks, position, first, blocks.most, len(examples), stream.seed)
-    rows = all_rows[: sum(kind)].numpy().tolist()
-    read = [examples.read(tf.constant(row, tf.int64)) for row in rows]
-    found = {"kind": list(kind)}
-    if composer.geometry is None:
-        return Drawn(rows, read, [_of_source(0, 1, read[0])], found)
-
-    if blocks.reuse > 1:
-        block = position // blocks.examples
-        window = load_window(block, blocks.images, examples, stream.seed, split.max_boxes, input_size)
-        truths, pixels = window.at(blocks.images_of(position, first, blocks.most, stream.seed))
-    else:
-        truths, pixels = read_all(examples, all_rows, blocks.uses_of(number), split.max_boxes)
-    seeds = composer.seeds(position)
-    draws = composer.draws(kind, seeds, truths.size[: len(rows)])
-    found["compositions"] = [plain(of_composition) for of_composition in draws]
-    found["fill"] = composer.geometry.fill
-    if composer.geometry.precise:
-        images = [
-            composer.geometry.exact(of_composition, [decode_example(one) for one in part])
-            for of_composition, part in zip(draws, _parts(read, kind), strict=True)
-        ]
-        shown = [None] * len(read)
-    else:
-        layout = composer.laid_out(number, seeds, truths, pixels)
-        images = composer.compositions(kind, layout, pixels)
-        found["pieces"], shown = _pieces(layout.cells, layout.flip, layout.cuts, len(read))
+    made = composer.explain(position)
+    read, shown, found = made.examples, [None] * len(made.rows), {"kind": list(made.makeup)}
+    if made.draws:
+        found |= {"compositions": [plain(draws) for draws in made.draws], "fill": made.fill}
+    if made.layout is not None:
+        found["pieces"], shown = _pieces(made.layout.cells, made.layout.flip, made.layout.cuts, len(read))
     stages = [_of_source(at, len(read), one, window) for at, (one, window) in enumerate(zip(read, shown, strict=True))]
-    if len(images) > 1:
-        found["share"] = plain(composer.geometry.share(seeds.share))
-        stages += [_without_boxes(f"composition {at + 1}", image) for at, image in enumerate(images)]
-    return Drawn(rows, read, stages, found)
-
-
-def _parts(read: list[Example], kind: tuple[int, ...]) -> list[list[Example]]:
-    starts = np.cumsum([0, *kind])
-    return [read[start : start + count] for start, count in zip(starts, kind, strict=False)]
+    if made.share is not None:
+        found["share"] = plain(made.share)
+        stages += [_without_boxes(f"composition {at + 1}", image) for at, image in enumerate(made.compositions)]
+    return Drawn(made.rows, read, stages, found)
 
 
 def _pieces(

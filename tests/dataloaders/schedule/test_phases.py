@@ -5,10 +5,10 @@ import pydantic
 import pytest
 import tensorflow as tf
 
-from configs.data import AffineAugmentation, CenterNetAugmentation, DarknetAugmentation, ReuseWindow, TrainSplit
+from configs.centernet.augmentation import CenterNetAugmentation
+from configs.data import AffineAugmentation, DarknetAugmentation, ReuseWindow, TrainSplit
 from dataloaders.centernet.input import Centred
-from dataloaders.compose.batches import train_batches
-from dataloaders.pipeline import train_dataset
+from dataloaders.pipeline import train_batches, train_dataset
 from dataloaders.reading.sources import open_source
 from dataloaders.schedule.phases import phases_of
 from official.core.config import Duration

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from configs.data import DarknetAugmentation, ReuseWindow, TrainSplit
-from dataloaders.compose.batches import train_batches
-from dataloaders.compose.composer import rows_of_steps
+from dataloaders.compose.recipes import rows_of_steps
+from dataloaders.pipeline import train_batches
 from dataloaders.reading.annotations import DataError
 from dataloaders.reading.sources import open_source
 from dataloaders.schedule.unreadable import StandIns

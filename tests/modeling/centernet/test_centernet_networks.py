@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from configs.centernet.task import CenterNetLoss, CenterNetModel
 from losses.centernet.loss import centernet_loss
-from losses.centernet.targets import Truth
+from losses.truth import Truth
 from modeling.centernet.network import build_centernet, build_folded_centernet
 from modeling.folding import fold_into
 from modeling.weights.torch_names import torch_name

@@ -152,6 +152,20 @@ def _exported_in_input(patch: MonkeyPatch) -> None:
     _protocol(serving.formats.saved_model, resize="stretch")(patch)
 
 
+def _exported_first_size(patch: MonkeyPatch) -> None:
+    """`encoded` takes the first image's size for the whole batch."""
+    right = tf.map_fn
+
+    def wrong(function: Callable[[Any], Any], elements: Any, **others: Any) -> Any:
+        found = right(function, elements, **others)
+        if not isinstance(found, tuple):  # resized images alone, of one size
+            return found
+        resized, sizes = found
+        return resized, tf.tile(sizes[:1], [tf.shape(sizes)[0], 1])
+
+    patch.setattr(serving.formats.saved_model.tf, "map_fn", wrong)
+
+
 BUGS = (
     of_run("run: the decoder without scale_x_y", _decoded_with(lambda level: {"scale_x_y": 1.0}), 3, "own_decoding",
            "boxes", "scale_x_y", DARKNET, quick=True),
@@ -183,6 +197,8 @@ BUGS = (
            "box_units", DEMO),
     of_run("run: the export's boxes stay letterboxed", _exported_in_input, 3, "own_export", "serving_default, image *",
            "letterbox_or_stretch", DEMO),
+    of_run("run: the export has one size for a batch", _exported_first_size, 3, "own_export", "encoded, image 1",
+           "image_size_of_another", DEMO),
     of_run("run: CenterNet decodes without offset", _offset_left_out, 3, "own_decoding", "boxes", "offset_missing",
            CENTERNET),
 )  # fmt: skip
