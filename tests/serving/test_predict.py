@@ -89,13 +89,17 @@ def test_corrupt_image_is_skipped_and_listed(exported, photos, tmp_path):
 def test_folders_that_are_no_export(exported, photos, tmp_path):
     with pytest.raises(FileNotFoundError, match="no such folder"):
         load_detector(tmp_path / "missing")
-    with pytest.raises(ValueError, match="not a SavedModel"):
-        load_detector(photos)
-    (photos / "saved_model.pb").touch()
-    with pytest.raises(ValueError, match=r"without detector\.json"):
+    with pytest.raises(ValueError, match=r"not an export \(no detector\.json in it\)"):
         load_detector(photos)
     (photos / "detector.json").write_text('{"format": 99}')
     with pytest.raises(ValueError, match="format 99"):
+        load_detector(photos)
+    description = json.loads((exported.directory / "detector.json").read_text())
+    (photos / "detector.json").write_text(json.dumps(description))
+    with pytest.raises(ValueError, match="not a SavedModel"):
+        load_detector(photos)
+    (photos / "detector.json").write_text(json.dumps(description | {"written_as": "clay"}))
+    with pytest.raises(ValueError, match=r"detector\.json: no format 'clay'; expected one of saved_model"):
         load_detector(photos)
     with pytest.raises(ValueError, match=r"threshold 1\.5"):
         detect_files(exported.directory, [str(photos)], tmp_path / "out", 1.5)
