@@ -88,12 +88,13 @@ def test_a_model_gives_back_what_it_was_given(kinds):
     assert (folder / "y.weights").read_bytes() == (folder / "x.weights").read_bytes()
 
 
-def test_folded_models_take_the_same_file(kinds):
+@pytest.mark.parametrize("epsilon", [1e-5, 0.5])
+def test_folded_models_take_the_same_file(kinds, epsilon):
     network, records, folder = kinds
     batch = images(10, 12, 2)
     results = []
     for norm in ("local", "folded"):
-        model = build_network(network, seed=3, norm=norm).model
+        model = build_network(network, seed=3, norm=norm, norm_epsilon=epsilon).model
         load_weights(model, str(folder / "x.weights"), records)
         results.append(outputs(model, batch)[0])
     np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-5)
