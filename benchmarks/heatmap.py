@@ -29,12 +29,13 @@ from benchmarks.report import arguments, interleaved, publish
 from configs.centernet.task import CenterNetHead, CenterNetLoss, CenterNetModel
 from losses.centernet.gaussian import cut_gaussian
 from losses.centernet.loss import loss_against
-from losses.centernet.targets import Objects, Targets, Truth, assign, place
+from losses.centernet.targets import Objects, Targets, assign, place
+from losses.truth import Truth
 from modeling.centernet.decode import Stack
 from modeling.centernet.network import build_centernet
 
 Image = UInt8[np.ndarray, "height width 3"]
-Corners = Float32[np.ndarray, "boxes 4"]  # xyxy in output pixels
+Corners = Float32[np.ndarray, "boxes xyxy=4"]  # xyxy in output pixels
 Classes = Int32[np.ndarray, " boxes"]
 Sent = dict[str, Shaped[np.ndarray, "..."]]
 

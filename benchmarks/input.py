@@ -24,15 +24,9 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 import tensorflow as tf
 
 from benchmarks.report import arguments, publish
+from configs.centernet.augmentation import CenterNetAugmentation
 from configs.centernet.task import CenterNetProtocol
-from configs.data import (
-    AffineAugmentation,
-    CenterNetAugmentation,
-    CocoSource,
-    DarknetAugmentation,
-    ReuseWindow,
-    TrainSplit,
-)
+from configs.data import AffineAugmentation, CocoSource, DarknetAugmentation, ReuseWindow, TrainSplit
 from dataloaders.centernet.input import Centred
 from dataloaders.pipeline import train_batches, train_dataset
 from dataloaders.reading.dataset import DetectionDataset

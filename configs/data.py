@@ -1,11 +1,11 @@
-"""Vocabulary of data: sources, the checks at the door, augmentation."""
+"""Vocabulary of data: sources, the checks at the door, augmentations that compose examples of pieces of images."""
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny, model_validator
 
 from configs.colour import Colour, DarknetFloat, HsvGains
-from official.core.config import Config, Duration, type_or
+from official.core.config import Config, Duration
 
 
 class CocoSource(Config):
@@ -14,7 +14,7 @@ class CocoSource(Config):
     type: Literal["coco"] = "coco"
     annotations: str
     images: str
-    train_crowds: bool = Field(False, description="Whether training sees crowd regions as objects, as CenterNet does.")
+    train_crowds: bool = Field(False, description="Whether training sees crowd regions as objects.")
 
 
 class VocSource(Config):
@@ -168,30 +168,6 @@ def _checked(augmentation: "Composed") -> "Composed":
 Composed = DarknetAugmentation | AffineAugmentation  # examples made of pieces of images
 
 
-class CenterNetAugmentation(Config):
-    """CenterNet's affine map and colours (lib/datasets/sample/ctdet.py, lib/opts.py)."""
-
-    type: Literal["centernet"] = "centernet"
-    crop: Literal["random", "shift_scale"] = Field(
-        "random",
-        description="random: a scale of 0.6, 0.7 .. 1.3 and a centre anywhere but near the border. shift_scale: normal "
-        "noise on the image's middle and scale, --not_rand_crop.",
-    )
-    scale: float = Field(0.4, ge=0, lt=1, description="Of shift_scale: deviation and largest change of the scale.")
-    shift: float = Field(0.1, ge=0, description="Of shift_scale: deviation of the centre; twice it is the largest.")
-    flip: float = Field(0.5, ge=0, le=1, description="Probability.")
-    colour: bool = Field(True, description="Brightness, contrast, saturation and lighting.")
-    precise: bool = Field(False, description="Decode all of every image and warp it by the protocol's interpolation.")
-
-
-AnyAugmentation = Annotated[
-    Annotated[DarknetAugmentation, Tag("darknet")]
-    | Annotated[AffineAugmentation, Tag("affine")]
-    | Annotated[CenterNetAugmentation, Tag("centernet")],
-    Discriminator(type_or("darknet")),
-]
-
-
 class Split(Config):
     """One split of the data and how it is read."""
 
@@ -224,7 +200,7 @@ class TrainSplit(Split):
         100,
         description="Boxes are padded to this many; an image with more is reported. A mosaic keeps its first.",
     )
-    augmentation: AnyAugmentation | None = None
+    augmentation: SerializeAsAny[Config] | None = None  # a family's own split says which it takes
     plain_last: Duration | None = Field(
         None, description="The run's last steps are trained without augmentation: on images as evaluation shows them."
     )
@@ -238,6 +214,8 @@ class TrainSplit(Split):
 
 
 class Data(Config):
+    """What a task is trained and validated on; a family's own says more of its training split."""
+
     classes: tuple[str, ...] = Field(min_length=1, description="Class names; the position is the contiguous class id.")
     train: TrainSplit
     validation: Split

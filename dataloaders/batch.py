@@ -28,20 +28,11 @@ class ColourDraws(NamedTuple):
     effects: Effects | tuple[()] = ()  # empty where the configuration has none: nothing travels
 
 
-class CenterNetDraws(NamedTuple):
-    """The same for CenterNet. False, any order of ones, zeros change nothing."""
-
-    flip: Bool[tf.Tensor, " b"]
-    order: Int32[tf.Tensor, "b 3"]  # what comes first, second, third: 0 brightness, 1 contrast, 2 saturation
-    strength: Float32[tf.Tensor, "b 3"]  # of the first, second, third: 1 + U(-0.4, 0.4)
-    lighting: Float32[tf.Tensor, "b 3"]  # along each eigenvector
-
-
 class TrainBatch(NamedTuple):
     """Examples of a training step, before colour and flip.
 
-    Boxes are in the form the task asked for. YOLO: cxcywh relative to the network's input, not flipped yet. CenterNet:
-    xyxy in pixels of the output maps, as after the flip. Padding rows: zeros, class 0, not valid.
+    Form and unit of the boxes, and whether they are flipped already, are those of the family's own maker of examples.
+    Padding rows: zeros, class 0, not valid.
     """
 
     image: UInt8[tf.Tensor, "b H W 3"]
@@ -49,7 +40,7 @@ class TrainBatch(NamedTuple):
     classes: Int32[tf.Tensor, "b n"]
     valid: Bool[tf.Tensor, "b n"]
     example_id: Int64[tf.Tensor, " b"]
-    draws: ColourDraws | CenterNetDraws
+    draws: tuple  # a NamedTuple of tensors: what the accelerator applies, in the words of the family's augmentation
 
 
 class EvalBatch(NamedTuple):

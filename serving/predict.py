@@ -27,6 +27,10 @@ class BadImageError(UserError):
     """A file that cannot be read or decoded as an image."""
 
 
+class ExportedProtocol(EvaluationProtocol, extra="allow"):
+    """The protocol of an export, whose family may have words of its own: they are kept as they are."""
+
+
 class Detector(NamedTuple):
     """A loaded export."""
 
@@ -34,14 +38,14 @@ class Detector(NamedTuple):
     classes: tuple[str, ...]
     category_ids: tuple[int, ...]
     input_size: tuple[int, int]
-    protocol: EvaluationProtocol
+    protocol: ExportedProtocol
 
 
 class ImageDetections(NamedTuple):
     """What was found in one image, the best score first."""
 
     image: UInt8[np.ndarray, "h w 3"]
-    boxes: Float32[np.ndarray, "n 4"]  # yxyx in pixels of the image
+    boxes: Float32[np.ndarray, "n yxyx=4"]  # yxyx in pixels of the image
     scores: Float32[np.ndarray, " n"]
     classes: Int32[np.ndarray, " n"]  # contiguous
 
@@ -65,7 +69,7 @@ def load_detector(directory: str | os.PathLike) -> Detector:
         if metadata["format"] != FORMAT:
             raise UserError(f"format {metadata['format']}, this version reads {FORMAT}")
         described = {key: tuple(metadata[key]) for key in ("classes", "category_ids", "input_size")}
-        protocol = EvaluationProtocol.model_validate(metadata["protocol"])
+        protocol = ExportedProtocol.model_validate(metadata["protocol"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{metadata_path}: not the description of an export ({error!r}); export again") from error
     try:

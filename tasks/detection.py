@@ -1,10 +1,12 @@
 """What all detector families share as tasks: their data, its reports, evaluation by COCO's metrics, pictures."""
 
+import json
 import math
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
+import pydantic
 import tensorflow as tf
 from jaxtyping import UInt8
 
@@ -76,7 +78,12 @@ class DetectionTask:
         }
 
     def facts_of(self, manifest: dict[str, Any]) -> dict[str, Any]:
-        return manifest
+        """Options that its version did not know are at their defaults, which are what it did."""
+        try:
+            saved = type(self.config.model).model_validate_json(json.dumps(manifest.get("model")))
+        except pydantic.ValidationError:  # another kind of network
+            return manifest
+        return {**manifest, "model": saved.model_dump(mode="json")}
 
     def example_name(self, example_id: int) -> str:
         return self.train_data.example_name(example_id)

@@ -1,13 +1,15 @@
-"""Vocabulary of the CenterNet family: model parts, loss. Names and defaults are the original's (lib/opts.py)."""
+"""Vocabulary of the CenterNet family: model parts, loss, data, protocol. Names and defaults are lib/opts.py's."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from configs.backbones import DlaBackbone, HourglassBackbone, ResNetBackbone
-from configs.data import Data
-from configs.decoders import DeconvDecoder, DlaUpDecoder
+from configs.backbones import Backbone, HourglassBackbone
+from configs.centernet.augmentation import CenterNetAugmentation
+from configs.data import Data, TrainSplit
+from configs.decoders import Decoder
+from configs.style import Activation, Initialiser, StyleConfig
 from official.core.config import Config
 from official.vision.protocol import EvaluationProtocol
 
@@ -20,16 +22,13 @@ class CenterNetHead(Config):
     K: PositiveInt = Field(100, description="Peaks of an image that are decoded.")
 
 
-DECODERS = {"resnet": "deconv", "dla34": "dla_up", "hourglass": None}  # which decoder each backbone has
-
-
-class CenterNetModel(Config):
+class CenterNetModel(StyleConfig):
     input_size: tuple[PositiveInt, PositiveInt] = Field(
         description="(height, width) in pixels, multiples of 32; with hourglass of 4 for each time it is halved."
     )
-    backbone: Annotated[ResNetBackbone | DlaBackbone | HourglassBackbone, Field(discriminator="type")]
-    decoder: Annotated[DeconvDecoder | DlaUpDecoder, Field(discriminator="type")] | None = Field(
-        None, description="deconv for resnet, dla_up for dla34, none for hourglass."
+    backbone: Backbone
+    decoder: Decoder | None = Field(
+        None, description="The original's: deconv for resnet, dla_up for dla34. Of hourglass there is none."
     )
     head: CenterNetHead = CenterNetHead()
     mean: tuple[float, float, float] = Field(
@@ -38,10 +37,9 @@ class CenterNetModel(Config):
         "(B, G, R - mean) / std. COCO's; for Pascal the original has ImageNet's R, G, B ones, in that order.",
     )
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.28863828, 0.27408164, 0.27809835)
-    norm: Literal["local", "sync"] = Field(
-        "local", description="Batch-norm statistics of a replica (the original's), or of all replicas."
-    )
+    activation: Activation = "relu"
     norm_momentum: float = Field(0.9, gt=0, lt=1, description="Share of the old moving statistics (PyTorch's 0.1).")
+    initialiser: Initialiser = "pytorch"
 
     @property
     def coarsest_stride(self) -> int:
@@ -50,11 +48,11 @@ class CenterNetModel(Config):
 
     @pydantic.model_validator(mode="after")
     def _parts_fit(self) -> "CenterNetModel":
-        wanted, given = DECODERS[self.backbone.type], self.decoder.type if self.decoder else None
-        if given != wanted:
-            raise ValueError(
-                f"backbone {self.backbone.type} goes with decoder {wanted or 'null'}, got {given or 'null'}"
-            )
+        backbone = self.backbone.type
+        if backbone == "hourglass" and self.decoder is not None:
+            raise ValueError(f"backbone {backbone} goes with decoder null, got {self.decoder.type}")
+        if backbone != "hourglass" and self.decoder is None:
+            raise ValueError(f"backbone {backbone} goes with a decoder (the original's: deconv or dla_up), got null")
         if any(side % self.coarsest_stride for side in self.input_size):
             raise ValueError(
                 f"input_size (height, width) must be multiples of {self.coarsest_stride}, the coarsest stride; got"
@@ -74,6 +72,14 @@ class CenterNetLoss(Config):
     )
 
 
+class CenterNetTrainSplit(TrainSplit):
+    augmentation: CenterNetAugmentation | None = None
+
+
+class CenterNetData(Data):
+    train: CenterNetTrainSplit
+
+
 class CenterNetProtocol(EvaluationProtocol):
     """How CenterNet is evaluated; the defaults are the original's on COCO, but for its input of each image's own size.
 
@@ -81,16 +87,47 @@ class CenterNetProtocol(EvaluationProtocol):
     """
 
     resize: Literal["affine", "keep"] = Field(
-        "affine", description=EvaluationProtocol.model_fields["resize"].description
+        "affine",
+        description="affine: the longer side fills the input's width, centred to a fraction of a pixel (fix_res). "
+        "keep: not resized; each image has an input of its own, with sides of the next multiple of keep_multiple above "
+        "(keep_res).",
     )
+    keep_multiple: PositiveInt = Field(32, description="A power of 2; the original's with hourglass: 128.")
     interpolation: Literal["opencv", "bilinear"] = Field(
-        "opencv", description=EvaluationProtocol.model_fields["interpolation"].description
+        "opencv",
+        description="bilinear: half-pixel centres, rounded. opencv: the same, to the bit of OpenCV. None antialiases.",
     )
     padding_value: float = Field(0.0, ge=0, le=0, description="CenterNet pads with black.")
-    nms: Literal["none", "soft_nms"] = Field("none", description=EvaluationProtocol.model_fields["nms"].description)
     score_floor: float = Field(0.0, ge=0, lt=1)
-    clip_boxes: bool = Field(False, description=EvaluationProtocol.model_fields["clip_boxes"].description)
-    decimals: NonNegativeInt | None = Field(2, description=EvaluationProtocol.model_fields["decimals"].description)
+    nms: Literal["none", "soft_nms"] = Field(
+        "none",
+        description="none: nothing is suppressed. soft_nms: scores fall with the overlap, of boxes of several scales.",
+    )
+    flip_test: bool = Field(False, description="Maps are averaged with those of the mirrored image.")
+    scales: tuple[PositiveFloat, ...] = Field(
+        (1.0,), min_length=1, description="The image is also seen at these sizes; needs nms: soft_nms."
+    )
+    clip_boxes: bool = Field(False, description="To the image, before they are scored.")
+    decimals: NonNegativeInt | None = Field(2, description="Of boxes and scores, before they are scored.")
+
+    @property
+    def sees_whole_images(self) -> bool:
+        """Whether images are resized to each of the scales in `detect`, and not before."""
+        return self.nms == "soft_nms"
+
+    @property
+    def not_exportable(self) -> str | None:
+        """The merge of several scales is no part of a graph."""
+        if not self.sees_whole_images:
+            return None
+        return (
+            f"evaluation.nms {self.nms} of scales {self.scales} runs on the host, beside the network; export what a "
+            "device can do: --set task.evaluation.nms=none --set 'task.evaluation.scales=[1]'"
+        )
+
+    def rounded(self, number: float) -> float:
+        """To `decimals`."""
+        return number if self.decimals is None else round(number, self.decimals)
 
     @pydantic.model_validator(mode="after")
     def _scales_are_merged(self) -> "CenterNetProtocol":
@@ -105,14 +142,12 @@ class CenterNetTask(Config):
     type: Literal["centernet"] = "centernet"
     model: CenterNetModel
     loss: CenterNetLoss = CenterNetLoss()
-    data: Data
+    data: CenterNetData
     evaluation: CenterNetProtocol = CenterNetProtocol()
 
     @pydantic.model_validator(mode="after")
     def _parts_fit(self) -> "CenterNetTask":
         train, protocol, stride = self.data.train, self.evaluation, self.model.coarsest_stride
-        if train.augmentation is not None and train.augmentation.type != "centernet":
-            raise ValueError(f"data.train.augmentation.type is {train.augmentation.type}; expected centernet")
         if train.multi_scale is not None:
             raise ValueError("data.train.multi_scale: CenterNet trains at one size; leave it out")
         if (protocol.resize == "keep" or protocol.sees_whole_images) and self.data.validation.batch_size != 1:

@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Bool, Float32, Float64, Int32, Int64, UInt8
 
-from configs.data import CenterNetAugmentation
-from dataloaders.batch import CenterNetDraws, TrainBatch
+from configs.centernet.augmentation import CenterNetAugmentation
+from dataloaders.batch import TrainBatch
 from dataloaders.compose.pieces import Cuts, Pieces
 from official.vision.resize import normalise
 from official.vision.warp import WARPS, Map
@@ -41,6 +41,15 @@ class MapDraws(NamedTuple):
     flip: Bool[tf.Tensor, ""]
     c: Float32[tf.Tensor, "2"]  # (x, y) of the image, mirrored if `flip`, in the middle of the input
     s: Float64[tf.Tensor, ""]  # pixels of the image across the input's width
+
+
+class CenterNetDraws(NamedTuple):
+    """What the accelerator applies to an example. False, any order of ones, zeros change nothing."""
+
+    flip: Bool[tf.Tensor, " b"]
+    order: Int32[tf.Tensor, "b 3"]  # what comes first, second, third: 0 brightness, 1 contrast, 2 saturation
+    strength: Float32[tf.Tensor, "b 3"]  # of the first, second, third: 1 + U(-0.4, 0.4)
+    lighting: Float32[tf.Tensor, "b 3"]  # along each eigenvector
 
 
 def whole_affine(image_size: Int32[tf.Tensor, "2"]) -> MapDraws:
@@ -137,8 +146,8 @@ def map_of(cuts: Cuts) -> Map:
 
 
 def transform_corners(
-    boxes: Float32[tf.Tensor, "n 4"], image_size: Int32[tf.Tensor, "2"], flip: Bool[tf.Tensor, ""], where: Map
-) -> Float32[tf.Tensor, "n 4"]:
+    boxes: Float32[tf.Tensor, "n xyxy=4"], image_size: Int32[tf.Tensor, "2"], flip: Bool[tf.Tensor, ""], where: Map
+) -> Float32[tf.Tensor, "n xyxy=4"]:
     """Boxes xyxy in pixels of the image -> xyxy in pixels of the output maps, mirrored with the image; not clipped.
 
     Mirroring takes x to width - x - 1. float64 inside, as the original.

@@ -4,8 +4,9 @@ import tensorflow as tf
 from jaxtyping import Int32, Int64, UInt8
 
 from configs.data import TrainSplit
-from dataloaders.batch import CenterNetDraws, TrainBatch, pad_rows
+from dataloaders.batch import TrainBatch, pad_rows
 from dataloaders.centernet.augment import (
+    CenterNetDraws,
     MapDraws,
     affine_map,
     apply_affine,

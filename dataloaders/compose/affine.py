@@ -82,7 +82,7 @@ class AffineGeometry:
     def pieces(self, draws: AffineDraws, sizes: Int32[tf.Tensor, "p 2"]) -> Pieces:
         return pieces_of(draws, sizes, self._input_size)
 
-    def truths(self, boxes: Float32[tf.Tensor, "p n 4"], pieces: Pieces) -> Boxes:
+    def truths(self, boxes: Float32[tf.Tensor, "p n yxyx=4"], pieces: Pieces) -> Boxes:
         """boxes: yxyx in pixels of the input."""
         return truths_of(self._config, boxes, pieces.frame, self._input_size)
 
@@ -166,8 +166,8 @@ def pieces_of(draws: AffineDraws, sizes: Int32[tf.Tensor, "p 2"], input_size: tu
 
 def candidates(
     config: AffineAugmentation,
-    before: Float32[tf.Tensor, "p n 4"],
-    after: Float32[tf.Tensor, "p n 4"],
+    before: Float32[tf.Tensor, "p n yxyx=4"],
+    after: Float32[tf.Tensor, "p n yxyx=4"],
 ) -> Bool[tf.Tensor, "p n"]:
     """Marks the boxes yxyx of which the input's border and the map have left enough (box_candidates).
 
@@ -185,10 +185,10 @@ def candidates(
 
 def truths_of(
     config: AffineAugmentation,
-    boxes: Float32[tf.Tensor, "p n 4"],
-    frame: Float32[tf.Tensor, "p 4"],
+    boxes: Float32[tf.Tensor, "p n yxyx=4"],
+    frame: Float32[tf.Tensor, "p yxyx=4"],
     input_size: tuple[int, int],
-) -> tuple[Float32[tf.Tensor, "p n 4"], Bool[tf.Tensor, "p n"]]:
+) -> tuple[Float32[tf.Tensor, "p n yxyx=4"], Bool[tf.Tensor, "p n"]]:
     """Boxes yxyx in pixels of the input, clipped to the canvas and to the input; and which are left."""
     before = clip_to(boxes, frame)
     after = clip_to(before, tf.constant([[0.0, 0.0, *input_size]]))
@@ -247,7 +247,9 @@ def canvas_image(
     )
 
 
-def warped_boxes(boxes: Float32[tf.Tensor, "p n 4"], matrix: Float32[tf.Tensor, "3 3"]) -> Float32[tf.Tensor, "p n 4"]:
+def warped_boxes(
+    boxes: Float32[tf.Tensor, "p n yxyx=4"], matrix: Float32[tf.Tensor, "3 3"]
+) -> Float32[tf.Tensor, "p n yxyx=4"]:
     """The upright rectangles around boxes yxyx on the canvas, mapped into the input; in pixels."""
     top, left, bottom, right = tf.unstack(boxes, axis=-1)
     x, y = tf.stack([left, right, left, right], axis=-1), tf.stack([top, bottom, bottom, top], axis=-1)  # [p, n, 4]
@@ -257,7 +259,7 @@ def warped_boxes(boxes: Float32[tf.Tensor, "p n 4"], matrix: Float32[tf.Tensor, 
     return tf.stack(edges, axis=-1)
 
 
-def boxes_on_canvas(boxes: Float32[tf.Tensor, "p n 4"], draws: AffineDraws) -> Float32[tf.Tensor, "p n 4"]:
+def boxes_on_canvas(boxes: Float32[tf.Tensor, "p n yxyx=4"], draws: AffineDraws) -> Float32[tf.Tensor, "p n yxyx=4"]:
     """Boxes yxyx relative to their image -> in pixels of the canvas."""
     size, corner = (tf.cast(tf.tile(part, [1, 2]), tf.float32)[:, tf.newaxis] for part in (draws.resized, draws.corner))
     return boxes * size + corner

@@ -60,7 +60,7 @@ class DarknetGeometry:
     def pieces(self, draws: DarknetDraws, sizes: Int32[tf.Tensor, "p 2"]) -> Pieces:
         return pieces_of(draws, self._input_size)
 
-    def truths(self, boxes: Float32[tf.Tensor, "p n 4"], pieces: Pieces) -> Boxes:
+    def truths(self, boxes: Float32[tf.Tensor, "p n yxyx=4"], pieces: Pieces) -> Boxes:
         """boxes: yxyx in pixels of the input."""
         boxes, keep = truths_of(boxes, pieces.frame)
         if not self._config.mosaic:
@@ -125,7 +125,7 @@ def draw(
 
 def draw_edges(
     config: DarknetAugmentation, u: Float32[tf.Tensor, "p 6"], sizes: Int32[tf.Tensor, "p 2"]
-) -> Int32[tf.Tensor, "p 4"]:
+) -> Int32[tf.Tensor, "p tlbr=4"]:
     """Draws how far top, left, bottom and right move inwards: each by up to `jitter` of the side, independently.
 
     On top of it, top and left together, and bottom and right together, move by a share of the side drawn between those
@@ -168,8 +168,8 @@ def pieces_of(draws: DarknetDraws, input_size: tuple[int, int]) -> Pieces:
 
 
 def truths_of(
-    boxes: Float32[tf.Tensor, "p n 4"], frame: Float32[tf.Tensor, "p 4"]
-) -> tuple[Float32[tf.Tensor, "p n 4"], Bool[tf.Tensor, "p n"]]:
+    boxes: Float32[tf.Tensor, "p n yxyx=4"], frame: Float32[tf.Tensor, "p yxyx=4"]
+) -> tuple[Float32[tf.Tensor, "p n yxyx=4"], Bool[tf.Tensor, "p n"]]:
     """Boxes yxyx in pixels of the input, clipped to their frame; kept if at least 1 pixel high and wide. False for NaN.
 
     Source: correct_boxes, and fill_truth_detection with its lowest_w and lowest_h.
@@ -179,8 +179,11 @@ def truths_of(
 
 
 def truths_of_mosaic(
-    boxes: Float32[tf.Tensor, "p n 4"], cell: Int32[tf.Tensor, "p 4"], input_size: tuple[int, int], bound: bool
-) -> tuple[Float32[tf.Tensor, "p n 4"], Bool[tf.Tensor, "p n"]]:
+    boxes: Float32[tf.Tensor, "p n yxyx=4"],
+    cell: Int32[tf.Tensor, "p yxyx=4"],
+    input_size: tuple[int, int],
+    bound: bool,
+) -> tuple[Float32[tf.Tensor, "p n yxyx=4"], Bool[tf.Tensor, "p n"]]:
     """The boxes that blend_truth_mosaic makes of boxes yxyx in pixels of the input, and which it keeps.
 
     Edges beyond the input come back by whole pixels, so that up to a pixel stays outside; with `bound` (mosaic_bound)
@@ -240,8 +243,8 @@ def crop_image(image: UInt8[tf.Tensor, "h w c"], window: Rect) -> UInt8[tf.Tenso
 
 
 def _to_aspect(
-    edges: Int32[tf.Tensor, "p 4"], sizes: Int32[tf.Tensor, "p 2"], input_size: tuple[int, int]
-) -> Int32[tf.Tensor, "p 4"]:
+    edges: Int32[tf.Tensor, "p tlbr=4"], sizes: Int32[tf.Tensor, "p 2"], input_size: tuple[int, int]
+) -> Int32[tf.Tensor, "p tlbr=4"]:
     """Both edges of one axis move out by what the whole image lacks to the input's aspect (letter_box=1).
 
     So a window that jitter has made narrower is distorted by the same jitter.
@@ -256,7 +259,7 @@ def _to_aspect(
     return tf.cast(tf.cast(edges, tf.float32) - missing, tf.int32)
 
 
-def _to_corner(edges: Int32[tf.Tensor, "4 4"], flip: Bool[tf.Tensor, " 4"]) -> Int32[tf.Tensor, "4 4"]:
+def _to_corner(edges: Int32[tf.Tensor, "4 tlbr=4"], flip: Bool[tf.Tensor, " images=4"]) -> Int32[tf.Tensor, "4 tlbr=4"]:
     """Windows moved so that their image reaches the outer corner of the mosaic, in the frame as it will be flipped."""
     top, left, bottom, right = tf.unstack(edges, axis=1)
     zero = tf.zeros_like(top)
@@ -272,14 +275,14 @@ def _to_corner(edges: Int32[tf.Tensor, "4 4"], flip: Bool[tf.Tensor, " 4"]) -> I
     )
 
 
-def _valid(edges: Int32[tf.Tensor, "p 4"], sizes: Int32[tf.Tensor, "p 2"]) -> Int32[tf.Tensor, "p 4"]:
+def _valid(edges: Int32[tf.Tensor, "p tlbr=4"], sizes: Int32[tf.Tensor, "p 2"]) -> Int32[tf.Tensor, "p tlbr=4"]:
     """The whole image in place of a window that holds nothing or lies behind the image."""
     start, side = tf.split(_window(edges, sizes), 2, axis=1)
     valid = tf.reduce_all((side > 0) & (start < sizes), axis=1, keepdims=True)
     return tf.where(valid, edges, 0)
 
 
-def _window(edges: Int32[tf.Tensor, "p 4"], sizes: Int32[tf.Tensor, "p 2"]) -> Rect:
+def _window(edges: Int32[tf.Tensor, "p tlbr=4"], sizes: Int32[tf.Tensor, "p 2"]) -> Rect:
     start, end = tf.split(edges, 2, axis=1)
     return tf.concat([start, sizes - start - end], axis=1)
 

@@ -12,7 +12,9 @@ from dataloaders.compose.pixels import Fill
 from dataloaders.schedule.images import Makeup
 
 Draws = TypeVar("Draws", bound=tuple)  # the geometry's own, a NamedTuple: all that was drawn for one composition
-Boxes = tuple[Float32[tf.Tensor, "_ _ 4"], Bool[tf.Tensor, "_ _"]]  # yxyx in pixels of the input, and which to keep
+Boxes = tuple[
+    Float32[tf.Tensor, "_ _ yxyx=4"], Bool[tf.Tensor, "_ _"]
+]  # yxyx in pixels of the input, and which to keep
 
 
 @runtime_checkable
@@ -36,7 +38,7 @@ class Geometry(Protocol[Draws]):
     def pieces(self, draws: Draws, sizes: Int32[tf.Tensor, "p 2"]) -> Pieces:
         """One, four in the order of reading, or nine around the first; see `put_together`."""
 
-    def truths(self, boxes: Float32[tf.Tensor, "p n 4"], pieces: Pieces) -> Boxes:
+    def truths(self, boxes: Float32[tf.Tensor, "p n yxyx=4"], pieces: Pieces) -> Boxes:
         """Clips and judges boxes yxyx in pixels of the input, each by its own piece. An empty frame keeps none."""
 
     def precise_image(self, draws: Draws, images: Sequence[UInt8[tf.Tensor, "_ _ 3"]]) -> UInt8[tf.Tensor, "H W 3"]:

@@ -38,13 +38,13 @@ class Annotations:
     image_paths: list[str]
     image_sizes: Int32[np.ndarray, "images 2"]
     box_image_ids: Int64[np.ndarray, " boxes"]
-    boxes: Float64[np.ndarray, "boxes 4"]
+    boxes: Float64[np.ndarray, "boxes xywh=4"]
     areas: Float64[np.ndarray, " boxes"]
     labels: list[str]
     ignored: Bool[np.ndarray, " boxes"]
     trained: Bool[np.ndarray, " boxes"]
     category_ids: tuple[int, ...]
-    relative: Float32[np.ndarray, "boxes 4"] | None = None
+    relative: Float32[np.ndarray, "boxes cxcywh=4"] | None = None
     malformed: tuple[tuple[int, str], ...] = ()
     unlabelled: tuple[int, ...] = ()
     looks: tuple[ImageLook, ...] | None = None
@@ -77,16 +77,16 @@ def as_number(value: object) -> float:
 
 
 def pixels_of(
-    relative: Float32[np.ndarray, "boxes 4"], image_sizes: Int32[np.ndarray, "boxes 2"]
-) -> Float64[np.ndarray, "boxes 4"]:
+    relative: Float32[np.ndarray, "boxes cxcywh=4"], image_sizes: Int32[np.ndarray, "boxes 2"]
+) -> Float64[np.ndarray, "boxes xywh=4"]:
     """Centre x, centre y, width, height relative to images of (height, width) -> x, y, width, height in pixels."""
     x, y, width, height = relative.astype(np.float64).T
     return np.stack([x - width / 2, y - height / 2, width, height], axis=1) * np.tile(image_sizes[:, ::-1], 2)
 
 
 def clip_boxes(
-    boxes: Float64[np.ndarray, "boxes 4"], image_sizes: Int32[np.ndarray, "boxes 2"]
-) -> Float64[np.ndarray, "boxes 4"]:
+    boxes: Float64[np.ndarray, "boxes xywh=4"], image_sizes: Int32[np.ndarray, "boxes 2"]
+) -> Float64[np.ndarray, "boxes xywh=4"]:
     """x, y, width, height in pixels, clipped to images of (height, width); what lies inside keeps its very numbers."""
     limits = np.tile(image_sizes[:, ::-1], 2)  # [boxes, 4]: width, height, width, height
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)

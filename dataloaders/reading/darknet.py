@@ -79,7 +79,7 @@ class Labels(NamedTuple):
     """One label file. `malformed`: a message for each line that is no box, with file and line."""
 
     classes: Int64[np.ndarray, " boxes"]
-    boxes: Float32[np.ndarray, "boxes 4"]  # centre x, centre y, width, height relative to the image
+    boxes: Float32[np.ndarray, "boxes cxcywh=4"]  # centre x, centre y, width, height relative to the image
     malformed: tuple[str, ...]
 
 

@@ -20,8 +20,8 @@ class Example(NamedTuple):
     name: Shaped[tf.Tensor, ""]  # string, for messages: the file
     size: Int32[tf.Tensor, "2"]  # (height, width) in pixels
     example_id: Int64[tf.Tensor, ""]
-    boxes: Float32[tf.Tensor, "n 4"]  # in the form that was asked for: yxyx, cxcywh, or xyxy in pixels
-    yxyx: Float32[tf.Tensor, "n 4"]  # the same boxes, relative to the image
+    boxes: Float32[tf.Tensor, "n box=4"]  # in the form that was asked for: yxyx, cxcywh, or xyxy in pixels
+    yxyx: Float32[tf.Tensor, "n yxyx=4"]  # the same boxes, relative to the image
     classes: Int32[tf.Tensor, " n"]
 
 
@@ -41,10 +41,10 @@ class Truth(NamedTuple):
     name: str  # the image file, as the source calls it
     image_id: int
     size: tuple[int, int]  # (height, width) in pixels
-    pixel_boxes: Float64[np.ndarray, "n 4"]  # x, y, width, height
+    pixel_boxes: Float64[np.ndarray, "n xywh=4"]  # x, y, width, height
     areas: Float64[np.ndarray, " n"]  # in pixels
-    yxyx: Float32[np.ndarray, "n 4"]  # relative, as `boxes_in` makes them
-    cxcywh: Float32[np.ndarray, "n 4"]
+    yxyx: Float32[np.ndarray, "n yxyx=4"]  # relative, as `boxes_in` makes them
+    cxcywh: Float32[np.ndarray, "n cxcywh=4"]
     classes: Int32[np.ndarray, " n"]
     ignored: Bool[np.ndarray, " n"]
     trained: Bool[np.ndarray, " n"]

@@ -17,7 +17,8 @@ import tensorflow as tf
 from jaxtyping import Bool, Float, Float32
 
 from configs.centernet.task import CenterNetHead, CenterNetLoss
-from losses.centernet.targets import DenseSize, Targets, Truth, assign, assign_dense_size, check_truth, place
+from losses.centernet.targets import DenseSize, Targets, assign, assign_dense_size, check_truth, place
+from losses.truth import Truth
 from modeling.centernet.decode import Stack, stacks_of
 from official.core.task import Moment
 

@@ -1,5 +1,7 @@
 """What a CenterNet should predict, drawn on the accelerator from padded boxes.
 
+Boxes of a `Truth` are xyxy in output pixels, after flip and affine map; clipped or not.
+
 The rules (CenterNet lib/datasets/sample/ctdet.py CTDetDataset.__getitem__), in static shapes and for all images at
 once:
 - A box is clipped to the output map first: one that is cut by the border has the centre and the size of what is left.
@@ -18,15 +20,8 @@ import tensorflow as tf
 from jaxtyping import Bool, Float32, Int32
 
 from losses.centernet.gaussian import draw_heatmap, draw_size, gaussian_radius
+from losses.truth import Truth
 from official.core.expect import expect_fields
-
-
-class Truth(NamedTuple):
-    """The objects of each image, padded to a fixed count, in the original's own form."""
-
-    boxes: Float32[tf.Tensor, "batch truths 4"]  # xyxy in output pixels, after flip and affine map; clipped or not
-    classes: Int32[tf.Tensor, "batch truths"]  # contiguous, 0-based
-    valid: Bool[tf.Tensor, "batch truths"]  # False: padding, whatever the other fields hold
 
 
 class Objects(NamedTuple):

@@ -23,10 +23,11 @@ from jaxtyping import Float, Float32
 
 from configs.yolo.heads import YoloHead, YoloLevel
 from configs.yolo.losses import YoloLoss
+from losses.truth import Truth
 from losses.yolo.assignment import Claims, Targets, assign, at_claims, diagnostics_of, into_slots
 from losses.yolo.darknet.head_loss import darknet_loss
 from losses.yolo.darknet.yolo import yolo_heads
-from losses.yolo.truth import Truth, check_truth
+from losses.yolo.truth import check_truth
 from modeling.yolo.heads.yolo import DecodedLevel, check_levels, decode_level, relative_anchors
 from official.core.errors import UserError
 from official.core.task import Moment

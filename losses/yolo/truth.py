@@ -1,19 +1,13 @@
-"""The objects of a batch, and the cell of a head's grid that answers for each."""
+"""What the YOLO losses ask of a `Truth`, and the cell of a head's grid that answers for each object.
 
-from typing import NamedTuple
+Boxes are cxcywh relative to the network input, 0..1.
+"""
 
 import tensorflow as tf
 from jaxtyping import Bool, Float32, Int32
 
+from losses.truth import Truth
 from official.core.expect import expect_fields, expect_relative
-
-
-class Truth(NamedTuple):
-    """The objects of each image, padded to a fixed count, in the original's own form."""
-
-    boxes: Float32[tf.Tensor, "batch truths 4"]  # cxcywh relative to the network input, 0..1
-    classes: Int32[tf.Tensor, "batch truths"]  # contiguous, 0-based
-    valid: Bool[tf.Tensor, "batch truths"]  # False: padding, whatever the other fields hold
 
 
 def check_truth(truth: Truth, batch: int | None) -> None:
@@ -34,7 +28,7 @@ def usable(truth: Truth) -> Bool[tf.Tensor, "batch truths"]:
 
 
 def cells_of(
-    boxes: Float32[tf.Tensor, "batch truths 4"], rows: int, columns: int
+    boxes: Float32[tf.Tensor, "batch truths cxcywh=4"], rows: int, columns: int
 ) -> Int32[tf.Tensor, "batch truths 2"]:
     """(row, column) of each cxcywh box's centre, always in range.
 

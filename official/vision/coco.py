@@ -34,7 +34,7 @@ def coco_results(
         image_ids: the data set's own; a negative one marks a padding row, which is left out.
         image_sizes: (height, width) of the originals in pixels.
         category_ids: the data set's own id of each contiguous class id.
-        protocol: whether boxes are clipped to the images, and to how many decimals all numbers are rounded.
+        protocol: whether boxes are clipped to the images, and how all numbers are rounded.
     """
     boxes, scores, classes, valid = (np.asarray(part) for part in detections)
     height, width = np.asarray(image_sizes, np.float64).T  # [b] each
@@ -42,13 +42,12 @@ def coco_results(
     boxes = boxes.astype(np.float64)
     pixels = (boxes.clip(0, 1) if protocol.clip_boxes else boxes) * sides  # [b, n, 4]
     bbox = yxyx_to_xywh(tf.constant(pixels)).numpy()
-    rounded = float if protocol.decimals is None else lambda number: round(float(number), protocol.decimals)
     return [
         {
             "image_id": int(image_ids[image]),
             "category_id": int(category_ids[classes[image, row]]),
-            "bbox": [rounded(number) for number in bbox[image, row]],
-            "score": rounded(scores[image, row]),
+            "bbox": [protocol.rounded(float(number)) for number in bbox[image, row]],
+            "score": protocol.rounded(float(scores[image, row])),
         }
         for image, row in np.argwhere(valid)
         if image_ids[image] >= 0

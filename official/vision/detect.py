@@ -11,7 +11,7 @@ from official.vision.protocol import EvaluationProtocol
 from official.vision.resize import Images, boxes_to_original, normalise, static_size
 
 # The network's outputs -> boxes yxyx relative to its input [b, n, 4], scores [b, n, c].
-Decode = Callable[[Sequence[tf.Tensor]], tuple[Float32[tf.Tensor, "b n 4"], Float32[tf.Tensor, "b n c"]]]
+Decode = Callable[[Sequence[tf.Tensor]], tuple[Float32[tf.Tensor, "b n yxyx=4"], Float32[tf.Tensor, "b n c"]]]
 
 
 def detect(
@@ -25,7 +25,8 @@ def detect(
     """Detections of images that `resize_image` made.
 
     Args:
-        model: the network, called with float32 images 0..1 and training=False.
+        model: the network, called with float32 images, RGB 0..1, and training=False. A network that was trained on
+            other numbers makes them itself.
         decode: turns its outputs into boxes and scores.
         images: [b, *input_size, 3], RGB; with `keep`, one image of its own size.
         image_sizes: (height, width) of the originals in pixels; 1 by 1 in a padding row.
@@ -33,7 +34,7 @@ def detect(
         input_size: (height, width).
 
     Returns:
-        boxes relative to the original images, and like Darknet's not clipped to them; the rest as `select` says.
+        boxes relative to the original images, and not clipped to them; the rest as `select` says.
 
     Raises:
         TensorError: of images or sizes that cannot be what they are given for.

@@ -76,6 +76,7 @@ INTERPOLATIONS: dict[str, Callable[[tf.Tensor, tf.Tensor], Pixels]] = {
     "opencv": opencv,
     "align_corners": align_corners,
 }
+UNROUNDED = frozenset({"align_corners"})  # those that give float32 levels, all others uint8
 
 
 def _half_pixel_positions(

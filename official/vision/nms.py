@@ -6,6 +6,7 @@ come in blocks, best first; the survivors so far and the next block are resolved
 enough survivors. What is then never looked at has lower scores than all of them, so the result is the loop's.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -19,25 +20,30 @@ _BLOCK = 128  # candidates resolved at a time; measured best of 64 to 512 on a C
 class Detections(NamedTuple):
     """Detections of a batch, best score first, padded with zeros to a fixed count."""
 
-    boxes: Float32[tf.Tensor, "b n 4"]  # yxyx
+    boxes: Float32[tf.Tensor, "b n yxyx=4"]  # yxyx
     scores: Float32[tf.Tensor, "b n"]
     classes: Int32[tf.Tensor, "b n"]
     valid: Bool[tf.Tensor, "b n"]
 
 
 def select(
-    boxes: Float32[tf.Tensor, "b n 4"], scores: Float32[tf.Tensor, "b n c"], protocol: EvaluationProtocol
+    boxes: Float32[tf.Tensor, "b n yxyx=4"], scores: Float32[tf.Tensor, "b n c"], protocol: EvaluationProtocol
 ) -> Detections:
     """The detections among scored boxes, as `protocol.nms` says; boxes yxyx, all as of `per_class_nms`."""
-    if protocol.nms != "none":
-        return per_class_nms(boxes, scores, protocol)
+    return NMS[protocol.nms](boxes, scores, protocol)
+
+
+def best_alone(
+    boxes: Float32[tf.Tensor, "b n yxyx=4"], scores: Float32[tf.Tensor, "b n c"], protocol: EvaluationProtocol
+) -> Detections:
+    """The `protocol.detections_per_image` best (box, class) pairs, none suppressed; boxes yxyx."""
     wanted = protocol.detections_per_image
     best = best_pairs(boxes, scores, protocol.model_copy(update={"candidates": wanted}))
     return _padded(best, wanted)
 
 
 def per_class_nms(
-    boxes: Float32[tf.Tensor, "b n 4"], scores: Float32[tf.Tensor, "b n c"], protocol: EvaluationProtocol
+    boxes: Float32[tf.Tensor, "b n yxyx=4"], scores: Float32[tf.Tensor, "b n c"], protocol: EvaluationProtocol
 ) -> Detections:
     """The `protocol.detections_per_image` best detections of each image.
 
@@ -47,8 +53,8 @@ def per_class_nms(
     with every box.
 
     Args:
-        boxes: yxyx, one per row for all classes, in any unit for "per_class_iou"; relative to the original image as in
-            Darknet for the other kinds, whose distances depend on its shape. n is static.
+        boxes: yxyx, one per row for all classes, in any unit for "per_class_iou"; relative to the original image for
+            the other kinds, whose distances depend on its shape. n is static.
         scores: of each box as each class. c is static.
     """
     wanted = protocol.detections_per_image
@@ -72,8 +78,17 @@ def per_class_nms(
     return kept
 
 
+# Of the last three: `_suppresses` says what too near is. `none` is for models that give each object one box.
+NMS: dict[str, Callable[[tf.Tensor, tf.Tensor, EvaluationProtocol], Detections]] = {
+    "none": best_alone,
+    "per_class_iou": per_class_nms,
+    "greedynms": per_class_nms,
+    "diounms": per_class_nms,
+}
+
+
 def best_pairs(
-    boxes: Float32[tf.Tensor, "b n 4"], scores: Float32[tf.Tensor, "b n c"], protocol: EvaluationProtocol
+    boxes: Float32[tf.Tensor, "b n yxyx=4"], scores: Float32[tf.Tensor, "b n c"], protocol: EvaluationProtocol
 ) -> Detections:
     """The `protocol.candidates` best (box, class) pairs above the score floor, none suppressed.
 
@@ -126,10 +141,12 @@ def _greedy(ranked: Detections, protocol: EvaluationProtocol) -> Bool[tf.Tensor,
     return keep
 
 
-def _suppresses(boxes: Float32[tf.Tensor, "b n 4"], protocol: EvaluationProtocol) -> Bool[tf.Tensor, "b n n"]:
+def _suppresses(boxes: Float32[tf.Tensor, "b n yxyx=4"], protocol: EvaluationProtocol) -> Bool[tf.Tensor, "b n n"]:
     """Whether each pair is too near to be two objects: symmetric.
 
-    From the corners themselves: boxes.iou, made for gradients, rounds through centres and sizes.
+    By the IoU, or (greedynms, diounms) by the IoU less the centres' squared distance over the squared diagonal of the
+    hull, to the power of 0.6 or of beta_nms. From the corners themselves: boxes.iou, made for gradients, rounds through
+    centres and sizes.
     """
     top, left, bottom, right = tf.unstack(boxes, axis=-1)  # [b, n] each
     area = tf.maximum(bottom - top, 0.0) * tf.maximum(right - left, 0.0)

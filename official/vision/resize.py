@@ -1,24 +1,22 @@
 """From an image to the network's input and back: one placement, used for the pixels and for the boxes.
 
-The placement says which rectangle of the network input, in whole pixels, the image fills. `stretch`: all of it.
-`letterbox`: the largest rectangle of the image's shape, centred, with the integer divisions of Darknet's image.c
-letterbox_image; Darknet's correct_yolo_boxes uses the same integers, so pixels and boxes agree exactly. `keep`: the
-image as it is, in the middle of an input of its own size. `affine` knows no whole pixels and has no placement.
+The placement says which rectangle of the network input, in whole pixels, the image fills; RESIZES has the rules.
 Training may show a window of the image instead of the whole: it is placed as an image of its size would be.
 Sizes are (height, width).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
 from jaxtyping import Float32, Int32, Shaped, UInt8
 
-from official.vision.interpolation import INTERPOLATIONS
+from official.vision.interpolation import INTERPOLATIONS, UNROUNDED
 from official.vision.protocol import EvaluationProtocol
 from official.vision.warp import WARPS, Map
 
 Images = UInt8[tf.Tensor, "*batch H W 3"] | Float32[tf.Tensor, "*batch H W 3"]  # levels 0..255, see `pixel_type`
-Rect = Int32[tf.Tensor, "*batch 4"]  # top, left, height, width in pixels of the image; may reach beyond it
+Rect = Int32[tf.Tensor, "*batch tlhw=4"]  # top, left, height, width in pixels of the image; may reach beyond it
 
 
 class Placement(NamedTuple):
@@ -26,6 +24,53 @@ class Placement(NamedTuple):
 
     offset: Int32[tf.Tensor, "*batch 2"]
     size: Int32[tf.Tensor, "*batch 2"]
+
+
+Sizes = Int32[tf.Tensor, "*batch 2"]
+
+
+class ResizeRule(NamedTuple):
+    """What a value of `protocol.resize` means."""
+
+    place: Callable[[Sizes, Sizes], Placement]  # by the sizes of images and of their inputs
+    pads: bool = False  # something of the input may be left around the image
+    own_size: bool = False  # images keep their size, and each has an input of its own
+    fractional: bool = False  # shown by `fitting_map`, to fractions of a pixel; `place` is only near it
+
+
+def _stretched(image_size: Sizes, target: Sizes) -> Placement:
+    """All of the input."""
+    return Placement(tf.zeros_like(target), target)
+
+
+def _kept(image_size: Sizes, target: Sizes) -> Placement:
+    """The image as it is, in the middle."""
+    return Placement(target // 2 - image_size // 2, image_size)
+
+
+def _letterboxed(image_size: Sizes, target: Sizes) -> Placement:
+    """The largest rectangle of the image's shape, centred, with the integer divisions of Darknet's letterbox_image.
+
+    Its image.c and yolo_layer.c have the same integers, so pixels and boxes agree exactly.
+    """
+    image = tf.maximum(image_size, 1)
+    image_height, image_width = image[..., 0], image[..., 1]  # [*batch]
+    height, width = target[..., 0], target[..., 1]
+    # The products fit into int32: images up to 65,535 pixels a side (the limit of JPEG), inputs up to 32,767.
+    wide = width * image_height < height * image_width  # [*batch], the width is what limits
+    new_height = tf.where(wide, image_height * width // image_width, height)
+    new_width = tf.where(wide, width, image_width * height // image_height)
+    size = tf.maximum(tf.stack([new_height, new_width], axis=-1), 1)  # [*batch, 2]
+    return Placement((target - size) // 2, size)
+
+
+RESIZES = {
+    "stretch": ResizeRule(_stretched),
+    "letterbox": ResizeRule(_letterboxed, pads=True),
+    "keep": ResizeRule(_kept, pads=True, own_size=True),
+    # The longer side fills the input's width, centred to a fraction of a pixel.
+    "affine": ResizeRule(_letterboxed, fractional=True),
+}
 
 
 def decode_image(contents: Shaped[tf.Tensor, ""]) -> UInt8[tf.Tensor, "h w 3"]:
@@ -46,8 +91,8 @@ def decode_image(contents: Shaped[tf.Tensor, ""]) -> UInt8[tf.Tensor, "h w 3"]:
 def network_size(
     image_size: Int32[tf.Tensor, "*batch 2"], input_size: tuple[int, int], protocol: EvaluationProtocol
 ) -> Int32[tf.Tensor, "*batch 2"]:
-    """(height, width) of the network input for images of `image_size` pixels: with `keep` of its own for each."""
-    if protocol.resize == "keep":
+    """(height, width) of the network input for images of `image_size` pixels; of its own for each, if it keeps its."""
+    if RESIZES[protocol.resize].own_size:
         return tf.bitwise.bitwise_or(image_size, protocol.keep_multiple - 1) + 1
     target = tf.broadcast_to(tf.constant(input_size, tf.int32), tf.shape(image_size))  # [*batch, 2]
     return tf.ensure_shape(target, image_size.shape)
@@ -60,20 +105,7 @@ def placement(
 
     An `image_size` of 0 (a padding row of a batch) gives a harmless placement. A letterboxed side is at least 1 pixel.
     """
-    target = network_size(image_size, input_size, protocol)
-    if protocol.resize == "stretch":
-        return Placement(tf.zeros_like(target), target)
-    if protocol.resize == "keep":
-        return Placement(target // 2 - image_size // 2, image_size)
-    height, width = input_size
-    image = tf.maximum(image_size, 1)
-    image_height, image_width = image[..., 0], image[..., 1]  # [*batch]
-    # The products fit into int32: images up to 65,535 pixels a side (the limit of JPEG), inputs up to 32,767.
-    wide = width * image_height < height * image_width  # [*batch], the width is what limits
-    new_height = tf.where(wide, image_height * width // image_width, height)
-    new_width = tf.where(wide, width, image_width * height // image_height)
-    size = tf.maximum(tf.stack([new_height, new_width], axis=-1), 1)  # [*batch, 2]
-    return Placement((target - size) // 2, size)
+    return RESIZES[protocol.resize].place(image_size, network_size(image_size, input_size, protocol))
 
 
 def resize_image(image: UInt8[tf.Tensor, "h w 3"], input_size: tuple[int, int], protocol: EvaluationProtocol) -> Images:
@@ -82,13 +114,13 @@ def resize_image(image: UInt8[tf.Tensor, "h w 3"], input_size: tuple[int, int], 
     By the rule of `protocol.interpolation`, see interpolation.py and, for `affine`, warp.py; the pixels are of
     `pixel_type`. The image's size may be unknown until run time; the result's is static, but for `keep`.
     """
-    image_size = tf.shape(image)[:2]
-    if protocol.resize == "affine":
+    image_size, rule = tf.shape(image)[:2], RESIZES[protocol.resize]
+    if rule.fractional:
         where = fitting_map(image_size, tf.reduce_max(image_size), input_size)
         return WARPS[protocol.interpolation](image, where, input_size)
     offset, size = placement(image_size, input_size, protocol)
-    resized = image if protocol.resize == "keep" else INTERPOLATIONS[protocol.interpolation](image, size)
-    if protocol.resize in ("letterbox", "keep"):
+    resized = image if rule.own_size else INTERPOLATIONS[protocol.interpolation](image, size)
+    if rule.pads:
         after = network_size(image_size, input_size, protocol) - offset - size
         paddings = tf.concat([tf.stack([offset, after], axis=1), [[0, 0]]], axis=0)  # [3, 2]
         resized = tf.pad(resized, paddings, constant_values=padding_level(protocol, resized.dtype))
@@ -97,14 +129,15 @@ def resize_image(image: UInt8[tf.Tensor, "h w 3"], input_size: tuple[int, int], 
 
 def static_size(input_size: tuple[int, int], protocol: EvaluationProtocol) -> tuple[int | None, int | None]:
     """(height, width) of every image that `resize_image` makes; None where each has its own."""
-    return (None, None) if protocol.resize == "keep" else input_size
+    return (None, None) if RESIZES[protocol.resize].own_size else input_size
 
 
 def fitting_map(image_size: Int32[tf.Tensor, "2"], across: Int32[tf.Tensor, ""], input_size: tuple[int, int]) -> Map:
     """Where `affine` shows an image: its middle in the middle, and `across` of its pixels across the input.
 
     These are as many as its longer side has, but for a test at several scales: then as the unscaled image's has.
-    CenterNet lib/detectors/base_detector.py pre_process (fix_res), lib/utils/image.py get_affine_transform.
+    Source: lib/detectors/base_detector.py pre_process (fix_res) and lib/utils/image.py get_affine_transform of Zhou et
+    al. 2019.
     """
     sides, whole = tf.cast(image_size, tf.float64), tf.constant(input_size, tf.float64)
     scale = whole[1] / tf.cast(across, tf.float64)
@@ -113,7 +146,7 @@ def fitting_map(image_size: Int32[tf.Tensor, "2"], across: Int32[tf.Tensor, ""],
 
 def pixel_type(protocol: EvaluationProtocol) -> tf.DType:
     """Of the images that `resize_image` makes: whole levels, or float32 where the interpolation does not round."""
-    return tf.float32 if protocol.interpolation == "align_corners" else tf.uint8
+    return tf.float32 if protocol.interpolation in UNROUNDED else tf.uint8
 
 
 def padding_level(protocol: EvaluationProtocol, dtype: tf.DType) -> Shaped[tf.Tensor, ""]:
@@ -141,7 +174,7 @@ def image_to_input(
     image_size: Int32[tf.Tensor, "*batch 2"], window: Rect, input_size: tuple[int, int], protocol: EvaluationProtocol
 ) -> tuple[Float32[tf.Tensor, "*batch 2"], Float32[tf.Tensor, "*batch 2"]]:
     """The one geometry: (scale, shift) of (y, x), input = image * scale + shift, both sides relative (0..1)."""
-    if protocol.resize == "affine":
+    if RESIZES[protocol.resize].fractional:
         return _fitted(image_size, window, input_size)
     placed = placement(window[..., 2:], input_size, protocol)
     whole = tf.cast(network_size(window[..., 2:], input_size, protocol), tf.float32)
@@ -165,12 +198,12 @@ def _fitted(
 
 
 def boxes_to_input(
-    boxes: Float32[tf.Tensor, "*batch n 4"],
+    boxes: Float32[tf.Tensor, "*batch n yxyx=4"],
     image_size: Int32[tf.Tensor, "*batch 2"],
     window: Rect,
     input_size: tuple[int, int],
     protocol: EvaluationProtocol,
-) -> Float32[tf.Tensor, "*batch n 4"]:
+) -> Float32[tf.Tensor, "*batch n yxyx=4"]:
     """Boxes yxyx relative to the image -> yxyx relative to the network input that shows `window`; not clipped.
 
     Padding rows do not stay zero.
@@ -180,20 +213,20 @@ def boxes_to_input(
 
 
 def boxes_to_original(
-    boxes: Float32[tf.Tensor, "*batch n 4"],
+    boxes: Float32[tf.Tensor, "*batch n yxyx=4"],
     image_size: Int32[tf.Tensor, "*batch 2"],
     input_size: tuple[int, int],
     protocol: EvaluationProtocol,
-) -> Float32[tf.Tensor, "*batch n 4"]:
+) -> Float32[tf.Tensor, "*batch n yxyx=4"]:
     """Boxes yxyx relative to the network input -> yxyx relative to the original image, not clipped to it.
 
-    The inverse of `boxes_to_input` of the whole image, as Darknet's yolo_layer.c correct_yolo_boxes.
+    The inverse of `boxes_to_input` of the whole image (Darknet's yolo_layer.c).
     """
     geometry = image_to_input(image_size, whole_image(image_size), input_size, protocol)
     scale, shift = (_of_corners(part) for part in geometry)
     return (boxes - shift) / scale
 
 
-def _of_corners(of_axes: Float32[tf.Tensor, "*batch 2"]) -> Float32[tf.Tensor, "*batch 1 4"]:
+def _of_corners(of_axes: Float32[tf.Tensor, "*batch 2"]) -> Float32[tf.Tensor, "*batch 1 yxyx=4"]:
     """(y, x) for both corners of a box, the same for all boxes of an image."""
     return tf.concat([of_axes, of_axes], axis=-1)[..., tf.newaxis, :]  # [*batch, 1, 4]

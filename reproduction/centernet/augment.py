@@ -6,8 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from configs.centernet.task import CenterNetModel, CenterNetProtocol
-from dataloaders.batch import CenterNetDraws
-from dataloaders.centernet.augment import MapDraws, affine_map, apply_affine, mirror, recolour
+from dataloaders.centernet.augment import CenterNetDraws, MapDraws, affine_map, apply_affine, mirror, recolour
 from modeling.centernet import inference
 from official.vision.interpolation import opencv
 from official.vision.resize import fitting_map, resize_image

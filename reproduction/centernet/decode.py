@@ -17,8 +17,8 @@ from modeling.centernet.decode import (
     suppress_neighbours,
     to_image,
 )
+from modeling.centernet.soft_nms import Rows, merge_scales, soft_nms
 from official.vision.boxes import swap_xy
-from official.vision.soft_nms import Rows, merge_scales, soft_nms
 from reproduction.centernet.losses import maps
 from reproduction.traces.case import Case, Row
 from reproduction.traces.causes import Clue

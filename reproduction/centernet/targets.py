@@ -7,7 +7,8 @@ import tensorflow as tf
 from jaxtyping import Float
 
 from losses.centernet.gaussian import draw_heatmap, gaussian_radius
-from losses.centernet.targets import Targets, Truth, assign, assign_dense_size, place
+from losses.centernet.targets import Targets, assign, assign_dense_size, place
+from losses.truth import Truth
 from reproduction.centernet.mistakes import radius_alternatives, target_alternatives
 from reproduction.traces.case import Case, Row
 from reproduction.traces.causes import Clue

@@ -69,11 +69,8 @@ def export_saved_model(
         UserError: `directory` is remote, or holds something that is not an export.
     """
     directory = local_path(directory, "export to a local folder, then copy that")
-    if protocol.sees_whole_images:
-        raise UserError(
-            f"export: evaluation.nms {protocol.nms} of scales {protocol.scales} runs on the host, beside the network; "
-            "export what a device can do: --set task.evaluation.nms=none --set 'task.evaluation.scales=[1]'"
-        )
+    if protocol.not_exportable:
+        raise UserError(f"export: {protocol.not_exportable}")
     category_ids = range(1, len(classes) + 1) if category_ids is None else category_ids
     if len(classes) != len(category_ids):
         raise UserError(f"export: {len(category_ids)} category ids for {len(classes)} classes; expected one per class")

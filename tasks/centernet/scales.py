@@ -11,12 +11,12 @@ import tensorflow as tf
 from jaxtyping import Float32, Int32, UInt8
 
 from configs.centernet.task import CenterNetProtocol
+from modeling.centernet.soft_nms import Rows, merge_scales
 from official.vision.boxes import swap_xy
 from official.vision.detect import Decode
 from official.vision.interpolation import INTERPOLATIONS
 from official.vision.nms import Detections
 from official.vision.resize import fitting_map, image_to_input, normalise, resize_image, whole_image
-from official.vision.soft_nms import Rows, merge_scales
 from official.vision.warp import WARPS
 
 
@@ -60,7 +60,7 @@ def _at_scale(
     scale: float,
     protocol: CenterNetProtocol,
     input_size: tuple[int, int],
-) -> tuple[Float32[tf.Tensor, "peaks 4"], Float32[tf.Tensor, "peaks classes"]]:
+) -> tuple[Float32[tf.Tensor, "peaks xyxy=4"], Float32[tf.Tensor, "peaks classes"]]:
     """Boxes xyxy in pixels of the image, and scores, of the image resized to `scale` of it."""
     size = tf.cast(tf.cast(tf.shape(image)[:2], tf.float64) * scale, tf.int32)  # truncated, as Python's int()
     resized = image if scale == 1 else INTERPOLATIONS[protocol.interpolation](image, size)

@@ -16,11 +16,12 @@ from dataloaders.batch import EvalBatch, TrainBatch
 from dataloaders.centernet.augment import STRIDE, coloured
 from dataloaders.pictures import picture_of
 from losses.centernet.loss import centernet_loss
-from losses.centernet.targets import Truth
+from losses.truth import Truth
 from modeling.centernet.decode import decode
 from modeling.centernet.inference import CenterNetInference, build_inference, standardise
-from modeling.centernet.network import build_centernet, fold_centernet_into
+from modeling.centernet.network import build_centernet
 from modeling.centernet.weights import load_centernet_weights
+from modeling.folding import fold_into
 from official.core.task import Loaded, Moment, Scalar, Scalars
 from official.vision.boxes import swap_xy
 from official.vision.detect import detect
@@ -63,7 +64,7 @@ class CenterNet(DetectionTask):
         return build_inference(model, self.num_classes, protocol.flip_test, size)
 
     def fold(self, trained: keras.Model, inference: CenterNetInference) -> None:
-        fold_centernet_into(inference.network, trained)
+        fold_into(inference.network, trained)
 
     def detect(self, model: Callable[..., Any], batch: EvalBatch) -> Detections:
         size, protocol = self.config.model.input_size, self.config.evaluation

@@ -13,10 +13,10 @@ from configs.yolo.task import YoloTask
 from dataloaders.augment.colour import apply_colour
 from dataloaders.batch import EvalBatch, TrainBatch
 from dataloaders.pictures import picture_of
+from losses.truth import Truth
 from losses.yolo import LOSSES
-from losses.yolo.truth import Truth
+from modeling.folding import fold_into
 from modeling.yolo.heads import BOX_DECODERS
-from modeling.yolo.network import fold_into
 from official.core.task import Loaded, Moment, Scalar, Scalars
 from official.vision.detect import detect
 from official.vision.nms import Detections
@@ -33,7 +33,7 @@ class Yolo(DetectionTask):
         return {**super().facts(), **network.facts(self.config.model)}
 
     def facts_of(self, manifest: dict[str, Any]) -> dict[str, Any]:
-        return in_todays_words(manifest)
+        return super().facts_of(in_todays_words(manifest))
 
     def build_model(self) -> keras.Model:
         size = (None, None) if self.config.data.train.multi_scale else self.config.model.input_size

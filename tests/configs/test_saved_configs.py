@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from configs.experiment import Experiment
+from configs.yolo.task import YoloProtocol, without_former_words
 from official.core.config_io import ConfigError, dump_config, load_config
 
 SAVED = Path(__file__).with_name("saved_by_version_1.yaml")
@@ -19,7 +20,7 @@ def gradients(experiment: Experiment) -> list[str | None]:
 
 def typed(folder: Path, **changes: object) -> str:
     """The saved file as someone might type it: nothing says which version wrote it."""
-    data = yaml.safe_load(SAVED.read_text())
+    data = without_former_words(yaml.safe_load(SAVED.read_text()))
     del data["schema_version"], data["task"]["model"]["head"]["levels"][0]["loss"]
     data["task"]["loss"] |= changes
     (folder / "typed.yaml").write_text(yaml.safe_dump(data))
@@ -37,7 +38,7 @@ def test_saved_again_it_is_of_todays_version_and_nothing_is_said(tmp_path, caplo
     experiment = load_config(str(SAVED), Experiment)
     caplog.clear()
     (tmp_path / "config.yaml").write_text(dump_config(experiment))
-    assert yaml.safe_load(dump_config(experiment))["schema_version"] == 2
+    assert yaml.safe_load(dump_config(experiment))["schema_version"] == 3
     assert load_config(str(tmp_path / "config.yaml"), Experiment) == experiment
     assert not caplog.records
 
@@ -71,8 +72,23 @@ def test_a_typed_file_may_include_a_saved_one_but_not_say_the_old_word_itself(tm
         load_config(str(path), Experiment)
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_words_of_another_familys_protocol_may_be_saved_but_not_typed(tmp_path, version):
+    """Each run saved them, switched off; one that someone types, or that was set, is one clear error."""
+    saved = SAVED.read_text().replace("'true'", "autodiff")
+    path = tmp_path / "config.yaml"
+    path.write_text(saved.replace("schema_version: 1", f"schema_version: {version}"))
+    assert load_config(str(path), Experiment).task.evaluation == YoloProtocol()
+    path.write_text(path.read_text().replace("flip_test: false", "flip_test: true"))
+    with pytest.raises(ConfigError, match=r"config\.yaml:\d+: task\.evaluation\.flip_test: unknown key.* Known here: "):
+        load_config(str(path), Experiment)
+    (tmp_path / "top.yaml").write_text(f"include: {typed(tmp_path)}\ntask: {{evaluation: {{flip_test: false}}}}\n")
+    with pytest.raises(ConfigError, match=r"top\.yaml:2: task\.evaluation\.flip_test: unknown key"):
+        load_config(str(tmp_path / "top.yaml"), Experiment)
+
+
 def test_a_file_of_a_later_version_is_refused(tmp_path):
     path = tmp_path / "config.yaml"
-    path.write_text(SAVED.read_text().replace("schema_version: 1", "schema_version: 3"))
-    with pytest.raises(ConfigError, match="schema_version: input should be 2; got 3"):
+    path.write_text(SAVED.read_text().replace("schema_version: 1", "schema_version: 4"))
+    with pytest.raises(ConfigError, match="schema_version: input should be 3; got 4"):
         load_config(str(path), Experiment)

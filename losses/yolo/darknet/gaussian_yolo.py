@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from configs.yolo.heads import GaussianYoloHead, GaussianYoloLevel
 from configs.yolo.losses import GaussianYoloLoss
+from losses.truth import Truth
 from losses.yolo.assignment import assign, diagnostics_of
 from losses.yolo.darknet.head_loss import HeadLoss, Scalar, added_in_turn, darknet_loss, squares
 from losses.yolo.darknet.yolo import (
@@ -26,7 +27,7 @@ from losses.yolo.darknet.yolo import (
     small_counts_more,
     squared_error_aims,
 )
-from losses.yolo.truth import Truth, check_truth
+from losses.yolo.truth import check_truth
 from modeling.yolo.heads.gaussian_yolo import decode_level
 from modeling.yolo.heads.yolo import check_levels, relative_anchors, size_factors
 from official.core.task import Moment

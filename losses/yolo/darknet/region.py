@@ -15,10 +15,11 @@ from jaxtyping import Bool, Float, Float32, Int32
 
 from configs.yolo.heads import RegionHead
 from configs.yolo.losses import RegionLoss
+from losses.truth import Truth
 from losses.yolo.assignment import best_overlap
 from losses.yolo.darknet import iou
 from losses.yolo.darknet.head_loss import HeadLoss, Scalar, added_in_turn, darknet_loss, squares
-from losses.yolo.truth import Truth, cells_of, check_truth, usable
+from losses.yolo.truth import cells_of, check_truth, usable
 from modeling.yolo.heads.region import DecodedRegion, decode_region
 from modeling.yolo.heads.yolo import relative_anchors
 from official.core.task import Moment
@@ -30,7 +31,9 @@ class Targets(NamedTuple):
     """Which truth has each prediction."""
 
     truth: Int32[tf.Tensor, "batch rows columns anchors"]  # its number in the image; -1: none
-    boxes: Float32[tf.Tensor, "batch rows columns anchors 4"]  # that truth's cxcywh; of some truth, where there is none
+    boxes: Float32[
+        tf.Tensor, "batch rows columns anchors cxcywh=4"
+    ]  # that truth's cxcywh; of some truth, where there is none
     classes: Int32[tf.Tensor, "batch rows columns anchors"]  # that truth's class; likewise
     ignored: Bool[tf.Tensor, "batch rows columns anchors"]  # overlaps a truth too much to be background
 

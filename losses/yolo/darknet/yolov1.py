@@ -12,9 +12,10 @@ from jaxtyping import Bool, Float, Float32
 
 from configs.yolo.heads import DetectionHead
 from configs.yolo.losses import DetectionLoss
+from losses.truth import Truth
 from losses.yolo.darknet import iou
 from losses.yolo.darknet.head_loss import HeadLoss, Scalar, added_in_turn, darknet_loss, squares
-from losses.yolo.truth import Truth, cells_of, check_truth, usable
+from losses.yolo.truth import cells_of, check_truth, usable
 from modeling.yolo.heads.yolov1 import CellPredictions, joined_row, num_classes, sizes_of, split_row
 from official.core.task import Moment
 
@@ -26,7 +27,7 @@ class CellTruth(NamedTuple):
 
     object: Bool[tf.Tensor, "batch side side"]
     classes: Float32[tf.Tensor, "batch side side classes"]  # one-hot
-    boxes: Float32[tf.Tensor, "batch side side 4"]  # cxcywh: x, y in the cell, 0..1; sizes relative to the image
+    boxes: Float32[tf.Tensor, "batch side side cxcywh=4"]  # cxcywh: x, y in the cell, 0..1; sizes relative to the image
 
 
 class Targets(NamedTuple):

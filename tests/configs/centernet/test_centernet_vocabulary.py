@@ -26,7 +26,8 @@ def changed(split: str, **changes) -> dict:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"data": changed("train", augmentation={"flip": True})}, "augmentation.type is darknet; expected centernet"),
+        ({"data": changed("train", augmentation={"type": "darknet"})}, "Input should be 'centernet'"),
+        ({"data": changed("train", augmentation={"jitter": 0.3})}, "jitter\n  Extra inputs are not permitted"),
         ({"data": changed("train", multi_scale={})}, "CenterNet trains at one size"),
         (
             {"data": changed("validation", batch_size=2), "evaluation": {"resize": "keep"}},
@@ -50,11 +51,15 @@ def test_what_does_not_fit_is_refused(change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"evaluation": {"resize": "affine"}}, "evaluation.resize: affine is for CenterNet"),
-        ({"evaluation": {"nms": "none"}}, "evaluation.nms: none is for CenterNet"),
-        ({"evaluation": {"flip_test": True}}, "evaluation.flip_test: True is for CenterNet"),
-        ({"evaluation": {"scales": [1, 2]}}, "evaluation.scales: .* is for CenterNet"),
-        ({"data": changed("train", augmentation={"type": "centernet"})}, "augmentation.type is centernet"),
+        ({"evaluation": {"resize": "affine"}}, "'stretch' or 'letterbox'"),
+        ({"evaluation": {"nms": "none"}}, "'per_class_iou', 'greedynms' or 'diounms'"),
+        ({"evaluation": {"flip_test": True}}, "evaluation.flip_test\n  Extra inputs are not permitted"),
+        ({"evaluation": {"scales": [1, 2]}}, "evaluation.scales\n  Extra inputs are not permitted"),
+        ({"evaluation": {"decimals": 2}}, "evaluation.decimals\n  Extra inputs are not permitted"),
+        (
+            {"data": changed("train", augmentation={"type": "centernet"})},
+            "'centernet' .* expected .*'darknet', 'affine'",
+        ),
     ],
 )
 def test_yolo_refuses_what_is_centernets(change, message):
@@ -67,3 +72,4 @@ def test_its_protocol_is_the_originals():
     protocol = CenterNetProtocol()
     assert (protocol.nms, protocol.score_floor, protocol.decimals, protocol.clip_boxes) == ("none", 0.0, 2, False)
     assert protocol.padding_value == 0 and not protocol.flip_test and not protocol.sees_whole_images
+    assert protocol.rounded(0.12345) == 0.12 and CenterNetProtocol(decimals=None).rounded(0.12345) == 0.12345

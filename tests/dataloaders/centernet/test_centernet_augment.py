@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from configs.centernet.augmentation import CenterNetAugmentation
 from configs.centernet.task import CenterNetModel
-from configs.data import CenterNetAugmentation, TrainSplit
-from dataloaders.batch import CenterNetDraws
+from configs.data import TrainSplit
 from dataloaders.centernet.augment import (
     SCALES,
+    CenterNetDraws,
     MapDraws,
     affine_map,
     apply_affine,
@@ -21,7 +22,8 @@ from dataloaders.centernet.augment import (
 )
 from dataloaders.centernet.input import Centred
 from dataloaders.reading.dataset import Example
-from losses.centernet.targets import Truth, assign, place
+from losses.centernet.targets import assign, place
+from losses.truth import Truth
 from official.vision.protocol import EvaluationProtocol
 
 FILES = ["augment_train_random_crop", "augment_train_shift_scale"]

@@ -5,7 +5,8 @@ import pydantic
 import pytest
 import tensorflow as tf
 
-from configs.data import AffineAugmentation, CenterNetAugmentation, DarknetAugmentation, ReuseWindow, TrainSplit
+from configs.centernet.augmentation import CenterNetAugmentation
+from configs.data import AffineAugmentation, DarknetAugmentation, ReuseWindow, TrainSplit
 from dataloaders.centernet.input import Centred
 from dataloaders.pipeline import train_batches, train_dataset
 from dataloaders.reading.sources import open_source

@@ -5,7 +5,8 @@ import tensorflow as tf
 from configs.centernet.task import CenterNetHead, CenterNetLoss
 from losses.centernet.gaussian import BOXES_AT_ONCE, gaussian_radius
 from losses.centernet.loss import LARGEST_LOGIT, centernet_loss, focal_loss
-from losses.centernet.targets import Truth, assign, assign_dense_size, place
+from losses.centernet.targets import assign, assign_dense_size, place
+from losses.truth import Truth
 from official.core.task import Moment
 from reproduction.centernet.restated import centernet
 

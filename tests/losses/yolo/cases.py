@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from configs.yolo.heads import YoloHead, YoloLevel
-from losses.yolo.truth import Truth
+from losses.truth import Truth
 from official.core.task import Moment
 
 SIZE = (96, 128)  # height, width

@@ -4,8 +4,8 @@ import tensorflow as tf
 
 from configs.yolo.heads import YoloHead
 from configs.yolo.losses import YoloLoss
+from losses.truth import Truth
 from losses.yolo.autodiff import yolo_loss
-from losses.yolo.truth import Truth
 from reproduction.yolo.restated import yolo
 from tests.losses.yolo.cases import CASES, HEAD, MOMENT, SIZE, TRUTH, as_truth, random_outputs
 

@@ -8,11 +8,11 @@ import tensorflow as tf
 
 from configs.yolo.heads import Head
 from configs.yolo.losses import Loss
+from losses.truth import Truth
 from losses.yolo import HEAD_LOSS_PARTS
 from losses.yolo.darknet.head_loss import HeadLoss
 from losses.yolo.darknet.yolov1 import CellTruth, cell_loss
 from losses.yolo.from_cfg import head_and_loss
-from losses.yolo.truth import Truth
 from modeling.darknet.cfg import Network, parse_cfg
 from modeling.darknet.sections import Detection
 from official.core.task import Moment

@@ -3,7 +3,8 @@ import pytest
 import tensorflow as tf
 from jaxtyping import Float, Float32, UInt8
 
-from losses.yolo.truth import Truth, check_truth
+from losses.truth import Truth
+from losses.yolo.truth import check_truth
 from official.core.expect import TensorError, expect, expect_relative
 from official.vision import boxes
 from official.vision.detect import detect

@@ -98,6 +98,11 @@ def test_results_from_detections():
     json.dumps(results)
 
 
+class ToHundredths(EvaluationProtocol):
+    def rounded(self, number):
+        return round(number, 2)
+
+
 def test_boxes_beyond_the_image_and_rounding_are_the_protocols():
     boxes = tf.constant([[[-0.25, 0.333333, 1.5, 1.0]]])
     found = Detections(boxes, tf.constant([[0.123456]]), tf.constant([[0]]), tf.constant([[True]]))
@@ -107,7 +112,7 @@ def test_boxes_beyond_the_image_and_rounding_are_the_protocols():
     )
     np.testing.assert_allclose(clipped["bbox"], [106.66656, 0, 213.33344, 200], atol=1e-3)
     np.testing.assert_allclose(as_found["bbox"], [106.66656, -50, 213.33344, 350], atol=1e-3)
-    rounded = coco_results(*given, EvaluationProtocol(decimals=2))[0]
+    rounded = coco_results(*given, ToHundredths())[0]
     assert rounded["bbox"] == [106.67, 0.0, 213.33, 200.0] and rounded["score"] == 0.12
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from losses.truth import Truth
 from losses.yolo import HEAD_LOSS_PARTS, LOSSES
 from losses.yolo.from_cfg import head_and_loss
-from losses.yolo.truth import Truth
 from modeling.darknet.build import build_network
 from modeling.darknet.cfg import parse_cfg
 from modeling.darknet.loading import values_of

@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from configs.yolo.heads import DetectionHead, GaussianYoloHead, RegionHead, YoloHead
 from configs.yolo.losses import DetectionLoss, GaussianYoloLoss, RegionLoss, YoloLoss
+from losses.truth import Truth
 from losses.yolo import HEAD_LOSS_PARTS, LOSSES
-from losses.yolo.truth import Truth
 from official.core.errors import UserError
 from official.core.task import Moment
 from tests.losses.yolo.cases import CASES, CLASSES, HEAD, SIZE, TRUTH, as_truth

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from official.vision.soft_nms import Rows, merge_scales, soft_nms
+from modeling.centernet.soft_nms import Rows, merge_scales, soft_nms
 from reproduction.restated import nms
 
 
