@@ -28,7 +28,7 @@ from configs.centernet.augmentation import CenterNetAugmentation
 from configs.centernet.task import CenterNetProtocol
 from configs.data import AffineAugmentation, CocoSource, DarknetAugmentation, ReuseWindow, TrainSplit
 from dataloaders.centernet.input import Centred
-from dataloaders.compose.batches import train_batches
+from dataloaders.compose.composer import Composer
 from dataloaders.pipeline import train_dataset
 from dataloaders.reading.sources import DetectionDataset, open_source
 from official.vision.protocol import EvaluationProtocol
@@ -60,7 +60,8 @@ def yolo(
 
     def batches(data: DetectionDataset, source: CocoSource, steps: tf.data.Dataset) -> tf.data.Dataset:
         split = TrainSplit(source=source, batch_size=BATCH, threads=threads, augmentation=augmentation)
-        return train_batches(data.examples("cxcywh"), split, (side, side), EvaluationProtocol(), "cxcywh", 0, steps)
+        make = Composer(data.examples("cxcywh"), split, (side, side), EvaluationProtocol(), "cxcywh", 0)
+        return train_dataset(make, split, steps)
 
     return batches
 

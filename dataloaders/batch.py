@@ -31,7 +31,7 @@ class ColourDraws(NamedTuple):
 class TrainBatch(NamedTuple):
     """Examples of a training step, before colour and flip.
 
-    Form and unit of the boxes, and whether they are flipped already, are those of the family's own maker of examples.
+    Boxes are cxcywh or xyxy; which, in what unit and whether flipped already, says the family's maker of examples.
     Padding rows: zeros, class 0, not valid.
     """
 

@@ -12,6 +12,7 @@ from jaxtyping import Int64
 
 from configs.data import Split, TrainSplit
 from dataloaders.batch import PADDING_ID, EvalBatch, TrainBatch
+from dataloaders.examples import ExampleMaker
 from dataloaders.reading.dataset import DetectionDataset, decode_example
 from official.core.errors import UserError
 from official.vision.protocol import EvaluationProtocol
@@ -19,7 +20,7 @@ from official.vision.resize import pixel_type, resize_image
 
 
 def train_dataset(
-    make: Callable[[Int64[tf.Tensor, ""]], TrainBatch],
+    make: ExampleMaker,
     split: TrainSplit,
     steps: tf.data.Dataset,
     shard: tuple[int, int] = (0, 1),
@@ -27,7 +28,7 @@ def train_dataset(
     """The batches of the training steps that `steps` names: `TrainBatch` elements with static shapes.
 
     Args:
-        make: the example at a position of the stream.
+        make: makes the example at a position of the stream.
         steps: int64 scalars, numbers of steps (0-based) in any selection and order.
         shard: (index, count) of this host; it reads its part of each global batch, split.batch_size / count examples.
 
@@ -37,7 +38,7 @@ def train_dataset(
             names it.
     """
     positions = positions_of(split, steps, shard)
-    return batched(positions, make, split.threads, split.batch_size // shard[1])
+    return batched(make.inputs(positions), make, split.threads, split.batch_size // shard[1])
 
 
 def positions_of(split: TrainSplit, steps: tf.data.Dataset, shard: tuple[int, int]) -> tf.data.Dataset:
@@ -88,7 +89,7 @@ def eval_dataset(
 
 def batched(
     numbers: tf.data.Dataset,
-    example: Callable[[tf.Tensor], TrainBatch | EvalBatch],
+    example: Callable[..., TrainBatch | EvalBatch],
     threads: int | None,
     batch_size: int,
     padding: tf.data.Dataset | None = None,

@@ -1,4 +1,4 @@
-"""From a position of the training stream to an example composed of one or more images: YOLO's way."""
+"""From a position of the training stream to an example composed of one or more images."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -12,10 +12,21 @@ from configs.data import AffineAugmentation, Composed, TrainSplit
 from dataloaders.augment.colour import draw_colour
 from dataloaders.batch import ColourDraws, TrainBatch, pad_rows
 from dataloaders.compose.geometry import AffineGeometry, DarknetGeometry, Draws, Geometry
-from dataloaders.compose.pieces import Cuts, Pieces, Pixels, Truths, boxes_in_input, cut, no_pieces, shrink_of
+from dataloaders.compose.pieces import (
+    Cuts,
+    Pieces,
+    Pixels,
+    Truths,
+    boxes_in_input,
+    cut,
+    explain_pieces,
+    no_pieces,
+    shrink_of,
+)
 from dataloaders.compose.pixels import Cells, blend, cell_of, put_together
-from dataloaders.compose.reuse_window import WindowOfImages
+from dataloaders.compose.reuse_window import WindowOfImages, load_window, with_windows
 from dataloaders.compose.truths import read_all, truth_of
+from dataloaders.examples import ExampleMaker, Explained
 from dataloaders.reading.dataset import Examples, decode_example
 from dataloaders.reading.sources import TruthForm
 from dataloaders.schedule.images import ImageSchedule, Makeup, blocks_of, rows_at
@@ -44,7 +55,7 @@ class Layout(NamedTuple):
     colour: ColourDraws
 
 
-class Composer:
+class Composer(ExampleMaker):
     """Makes the example at a position: a row of a TrainBatch (its fields without the first dimension)."""
 
     def __init__(
@@ -74,8 +85,18 @@ class Composer:
             for part in (self._placed_anew, self._seen_anew, self._joined_anew)
         )
 
-    def __call__(self, position: Int64[tf.Tensor, ""]) -> TrainBatch:
-        """Each image is read and decoded for this example alone."""
+    def inputs(self, positions: tf.data.Dataset) -> tf.data.Dataset:
+        """With a window of images, where the split has one."""
+        blocks, split = self.blocks, self.split
+        if blocks.reuse == 1:
+            return positions
+        sizes = blocks.examples, blocks.images
+        return with_windows(positions, *sizes, self.examples, self.seed, split.max_boxes, self.input_size)
+
+    def __call__(self, position: Int64[tf.Tensor, ""], window: WindowOfImages | None = None) -> TrainBatch:
+        """Without a window, each image is read and decoded for this example alone."""
+        if window is not None:
+            return self.of_window(position, window)
         if self.geometry is None:
             return self._plain(position)
         number, first = self.blocks.at(position, self.seed)
@@ -91,6 +112,37 @@ class Composer:
         number, first = self.blocks.at(position, self.seed)
         places = self.blocks.images_of(position, first, self.blocks.most, self.seed)
         return self._compose(position, number, *window.at(places))
+
+    def explain(self, position: Int64[tf.Tensor, ""]) -> Explained:
+        """One image, a mosaic, or two of them blended."""
+        blocks = self.blocks
+        number, first = blocks.at(position, self.seed)
+        kind = blocks.kinds[int(number)]
+        all_rows = self._rows(position, first, blocks.most)
+        rows = all_rows[: sum(kind)].numpy().tolist()
+        shown, found = [None] * len(rows), {"kind": kind}
+        if self.geometry is None:
+            return Explained(rows, found, shown)
+        if blocks.reuse > 1:
+            block, most = position // blocks.examples, self.split.max_boxes
+            window = load_window(block, blocks.images, self.examples, self.seed, most, self.input_size)
+            truths, pixels = window.at(blocks.images_of(position, first, blocks.most, self.seed))
+        else:
+            truths, pixels = read_all(self.examples, all_rows, blocks.uses_of(number), self.split.max_boxes)
+        seeds = self.seeds(position)
+        draws = self.draws(kind, seeds, truths.size[: len(rows)])
+        found |= {"compositions": draws, "fill": self.geometry.fill}
+        if self.geometry.precise:
+            read = iter([self.examples.read(tf.constant(row, tf.int64)) for row in rows])
+            parts = [[decode_example(next(read)) for _ in range(count)] for count in kind]
+            images = [self.geometry.exact(*of_composition) for of_composition in zip(draws, parts, strict=True)]
+        else:
+            layout = self.laid_out(number, seeds, truths, pixels)
+            images = self.compositions(kind, layout, pixels)
+            found["pieces"], shown = explain_pieces(layout.cells, layout.flip, layout.cuts, len(rows))
+        if len(images) == 1:
+            return Explained(rows, found, shown)
+        return Explained(rows, found | {"share": self.geometry.share(seeds.share)}, shown, images)
 
     def seeds(self, position: Int64[tf.Tensor, ""]) -> Seeds:
         """What all that is random about the example at a position is drawn by."""

@@ -10,10 +10,10 @@ import tensorflow as tf
 from PIL import Image
 
 from configs.data import AffineAugmentation, DarknetAugmentation, ReuseWindow, TrainSplit
-from dataloaders.compose.batches import train_batches
 from dataloaders.compose.composer import Composer, geometry_of
 from dataloaders.compose.pieces import Pieces, boxes_in_input, cut, no_pieces
 from dataloaders.compose.reuse_window import load_window
+from dataloaders.pipeline import train_dataset
 from dataloaders.reading.sources import open_source
 from official.vision.protocol import EvaluationProtocol
 
@@ -43,7 +43,7 @@ def _split(folder, augmentation, **more):
 def _stream(folder, augmentation, steps, start=0, shard=(0, 1), **more):
     split, numbers = _split(folder, augmentation, **more), tf.data.Dataset.counter(np.int64(start), dtype=tf.int64)
     examples = _open(folder).examples("cxcywh")
-    batches = train_batches(examples, split, INPUT, STRETCH, "cxcywh", 11, numbers, shard)
+    batches = train_dataset(Composer(examples, split, INPUT, STRETCH, "cxcywh", 11), split, numbers, shard)
     return [tf.nest.map_structure(lambda t: t.numpy(), batch) for batch in itertools.islice(batches, steps)]
 
 
@@ -214,7 +214,7 @@ def test_a_truncated_image_stops_the_stream(seven):
     path = seven.root / "images" / "image_13.jpg"
     split, examples = _split(seven, MOSAIC), _open(seven).examples("cxcywh")
     steps = tf.data.Dataset.range(8)
-    batches = train_batches(examples, split, INPUT, STRETCH, "cxcywh", 11, steps)
+    batches = train_dataset(Composer(examples, split, INPUT, STRETCH, "cxcywh", 11), split, steps)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(tf.errors.OpError):
         list(batches)

@@ -9,7 +9,7 @@ from pytest import MonkeyPatch
 import modeling.yolo.heads
 import serving.formats.saved_model
 import tasks.centernet.task
-import tasks.yolo.task
+import tasks.detection
 from configs.yolo.heads import YoloHead, YoloLevel
 from modeling.yolo import network
 from modeling.yolo.heads import yolo
@@ -25,21 +25,23 @@ def _decoded_with(change: Callable[[YoloLevel], dict[str, Any]]) -> Plant:
     """Decoding alone has other options of its levels; the loss has the right ones."""
 
     def plant(patch: MonkeyPatch) -> None:
-        right = modeling.yolo.heads.DECODERS["yolo"]
+        right = modeling.yolo.heads.BOX_DECODERS["yolo"]
 
         def decode(outputs: Any, head: YoloHead, size: tuple[int, int]) -> Any:
             levels = tuple(level.model_copy(update=change(level)) for level in head.levels)
             return right(outputs, head.model_copy(update={"levels": levels}), size)
 
-        patch.setitem(modeling.yolo.heads.DECODERS, "yolo", decode)
+        patch.setitem(modeling.yolo.heads.BOX_DECODERS, "yolo", decode)
 
     return plant
 
 
 def _sides_exchanged(patch: MonkeyPatch) -> None:
     """The decoder takes (width, height)."""
-    right = modeling.yolo.heads.DECODERS["yolo"]
-    patch.setitem(modeling.yolo.heads.DECODERS, "yolo", lambda outputs, head, size: right(outputs, head, size[::-1]))
+    right = modeling.yolo.heads.BOX_DECODERS["yolo"]
+    patch.setitem(
+        modeling.yolo.heads.BOX_DECODERS, "yolo", lambda outputs, head, size: right(outputs, head, size[::-1])
+    )
 
 
 def _classes_alone(patch: MonkeyPatch) -> None:
@@ -162,9 +164,9 @@ BUGS = (
     of_run("run: the fold forgets the mean", _folded_from(_no_mean), 3, "own_inference", "output 0",
            "fold_statistics", DEMO),
     of_run("run: evaluation gives 0..255", _evaluates_levels, 3, "own_detections", "image of *", "image_range", DEMO),
-    of_run("run: evaluation drops scores below 0.2", _protocol(tasks.yolo.task, score_floor=0.2), 3, "own_detections",
+    of_run("run: evaluation drops scores below 0.2", _protocol(tasks.detection, score_floor=0.2), 3, "own_detections",
            "image of *", "score_floor", DARKNET),
-    of_run("run: evaluation's NMS at 0.6", _protocol(tasks.yolo.task, nms_threshold=0.6), 3, "own_detections",
+    of_run("run: evaluation's NMS at 0.6", _protocol(tasks.detection, nms_threshold=0.6), 3, "own_detections",
            "image of *", "nms_threshold", DARKNET),
     of_run("run: the export normalises twice", _exported_pixels(1 / 255), 3, "own_export", "serving_default, image *",
            "image_range", DEMO),
