@@ -14,7 +14,7 @@ class CocoSource(Config):
     type: Literal["coco"] = "coco"
     annotations: str
     images: str
-    train_crowds: bool = Field(False, description="Whether training sees crowd regions as objects, as CenterNet does.")
+    train_crowds: bool = Field(False, description="Whether training sees crowd regions as objects.")
 
 
 class VocSource(Config):
