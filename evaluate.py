@@ -12,8 +12,7 @@ from absl import app, flags
 from configs.experiment import Experiment
 from official.core.config_io import ConfigError, load_config
 from official.core.errors import one_line_errors
-from tasks import jobs
-from tasks.yolo.darknet_files import evaluation_experiment
+from tasks import darknet_files, jobs
 
 CONFIG = flags.DEFINE_string("config", None, "Experiment file; a run's own is RUN/config.yaml.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Checkpoint or run folder (its best one), or file of weights.")
@@ -44,7 +43,9 @@ def main(_: list[str]) -> None:
         )
     if DARKNET.value and WEIGHTS.value and JSON.value:
         data = (COCO_JSON.value, IMAGES.value, DATA.value, NAMES.value)
-        jobs.evaluate_to_file(evaluation_experiment(DARKNET.value, *data, SET.value), WEIGHTS.value, JSON.value)
+        jobs.evaluate_to_file(
+            darknet_files.evaluation_experiment(DARKNET.value, *data, SET.value), WEIGHTS.value, JSON.value
+        )
     elif DARKNET.value or not OUTPUT.value or bool(CHECKPOINT.value) == bool(WATCH.value):
         raise ConfigError("--darknet needs --weights and --json; --config needs --output, and --checkpoint or --watch")
     elif WATCH.value:

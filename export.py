@@ -13,7 +13,7 @@ from configs.experiment import Experiment
 from official.core.config_io import load_config
 from official.core.errors import one_line_errors
 from serving.jobs import export_checkpoint
-from tasks.yolo.darknet_files import export_experiment
+from tasks import darknet_files
 
 CONFIG = flags.DEFINE_string("config", None, "Experiment file; a run's own is RUN/config.yaml.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Checkpoint or run folder (its best one), or file of weights.")
@@ -30,7 +30,7 @@ flags.mark_flags_as_mutual_exclusive(["checkpoint", "weights"], required=True)
 @one_line_errors
 def main(_: list[str]) -> None:
     if DARKNET.value:
-        experiment = export_experiment(DARKNET.value, DATA.value, NAMES.value, SET.value)
+        experiment = darknet_files.export_experiment(DARKNET.value, DATA.value, NAMES.value, SET.value)
     else:
         experiment = load_config(CONFIG.value, Experiment, SET.value)
     export_checkpoint(experiment, CHECKPOINT.value or WEIGHTS.value, OUTPUT.value)

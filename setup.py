@@ -1,6 +1,6 @@
 """Installation: `pip install -e .[cpu]` (or `[gpu]`, `[tpu]`): the extra picks the TensorFlow build."""
 
-from setuptools import find_packages, setup
+from setuptools import find_namespace_packages, setup
 
 ROOMS = ["official", "configs", "dataloaders", "modeling", "losses", "tasks", "serving", "reproduction", "tools"]
 
@@ -9,7 +9,7 @@ setup(
     version="0.1.0",
     description="Reproduce YOLO-family detectors in TensorFlow, and prove the reproduction right before training it",
     python_requires=">=3.11",
-    packages=find_packages(include=[pattern for room in ROOMS for pattern in (room, f"{room}.*")]),
+    packages=find_namespace_packages(include=[pattern for room in ROOMS for pattern in (room, f"{room}.*")]),
     py_modules=["preflight"],
     package_data={"configs": ["**/*.yaml"]},
     install_requires=[

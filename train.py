@@ -13,8 +13,7 @@ from configs.experiment import Experiment
 from official.core.config_io import ConfigError, load_config
 from official.core.errors import one_line_errors
 from serving.jobs import export_checkpoint
-from tasks import jobs
-from tasks.yolo.darknet_files import training_experiment
+from tasks import darknet_files, jobs
 
 CONFIG = flags.DEFINE_string("config", None, "Experiment file (YAML).")
 DARKNET = flags.DEFINE_string(
@@ -48,7 +47,9 @@ def main(_: list[str]) -> None:
 
 def _experiment(directory: str) -> Experiment:
     if DARKNET.value and DATA.value:
-        return training_experiment(DARKNET.value, DATA.value, WEIGHTS.value, CLEAR.value, SET.value, directory)
+        return darknet_files.training_experiment(
+            DARKNET.value, DATA.value, WEIGHTS.value, CLEAR.value, SET.value, directory
+        )
     if DARKNET.value or DATA.value or WEIGHTS.value or CLEAR.value:
         raise ConfigError("--darknet and --data go together; --weights and --clear go with them, not with --config")
     return load_config(CONFIG.value, Experiment, SET.value)

@@ -35,7 +35,7 @@ from modeling.centernet.decode import Stack
 from modeling.centernet.network import build_centernet
 
 Image = UInt8[np.ndarray, "height width 3"]
-Corners = Float32[np.ndarray, "boxes 4"]  # xyxy in output pixels
+Corners = Float32[np.ndarray, "boxes xyxy=4"]  # xyxy in output pixels
 Classes = Int32[np.ndarray, " boxes"]
 Sent = dict[str, Shaped[np.ndarray, "..."]]
 

@@ -12,7 +12,7 @@ from benchmarks.report import arguments, publish
 from configs.experiment import Experiment
 from official.core.config_io import load_config
 from official.core.task import HostShare
-from tasks.jobs import build_task
+from tasks import build_task
 from tools.demo_data import write_synthetic
 
 

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
+from configs.style import Activation
 from official.core.config import Config
 
-Activation = Literal["leaky", "mish", "swish", "relu", "linear", "logistic"]
 Down = Literal["pool", "convolution", "pool_and_convolution"]
 
 
@@ -16,21 +16,21 @@ class _Backbone(Config):
 
 
 class TinyV3Backbone(_Backbone):
-    """YOLOv3-tiny's backbone: convolutions and max-pools; features at strides 8, 16 and 32."""
+    """YOLOv3-tiny's backbone: convolutions and max-pools; features at strides 4, 8, 16 and 32."""
 
     type: Literal["yolov3_tiny"] = "yolov3_tiny"
     width: PositiveFloat = Field(1.0, description="Multiplies every number of filters (rounded to 8).")
 
 
 class TinyV4Backbone(_Backbone):
-    """YOLOv4-tiny's backbone: three CSP blocks of split channels; features at strides 8, 16 and 32."""
+    """YOLOv4-tiny's backbone: three CSP blocks of split channels; features at strides 4, 8, 16 and 32."""
 
     type: Literal["yolov4_tiny"] = "yolov4_tiny"
     width: PositiveFloat = Field(1.0, description="Multiplies every number of filters (rounded to 8).")
 
 
-class _DarknetBackbone(_Backbone):
-    """Five stages, each halving the sides and then of residual blocks; features at strides 8, 16 and 32."""
+class _StagedBackbone(_Backbone):
+    """Five stages, each halving the sides and then of residual blocks; features at strides 4, 8, 16 and 32."""
 
     blocks: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt, PositiveInt] = Field(
         (1, 2, 8, 8, 4), description="Residual blocks of each stage."
@@ -40,13 +40,13 @@ class _DarknetBackbone(_Backbone):
     )
 
 
-class Darknet53Backbone(_DarknetBackbone):
+class Darknet53Backbone(_StagedBackbone):
     """YOLOv3's: every stage is residual."""
 
     type: Literal["darknet53"] = "darknet53"
 
 
-class CspDarknet53Backbone(_DarknetBackbone):
+class CspDarknet53Backbone(_StagedBackbone):
     """YOLOv4's: in a stage, half of the channels go past the residual blocks (CSPNet)."""
 
     type: Literal["cspdarknet53"] = "cspdarknet53"
@@ -73,7 +73,7 @@ Join = Annotated[
 
 
 class ElanBackbone(_Backbone):
-    """YOLOv7's and YOLOv7-tiny's: four ELAN blocks, halved between; features at strides 8, 16 and 32."""
+    """YOLOv7's and YOLOv7-tiny's: four ELAN blocks, halved between; features at strides 4, 8, 16 and 32."""
 
     type: Literal["elan"] = "elan"
     stem: tuple[tuple[PositiveInt, Literal[1, 2]], ...] = Field(
@@ -94,21 +94,28 @@ class ElanBackbone(_Backbone):
         return stem
 
 
-class ResNetBackbone(Config):
+class _ReluBackbone(Config):
+    activation: Activation = Field("relu", description="The backbone's own.")
+
+
+class ResNetBackbone(_ReluBackbone):
     """ResNet; features at strides 4, 8, 16 and 32."""
 
     type: Literal["resnet"] = "resnet"
     depth: Literal[18, 34, 50, 101, 152] = 18
 
 
-class DlaBackbone(Config):
+class DlaBackbone(_ReluBackbone):
     """DLA-34; features at strides 4, 8, 16 and 32."""
 
     type: Literal["dla34"] = "dla34"
 
 
-class HourglassBackbone(Config):
-    """Stacked hourglass, by default Hourglass-104; each stack has heads of its own, of which the last is decoded."""
+class HourglassBackbone(_ReluBackbone):
+    """Stacked hourglass, by default Hourglass-104; each stack has heads of its own, of which the last is decoded.
+
+    It gives stacks, not features by stride, so it takes no decoder, and only a head that reads stacks.
+    """
 
     type: Literal["hourglass"] = "hourglass"
     stacks: PositiveInt = 2
@@ -128,7 +135,14 @@ class HourglassBackbone(Config):
         return self
 
 
-YoloBackbone = Annotated[
-    TinyV3Backbone | TinyV4Backbone | Darknet53Backbone | CspDarknet53Backbone | ElanBackbone,
+Backbone = Annotated[
+    TinyV3Backbone
+    | TinyV4Backbone
+    | Darknet53Backbone
+    | CspDarknet53Backbone
+    | ElanBackbone
+    | ResNetBackbone
+    | DlaBackbone
+    | HourglassBackbone,
     Field(discriminator="type"),
 ]

@@ -87,7 +87,7 @@ class PanDecoder(_PathDecoder):
 
 
 class DeconvDecoder(Config):
-    """Transposed convolutions from stride 32 to 4; ResDCN has (256, 128, 64) and is deformable."""
+    """Transposed convolutions from stride 32 to 4, the one level; ResDCN has (256, 128, 64) and is deformable."""
 
     type: Literal["deconv"] = "deconv"
     filters: tuple[PositiveInt, PositiveInt, PositiveInt] = (256, 256, 256)
@@ -95,13 +95,17 @@ class DeconvDecoder(Config):
 
 
 class DlaUpDecoder(Config):
-    """DLA's iterative aggregation with deformable convolutions, from strides 4 to 32."""
+    """DLA's iterative aggregation with deformable convolutions, of strides 4 to 32 to one level at 4."""
 
     type: Literal["dla_up"] = "dla_up"
 
 
 # `type` goes without saying where it is tiny.
-YoloDecoder = Annotated[
-    Annotated[TinyDecoder, Tag("tiny")] | Annotated[FpnDecoder, Tag("fpn")] | Annotated[PanDecoder, Tag("pan")],
+Decoder = Annotated[
+    Annotated[TinyDecoder, Tag("tiny")]
+    | Annotated[FpnDecoder, Tag("fpn")]
+    | Annotated[PanDecoder, Tag("pan")]
+    | Annotated[DeconvDecoder, Tag("deconv")]
+    | Annotated[DlaUpDecoder, Tag("dla_up")],
     Discriminator(type_or("tiny")),
 ]

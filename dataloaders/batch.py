@@ -36,7 +36,7 @@ class TrainBatch(NamedTuple):
     """
 
     image: UInt8[tf.Tensor, "b H W 3"]
-    boxes: Float32[tf.Tensor, "b n 4"]
+    boxes: Float32[tf.Tensor, "b n box=4"]
     classes: Int32[tf.Tensor, "b n"]
     valid: Bool[tf.Tensor, "b n"]
     example_id: Int64[tf.Tensor, " b"]

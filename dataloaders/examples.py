@@ -16,8 +16,10 @@ class Explained(NamedTuple):
 
     rows: Sequence[int]  # of the data set: the images it is made of
     parameters: dict[str, Any]  # all that was drawn: numbers, tensors, and nests of them
-    shown: Sequence[Float32[np.ndarray, "4"] | None]  # yxyx in pixels of each image: what is seen of it, where known
-    compositions: Sequence[UInt8[tf.Tensor, "H W 3"]] = ()  # before they are blended; empty where there is but one
+    shown: Sequence[
+        Float32[np.ndarray, "yxyx=4"] | None
+    ]  # yxyx in pixels of each image: what is seen of it, where known
+    compositions: Sequence[UInt8[tf.Tensor, "H W 3"]] = ()  # before they are blended; empty where an image is all
 
 
 class ExampleMaker(ABC):

@@ -18,7 +18,7 @@ SHOWN_SCORE = 0.25
 
 def picture_of(
     images: Float32[tf.Tensor, "b H W 3"],
-    boxes: Float32[tf.Tensor, "b n 4"],
+    boxes: Float32[tf.Tensor, "b n yxyx=4"],
     classes: Int32[tf.Tensor, "b n"],
     valid: Bool[tf.Tensor, "b n"],
     class_names: Sequence[str],

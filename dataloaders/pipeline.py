@@ -1,7 +1,7 @@
 """From a data set to batches. Every example is a pure function of (run seed, epoch, position): threads change nothing.
 
-Step s of a global batch B reads the positions s * B to s * B + B - 1 of the stream (see order.py), so resuming at a
-step, or leaving some out, needs no replay.
+Step s of a global batch B reads the positions s * B to s * B + B - 1 of the stream (schedule/order.py), so resuming at
+a step, or leaving some out, needs no replay.
 """
 
 import os
@@ -27,6 +27,9 @@ def train_dataset(
 ) -> tf.data.Dataset:
     """The batches of the training steps that `steps` names: `TrainBatch` elements with static shapes.
 
+    Every training example of every recipe passes here, finished but for what the accelerator does. So an operation
+    that may follow any recipe (CutOut, say) belongs here: after `make`, on its pixels and boxes, drawn by the position.
+
     Args:
         make: makes the example at a position of the stream.
         steps: int64 scalars, numbers of steps (0-based) in any selection and order.
@@ -37,8 +40,8 @@ def train_dataset(
         tf.errors.OpError: while iterating, an image cannot be decoded as it was checked; `check` of the data set then
             names it.
     """
-    positions = positions_of(split, steps, shard)
-    return batched(make.inputs(positions), make, split.threads, split.batch_size // shard[1])
+    elements = make.inputs(positions_of(split, steps, shard))
+    return batched(elements, make, split.threads, split.batch_size // shard[1])
 
 
 def positions_of(split: TrainSplit, steps: tf.data.Dataset, shard: tuple[int, int]) -> tf.data.Dataset:
@@ -94,7 +97,7 @@ def batched(
     batch_size: int,
     padding: tf.data.Dataset | None = None,
 ) -> tf.data.Dataset:
-    """Maps in parallel and batches, in order whatever the number of threads."""
+    """Maps in parallel and batches, in the same order for any number of threads."""
     threads = threads or usable_cores()
     function = tf.autograph.experimental.do_not_convert(example)
     examples = numbers.map(function, num_parallel_calls=threads, deterministic=True)

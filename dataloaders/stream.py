@@ -5,7 +5,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from configs.data import TrainSplit
-from dataloaders.compose.composer import rows_of_steps
+from dataloaders.compose.recipes import rows_of_steps
 from dataloaders.examples import ExampleMaker
 from dataloaders.pipeline import train_dataset
 from dataloaders.reading.dataset import DetectionDataset

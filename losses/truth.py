@@ -12,6 +12,6 @@ class Truth(NamedTuple):
     Boxes are cxcywh or xyxy, in the unit of the original: each family states its own.
     """
 
-    boxes: Float32[tf.Tensor, "batch truths 4"]
+    boxes: Float32[tf.Tensor, "batch truths box=4"]
     classes: Int32[tf.Tensor, "batch truths"]  # contiguous, 0-based
     valid: Bool[tf.Tensor, "batch truths"]  # False: padding, whatever the other fields hold

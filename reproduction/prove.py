@@ -7,8 +7,9 @@ from absl import flags
 from configs.experiment import Experiment
 from official.core.errors import UserError
 from reproduction import foreign, recordings, report
-from reproduction.experiment.subject import claimed_experiment, darknet_experiment, subject_of
+from reproduction.experiment.subject import claimed_experiment, subject_of
 from reproduction.gates import numbers_in, run
+from reproduction.originals import ORIGINALS, with_original
 
 
 def prove(asked: flags.FlagValues) -> report.Report:
@@ -21,7 +22,7 @@ def prove(asked: flags.FlagValues) -> report.Report:
     if asked.compare:
         return foreign.compare(asked.compare, asked.trace, asked.map)
     numbers, experiment = numbers_in(asked.gates), _experiment(asked)
-    subject = subject_of(experiment, asked.traces, asked.assets, asked.run, asked.cases)
+    subject = with_original(subject_of(experiment, asked.traces, asked.assets, asked.run, asked.cases))
     if experiment is None:
         return recordings.compare(subject, numbers)
     return report.report_of(subject, Path(asked.config or asked.darknet).stem, run(subject, numbers))
@@ -32,7 +33,7 @@ def _experiment(asked: flags.FlagValues) -> Experiment | None:
     if asked.config:
         return claimed_experiment(asked.config, asked.weights, asked.set)
     if asked.darknet:
-        return darknet_experiment(asked.darknet, asked.weights, asked.set)
+        return ORIGINALS["darknet"].experiment_of(asked.darknet, asked.weights, asked.set)
     if not asked.traces:
         raise UserError("nothing to prove: give --config X.yaml or --darknet x.cfg, --traces DIR alone, or --compare")
     return None

@@ -2,8 +2,10 @@
 
 from configs.experiment import Experiment
 from official.core.initialise import find_weights, load_trained
+from official.core.progress import say
 from serving.formats.saved_model import export_saved_model
-from tasks.jobs import build_task, say, set_up_locally
+from tasks import build_task
+from tasks.jobs import set_up_locally
 
 
 def export_checkpoint(experiment: Experiment, checkpoint: str, directory: str) -> None:

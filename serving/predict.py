@@ -45,7 +45,7 @@ class ImageDetections(NamedTuple):
     """What was found in one image, the best score first."""
 
     image: UInt8[np.ndarray, "h w 3"]
-    boxes: Float32[np.ndarray, "n 4"]  # yxyx in pixels of the image
+    boxes: Float32[np.ndarray, "n yxyx=4"]  # yxyx in pixels of the image
     scores: Float32[np.ndarray, " n"]
     classes: Int32[np.ndarray, " n"]  # contiguous
 

@@ -3,6 +3,7 @@
 A family fills in the abstract members of `DetectionTask`, and nothing else is asked of it.
 """
 
+import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import pydantic
 import tensorflow as tf
 from jaxtyping import Float, Float32, UInt8
 
@@ -35,8 +37,8 @@ class Shown(NamedTuple):
     """A training batch for people."""
 
     images: Float32[tf.Tensor, "batch height width 3"]  # as the network sees them, but RGB 0..1
-    boxes: Float32[tf.Tensor, "batch truths 4"]  # yxyx relative to the input, as these images show the objects
-    sent: Float32[tf.Tensor, "batch truths 4"]  # the same before the flip, as the host's images show them
+    boxes: Float32[tf.Tensor, "batch truths yxyx=4"]  # yxyx relative to the input, as these images show the objects
+    sent: Float32[tf.Tensor, "batch truths yxyx=4"]  # the same before the flip, as the host's images show them
 
 
 class DetectionTask(ABC):
@@ -89,7 +91,7 @@ class DetectionTask(ABC):
     @abstractmethod
     def decode(
         self, outputs: Any
-    ) -> tuple[Float32[tf.Tensor, "batch boxes 4"], Float32[tf.Tensor, "batch boxes classes"]]:
+    ) -> tuple[Float32[tf.Tensor, "batch boxes yxyx=4"], Float32[tf.Tensor, "batch boxes classes"]]:
         """Outputs of an inference model -> boxes yxyx relative to its input, and scores 0..1; nothing suppressed."""
 
     @abstractmethod
@@ -145,7 +147,12 @@ class DetectionTask(ABC):
         }
 
     def facts_of(self, manifest: dict[str, Any]) -> dict[str, Any]:
-        return manifest
+        """Options that its version did not know are at their defaults, which are what it did."""
+        try:
+            saved = type(self.config.model).model_validate_json(json.dumps(manifest.get("model")))
+        except pydantic.ValidationError:  # another kind of network
+            return manifest
+        return {**manifest, "model": saved.model_dump(mode="json")}
 
     def example_name(self, example_id: int) -> str:
         return self.train_data.example_name(example_id)

@@ -1,7 +1,6 @@
 """What the doors do: train, evaluate, watch. Each is one call with an experiment and a run folder."""
 
 import os
-import sys
 from typing import Any
 
 import absl.logging
@@ -24,9 +23,9 @@ from official.core.curve import watch as watch_curve
 from official.core.distribution import Placement, place, place_locally
 from official.core.evaluation import Evaluation, Scorer, new_checkpoints
 from official.core.initialise import find_weights
-from official.core.task import Task
+from official.core.progress import say
 from official.core.trainer import Run
-from tasks import TASKS
+from tasks import build_task
 
 
 def train(experiment: Experiment, directory: str, evaluate: bool) -> dict[str, Any] | None:
@@ -132,11 +131,6 @@ def set_up(runtime: Runtime, placement: Placement) -> None:
     keras.config.set_dtype_policy({"float32": "float32", "bfloat16": "mixed_bfloat16"}[runtime.precision])
 
 
-def build_task(experiment: Experiment) -> Task:
-    """The detector family that `task.type` names."""
-    return TASKS[experiment.task.type](experiment.task, experiment.runtime.seed, experiment.trainer.duration)
-
-
 def save_config(experiment: Experiment, directory: str) -> None:
     """The fully resolved configuration, beside what it produces."""
     tf.io.gfile.makedirs(directory)
@@ -156,7 +150,3 @@ def report(metrics: dict[str, Any], experiment: Experiment) -> None:
         verdict = "reproduced" if met else "NOT reproduced"
         published = f"published {expected.value:.3f} (tolerance {expected.tolerance:.3f})"
         say(f"{verdict}: {expected.metric} {value:.3f}, {published}")
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -10,7 +10,17 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as official/__init__.py
 
 from jaxtyping import install_import_hook
 
-CHECKED_PACKAGES = ["official", "configs", "dataloaders", "modeling", "losses", "tasks", "serving", "reproduction"]
+CHECKED_PACKAGES = [
+    "official",
+    "configs",
+    "dataloaders",
+    "modeling",
+    "losses",
+    "tasks",
+    "serving",
+    "reproduction",
+    "tools",
+]
 install_import_hook(CHECKED_PACKAGES, "beartype.beartype")
 
 import pytest
@@ -24,7 +34,8 @@ tf.config.set_logical_device_configuration(
 
 tf.config.experimental.enable_op_determinism()  # as every run does by default
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
 SUBSETS = Path(__file__).parent  # of what is in SHARED, in the repository
 
 

@@ -90,7 +90,7 @@ def draw_background(rng: np.random.Generator, height: int, width: int) -> Image.
 
 
 def add_distractors(rng: np.random.Generator, picture: Image.Image) -> Image.Image:
-    """The same picture with lines, ellipse outlines, ragged blobs and rows of scribble, which are of no class."""
+    """Adds lines, ellipse outlines, ragged blobs and rows of scribble, which are of no class, to a picture."""
     draw = ImageDraw.Draw(picture)
     for form in rng.integers(4, size=rng.integers(3, 10)):
         colour, thickness = tuple(rng.integers(256, size=3).tolist()), int(rng.integers(2, 7))
@@ -186,7 +186,7 @@ def write_image(folder: Path, seed: tuple[int, int], image_sizes: Sizes, number:
 
 
 def write_split(pool: ProcessPoolExecutor, folder: Path, seed: tuple[int, int], image_sizes: Sizes, count: int) -> None:
-    """Write `count` images to `folder` and their COCO JSON beside it."""
+    """Write `count` images to `folder` and their COCO JSON next to it."""
     folder.mkdir(parents=True)
     made = pool.map(functools.partial(write_image, folder, seed, image_sizes), range(1, count + 1), chunksize=8)
     images, annotations = zip(*made, strict=True)
@@ -200,7 +200,7 @@ def write_split(pool: ProcessPoolExecutor, folder: Path, seed: tuple[int, int], 
 
 
 def is_complete(directory: Path, request: dict) -> bool:
-    """Whether `directory` holds what `request` says; False if absent or empty, an error if it is anything else."""
+    """True if `directory` holds what `request` says, False if absent or empty; an error if it is anything else."""
     if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
         return False
     advice = "remove it or name another folder"

@@ -24,7 +24,7 @@ from reproduction.traces.record.keras_model import record_model
 from reproduction.traces.record.onnx_model import record_onnx
 from reproduction.traces.trace import Source, read_trace, relayout
 from reproduction.yolo.record_opencv import record_opencv
-from tasks.jobs import build_task
+from tasks import build_task
 
 
 @one_line_errors

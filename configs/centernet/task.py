@@ -1,14 +1,15 @@
 """Vocabulary of the CenterNet family: model parts, loss, data, protocol. Names and defaults are lib/opts.py's."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from configs.backbones import DlaBackbone, HourglassBackbone, ResNetBackbone
+from configs.backbones import Backbone, HourglassBackbone
 from configs.centernet.augmentation import CenterNetAugmentation
 from configs.data import Data, TrainSplit
-from configs.decoders import DeconvDecoder, DlaUpDecoder
+from configs.decoders import Decoder
+from configs.style import Activation, Initialiser, StyleConfig
 from official.core.config import Config
 from official.vision.protocol import EvaluationProtocol
 
@@ -21,16 +22,13 @@ class CenterNetHead(Config):
     K: PositiveInt = Field(100, description="Peaks of an image that are decoded.")
 
 
-DECODERS = {"resnet": "deconv", "dla34": "dla_up", "hourglass": None}  # which decoder each backbone has
-
-
-class CenterNetModel(Config):
+class CenterNetModel(StyleConfig):
     input_size: tuple[PositiveInt, PositiveInt] = Field(
         description="(height, width) in pixels, multiples of 32; with hourglass of 4 for each time it is halved."
     )
-    backbone: Annotated[ResNetBackbone | DlaBackbone | HourglassBackbone, Field(discriminator="type")]
-    decoder: Annotated[DeconvDecoder | DlaUpDecoder, Field(discriminator="type")] | None = Field(
-        None, description="deconv for resnet, dla_up for dla34, none for hourglass."
+    backbone: Backbone
+    decoder: Decoder | None = Field(
+        None, description="The original's: deconv for resnet, dla_up for dla34. Of hourglass there is none."
     )
     head: CenterNetHead = CenterNetHead()
     mean: tuple[float, float, float] = Field(
@@ -39,10 +37,9 @@ class CenterNetModel(Config):
         "(B, G, R - mean) / std. COCO's; for Pascal the original has ImageNet's R, G, B ones, in that order.",
     )
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.28863828, 0.27408164, 0.27809835)
-    norm: Literal["local", "sync"] = Field(
-        "local", description="Batch-norm statistics of a replica (the original's), or of all replicas."
-    )
+    activation: Activation = "relu"
     norm_momentum: float = Field(0.9, gt=0, lt=1, description="Share of the old moving statistics (PyTorch's 0.1).")
+    initialiser: Initialiser = "pytorch"
 
     @property
     def coarsest_stride(self) -> int:
@@ -51,11 +48,11 @@ class CenterNetModel(Config):
 
     @pydantic.model_validator(mode="after")
     def _parts_fit(self) -> "CenterNetModel":
-        wanted, given = DECODERS[self.backbone.type], self.decoder.type if self.decoder else None
-        if given != wanted:
-            raise ValueError(
-                f"backbone {self.backbone.type} goes with decoder {wanted or 'null'}, got {given or 'null'}"
-            )
+        backbone = self.backbone.type
+        if backbone == "hourglass" and self.decoder is not None:
+            raise ValueError(f"backbone {backbone} goes with decoder null, got {self.decoder.type}")
+        if backbone != "hourglass" and self.decoder is None:
+            raise ValueError(f"backbone {backbone} goes with a decoder (the original's: deconv or dla_up), got null")
         if any(side % self.coarsest_stride for side in self.input_size):
             raise ValueError(
                 f"input_size (height, width) must be multiples of {self.coarsest_stride}, the coarsest stride; got"

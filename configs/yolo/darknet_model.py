@@ -21,6 +21,7 @@ class DarknetModel(Config):
     norm: Literal["local", "sync"] = Field(
         "local", description="Batch-norm statistics of a replica, or of all replicas."
     )
+    norm_epsilon: float = Field(1e-5, gt=0, description="Added to batch-norm's variance, inside the root.")
     norm_momentum: float = Field(
         0.99, gt=0, lt=1, description="Share of the old moving statistics (cuDNN Darknet: 0.99)."
     )

@@ -5,9 +5,10 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Discriminator, Field, PositiveInt, Tag
 
-from configs.backbones import Activation, YoloBackbone
+from configs.backbones import Backbone
 from configs.data import AffineAugmentation, DarknetAugmentation, Data, TrainSplit
-from configs.decoders import TinyDecoder, YoloDecoder
+from configs.decoders import Decoder, TinyDecoder
+from configs.style import Activation, Initialiser, StyleConfig
 from configs.yolo.darknet_model import DarknetModel
 from configs.yolo.heads import YoloHead
 from configs.yolo.losses import Loss, YoloLoss
@@ -15,21 +16,29 @@ from official.core.config import Config, type_or
 from official.vision.protocol import EvaluationProtocol
 
 
-class YoloModel(Config):
-    """A network made of parts."""
+class YoloModel(StyleConfig):
+    """A network made of parts. Defaults of its style are Darknet's."""
 
     type: Literal["parts"] = "parts"
     input_size: tuple[PositiveInt, PositiveInt] = Field(description="(height, width) in pixels, multiples of 32.")
-    backbone: YoloBackbone
-    decoder: YoloDecoder = TinyDecoder()
+    backbone: Backbone
+    decoder: Decoder = TinyDecoder()
     head: YoloHead
     activation: Activation = "leaky"
-    norm: Literal["local", "sync"] = Field(
-        "local", description="Batch-norm statistics of a replica, or of all replicas."
-    )
     norm_momentum: float = Field(
         0.99, gt=0, lt=1, description="Share of the old moving statistics (cuDNN Darknet: 0.99)."
     )
+    initialiser: Initialiser = "uniform"
+
+    @pydantic.field_validator("backbone")
+    @classmethod
+    def _gives_features_by_stride(cls, backbone: Backbone) -> Backbone:
+        if backbone.type == "hourglass":
+            raise ValueError(
+                "backbone hourglass gives stacks, each for a head of its own, and not features by stride, which decoder"
+                " and head read; it goes with CenterNet alone"
+            )
+        return backbone
 
     @pydantic.field_validator("input_size")
     @classmethod

@@ -39,7 +39,7 @@ def draw_colour(config: DarknetAugmentation | None, seed: Int64[tf.Tensor, "2"])
 def draw_gains(
     colour: HsvGains, u: Float32[tf.Tensor, "3"]
 ) -> tuple[Float32[tf.Tensor, ""], Float32[tf.Tensor, ""], Float32[tf.Tensor, ""]]:
-    """What is added to the hue's factor 1, and the factors of saturation and value, of u in 0..1."""
+    """The hue's growth, which is added to 1, and the factors of saturation and value, of u in 0..1."""
     most = [colour.hue, colour.saturation, colour.value]
     hue, saturation, value = tf.unstack(tf.round((2 * u - 1) * most / GAIN_STEP) * GAIN_STEP)
     return hue, 1 + saturation, 1 + value
@@ -47,7 +47,7 @@ def draw_gains(
 
 def apply_colour(
     batch: TrainBatch, config: Composed | None
-) -> tuple[Float32[tf.Tensor, "b H W 3"], Float32[tf.Tensor, "b n 4"]]:
+) -> tuple[Float32[tf.Tensor, "b H W 3"], Float32[tf.Tensor, "b n cxcywh=4"]]:
     """The network's input (RGB, 0..1) and the truth boxes of a batch whose boxes are cxcywh: flip, colour, effects.
 
     An example whose draws change nothing comes through exactly. Static shapes; what is heavy is compiled by XLA on
@@ -68,8 +68,8 @@ def apply_colour(
 
 
 def flip_cxcywh(
-    boxes: Float32[tf.Tensor, "b n 4"], valid: Bool[tf.Tensor, "b n"], flip: Bool[tf.Tensor, " b"]
-) -> Float32[tf.Tensor, "b n 4"]:
+    boxes: Float32[tf.Tensor, "b n cxcywh=4"], valid: Bool[tf.Tensor, "b n"], flip: Bool[tf.Tensor, " b"]
+) -> Float32[tf.Tensor, "b n cxcywh=4"]:
     """Relative cxcywh boxes of images mirrored left to right where `flip`; padding rows stay zeros."""
     mirrored = tf.concat([1.0 - boxes[..., :1], boxes[..., 1:]], axis=-1)  # [b, n, 4]
     return tf.where((flip[:, tf.newaxis] & valid)[..., tf.newaxis], mirrored, boxes)

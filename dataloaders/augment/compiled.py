@@ -1,4 +1,4 @@
-"""What the ways to change colours share."""
+"""Compiling, and the test for draws that change nothing: shared by all changes of colours."""
 
 from functools import partial
 

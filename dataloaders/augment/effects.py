@@ -14,7 +14,7 @@ _SMALL = {3: (64, 128), 5: (16, 64, 96), 7: (8, 28, 56, 72), 9: (4, 13, 30, 51, 
 
 def apply_effects(
     levels: UInt8[tf.Tensor, "b H W 3"],
-    boxes: Float32[tf.Tensor, "b n 4"],
+    boxes: Float32[tf.Tensor, "b n cxcywh=4"],
     valid: Bool[tf.Tensor, "b n"],
     effects: Effects | tuple[()],
     config: DarknetOpencv,
@@ -28,7 +28,7 @@ def apply_effects(
 @fused
 def blur_levels(
     levels: UInt8[tf.Tensor, "b H W 3"],
-    boxes: Float32[tf.Tensor, "b n 4"],
+    boxes: Float32[tf.Tensor, "b n cxcywh=4"],
     valid: Bool[tf.Tensor, "b n"],
     blur: Int32[tf.Tensor, " b"],
     largest: int,
@@ -67,7 +67,7 @@ def add_noise(
 
 
 def _limited(
-    blur: Int32[tf.Tensor, " b"], boxes: Float32[tf.Tensor, "b n 4"], valid: Bool[tf.Tensor, "b n"]
+    blur: Int32[tf.Tensor, " b"], boxes: Float32[tf.Tensor, "b n cxcywh=4"], valid: Bool[tf.Tensor, "b n"]
 ) -> Int32[tf.Tensor, " b"]:
     """At most an eighth of the shortest side of a box; `boxes` are in pixels."""
     sides = tf.where(valid[..., tf.newaxis], boxes[..., 2:], boxes.dtype.max)  # [b, n, 2]
@@ -111,7 +111,7 @@ def _weigh(
 
 
 def _covered(
-    boxes: Float32[tf.Tensor, "b n 4"], valid: Bool[tf.Tensor, "b n"], size: tuple[int, int]
+    boxes: Float32[tf.Tensor, "b n cxcywh=4"], valid: Bool[tf.Tensor, "b n"], size: tuple[int, int]
 ) -> Bool[tf.Tensor, "b H W"]:
     """The pixels in a box: its corner and its size cut to whole pixels, each by itself."""
     ranges = []

@@ -146,8 +146,8 @@ def map_of(cuts: Cuts) -> Map:
 
 
 def transform_corners(
-    boxes: Float32[tf.Tensor, "n 4"], image_size: Int32[tf.Tensor, "2"], flip: Bool[tf.Tensor, ""], where: Map
-) -> Float32[tf.Tensor, "n 4"]:
+    boxes: Float32[tf.Tensor, "n xyxy=4"], image_size: Int32[tf.Tensor, "2"], flip: Bool[tf.Tensor, ""], where: Map
+) -> Float32[tf.Tensor, "n xyxy=4"]:
     """Boxes xyxy in pixels of the image -> xyxy in pixels of the output maps, mirrored with the image; not clipped.
 
     Mirroring takes x to width - x - 1. float64 inside, as the original.

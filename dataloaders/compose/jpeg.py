@@ -16,7 +16,7 @@ _BRANCH_OF_RATIO = [RATIOS.index(ratio) + 1 if ratio in RATIOS else 0 for ratio 
 TensorList = Any  # a scalar tensor of dtype variant, which jaxtyping has no name for
 
 
-class Encoded:
+class EncodedPixels:
     """Images that are decoded when something of them is asked for, and no more than that."""
 
     def __init__(
@@ -37,13 +37,13 @@ class Encoded:
         return decode_window(self._encoded(number), branch, crop)
 
 
-def encoded_pixels(example: Example) -> Encoded:
-    """Of one image; see `checked`."""
+def encoded_pixels(example: Example) -> EncodedPixels:
+    """The pixels of one image; see `checked`."""
     encoded = checked(example)
-    return Encoded(lambda _: encoded, is_jpeg(encoded)[tf.newaxis])
+    return EncodedPixels(lambda _: encoded, is_jpeg(encoded)[tf.newaxis])
 
 
-class Stored:
+class DecodedPixels:
     """Images that have been decoded before, at 1 / ratio of their size, and are kept."""
 
     def __init__(self, images: TensorList, places: Int64[tf.Tensor, " p"], ratio: Int32[tf.Tensor, " p"]) -> None:
@@ -78,7 +78,7 @@ def checked(example: Example) -> Shaped[tf.Tensor, ""]:
 
 
 def is_jpeg(encoded: Shaped[tf.Tensor, "*b"]) -> Bool[tf.Tensor, "*b"]:
-    """Of strings of any shape."""
+    """Marks the strings that begin as JPEGs do."""
     return tf.strings.substr(encoded, 0, len(_JPEG)) == _JPEG
 
 

@@ -29,7 +29,7 @@ class Pieces(NamedTuple):
 
 
 class Cuts(NamedTuple):
-    """What is decoded of each source, and where it goes. First dimension of every field: the piece."""
+    """The part that is decoded of each source, and where it goes. First dimension of every field: the piece."""
 
     ratio: Int32[tf.Tensor, " p"]  # the source is decoded at 1 / ratio of its size
     crop: Rect  # [p, 4]: top, left, height, width in pixels of that
@@ -39,7 +39,7 @@ class Cuts(NamedTuple):
 
 
 class Truths(NamedTuple):
-    """What is known of the images of an example. First dimension of every field: the image."""
+    """Size, id and boxes of the images of an example. First dimension of every field: the image."""
 
     size: Int32[tf.Tensor, "p 2"]  # (height, width) in pixels
     example_id: Int64[tf.Tensor, " p"]
@@ -53,25 +53,25 @@ class Pixels(Protocol):
     """The pixels of the images of an example."""
 
     def ratio(self, shrink: Float32[tf.Tensor, " p"]) -> Int32[tf.Tensor, " p"]:
-        """Of each image one of RATIOS, at which to decode what will be shown `shrink` times smaller."""
+        """One of RATIOS for each image, at which to decode what will be shown `shrink` times smaller."""
 
     def patch(self, number: Int32[tf.Tensor, ""], ratio: Int32[tf.Tensor, ""], crop: Rect) -> UInt8[tf.Tensor, "h w 3"]:
-        """A crop [4] of one of the images, as `Cuts` tells it."""
+        """A crop [4] of one of the images, as `Cuts` states it."""
 
 
 def no_pieces() -> Pieces:
-    """Of no image."""
+    """The pieces of no image."""
     shapes = ([0, 4], tf.float32), ([0, 4], tf.int32), ([0, 4], tf.float32), ([0], tf.bool)
     return Pieces(*(tf.zeros(shape, dtype) for shape, dtype in shapes))
 
 
 def shrink_of(pieces: Pieces) -> Float32[tf.Tensor, " p"]:
-    """How many times smaller each source is shown, in the direction in which that is less."""
+    """The factor by which each source is shown smaller, in the direction in which that is less."""
     return tf.reduce_min(_sampling(pieces)[1], axis=1)
 
 
 def cut(pieces: Pieces, sizes: Int32[tf.Tensor, "p 2"], ratio: Int32[tf.Tensor, " p"], rim: bool) -> Cuts:
-    """What of each piece can be seen: input pixels whose centre falls inside the source and inside the frame.
+    """The visible part of each piece: input pixels whose centre falls inside the source and inside the frame.
 
     Args:
         ratio: at 1 / ratio of its size each source is decoded.
@@ -137,8 +137,8 @@ def clip_to(boxes: Float32[tf.Tensor, "p n 4"], limits: Float32[tf.Tensor, "#p 4
 
 
 def explain_pieces(
-    cells: Int32[tf.Tensor, "p 4"], flip: Bool[tf.Tensor, " p"], cuts: Cuts, count: int
-) -> tuple[list[dict[str, Any]], list[Float32[np.ndarray, "4"]]]:
+    cells: Int32[tf.Tensor, "p yxyx=4"], flip: Bool[tf.Tensor, " p"], cuts: Cuts, count: int
+) -> tuple[list[dict[str, Any]], list[Float32[np.ndarray, "yxyx=4"]]]:
     """Of the first `count` images: what is decoded and where it goes; and what is shown, yxyx in the image's pixels."""
     pieces, shown = [], []
     for at in range(count):

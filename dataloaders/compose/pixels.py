@@ -27,7 +27,7 @@ class Cells:
                 lambda number, _: number < count,
                 lambda number, array: (number + 1, array.write(number, make(number))),
                 (tf.constant(0), array),
-                parallel_iterations=1,  # examples are made in parallel; pieces beside them only change threads
+                parallel_iterations=1,  # examples are made in parallel; pieces, too, would only change threads
                 maximum_iterations=most,
             )[1]
 
@@ -36,7 +36,7 @@ class Cells:
 
 
 def put_together(
-    cells: Sequence[UInt8[tf.Tensor, "_h _w 3"]], places: Int32[tf.Tensor, "p 4"], input_size: tuple[int, int]
+    cells: Sequence[UInt8[tf.Tensor, "_h _w 3"]], places: Int32[tf.Tensor, "p yxyx=4"], input_size: tuple[int, int]
 ) -> UInt8[tf.Tensor, "H W 3"]:
     """The network's input, tiled by one cell, by four in the order of reading, or by nine; see affine.py `pieces_of`.
 
@@ -52,7 +52,9 @@ def put_together(
     return tf.ensure_shape(image, [*input_size, 3])
 
 
-def _pinwheel(cells: Sequence[UInt8[tf.Tensor, "_h _w 3"]], middle: Int32[tf.Tensor, "4"]) -> UInt8[tf.Tensor, "H W 3"]:
+def _pinwheel(
+    cells: Sequence[UInt8[tf.Tensor, "_h _w 3"]], middle: Int32[tf.Tensor, "yxyx=4"]
+) -> UInt8[tf.Tensor, "H W 3"]:
     """The first in the middle, two on each side, clockwise from above its top left corner."""
     top, _, bottom, _ = tf.unstack(middle)
     one, *around = cells
@@ -78,7 +80,7 @@ def blend(
 def cell_of(
     number: Int32[tf.Tensor, ""],
     pixels: Pixels,
-    cells: Int32[tf.Tensor, "p 4"],
+    cells: Int32[tf.Tensor, "p yxyx=4"],
     flip: Bool[tf.Tensor, " p"],
     cuts: Cuts,
     fill: Fill,

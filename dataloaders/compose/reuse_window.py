@@ -1,7 +1,7 @@
-"""A window of decoded images from which a block of examples is made: each image is decoded once for all its uses.
+"""The decoded images of a block, of which all its examples are made: each image is decoded once for all its uses.
 
-The window of a block holds the block's images (blocks.py), so it follows from the seed and the position alone: a run
-that resumes decodes one window, and nothing before it. Elements carry their window by reference.
+Which images they are follows from the schedule, so from the seed and the position alone: a run that resumes decodes one
+block, and nothing before it. Elements of the stream carry the images of their block by reference.
 """
 
 from typing import NamedTuple
@@ -9,68 +9,67 @@ from typing import NamedTuple
 import tensorflow as tf
 from jaxtyping import Int32, Int64
 
-from dataloaders.compose.jpeg import Stored, TensorList, encoded_pixels
+from dataloaders.compose.jpeg import DecodedPixels, TensorList, encoded_pixels
 from dataloaders.compose.pieces import Truths
 from dataloaders.compose.truths import no_truths, truth_of
 from dataloaders.reading.dataset import Examples
-from dataloaders.schedule.order import row_at
+from dataloaders.schedule.images import ImageSchedule
 
 
-class WindowOfImages(NamedTuple):
-    """Decoded images. What was not decoded at its full size is at least as large as the network's input."""
+class BlockImages(NamedTuple):
+    """The decoded images of a block. One that is not of its full size is at least as large as the network's input."""
 
     images: TensorList  # uint8 [h, w, 3]
-    ratio: Int32[tf.Tensor, " w"]  # decoded at 1 / ratio of the size
+    ratio: Int32[tf.Tensor, " images"]  # decoded at 1 / ratio of the size
     truths: Truths
 
-    def at(self, places: Int64[tf.Tensor, " p"]) -> tuple[Truths, Stored]:
-        """Some of them."""
+    def at(self, places: Int64[tf.Tensor, " p"]) -> tuple[Truths, DecodedPixels]:
+        """The truths and the pixels of the images at some places of the block (`ExamplePlan.places`)."""
         truths = Truths(*(tf.gather(field, places) for field in self.truths))
-        return truths, Stored(self.images, places, tf.gather(self.ratio, places))
+        return truths, DecodedPixels(self.images, places, tf.gather(self.ratio, places))
 
 
-def with_windows(
+def with_images(
     positions: tf.data.Dataset,
-    block_examples: int,
-    block_images: int,
+    schedule: ImageSchedule,
     examples: Examples,
     seed: int,
     max_boxes: int,
     input_size: tuple[int, int],
 ) -> tf.data.Dataset:
-    """Positions, int64 in any order -> (position, its window). A window is made when the first of a run asks for it.
+    """Positions, int64 in any order -> (position, images of its block), decoded when the first of a run needs them.
 
-    The next one is made in advance while the examples of one are.
+    Those of the next block are decoded in advance, while the examples of one block are made.
     """
 
     @tf.autograph.experimental.do_not_convert
     def next_(state: tuple, position: Int64[tf.Tensor, ""]) -> tuple:
-        block, window = position // block_examples, state[1]
-        window = tf.cond(
+        block, images = position // schedule.examples, state[1]
+        images = tf.cond(
             block == state[0],
-            lambda: window,
-            lambda: load_window(block, block_images, examples, seed, max_boxes, input_size),
+            lambda: images,
+            lambda: load_block(block, schedule, examples, seed, max_boxes, input_size),
         )
-        return (block, window), (position, window)
+        return (block, images), (position, images)
 
-    nothing = tf.constant(-1, tf.int64), _empty(block_images, max_boxes)
-    return positions.scan(nothing, next_).prefetch(block_examples)
+    nothing = tf.constant(-1, tf.int64), _empty(schedule.images, max_boxes)
+    return positions.scan(nothing, next_).prefetch(schedule.examples)
 
 
-def load_window(
+def load_block(
     block: Int64[tf.Tensor, ""],
-    count: int,
+    schedule: ImageSchedule,
     examples: Examples,
     seed: int,
     max_boxes: int,
     input_size: tuple[int, int],
-) -> WindowOfImages:
+) -> BlockImages:
     """Decodes the images of a block, several at a time."""
-
-    side = tf.constant(input_size, tf.float32)
+    count, side = schedule.images, tf.constant(input_size, tf.float32)
+    rows = schedule.rows_of_block(block, len(examples), seed)
 
     def one(number: Int32[tf.Tensor, ""], images: tf.Tensor, arrays: list[tf.TensorArray]) -> tuple:
-        example = examples.read(row_at(block * count + tf.cast(number, tf.int64), len(examples), seed))
+        example = examples.read(tf.gather(rows, number))
         pixels = encoded_pixels(example)
         (ratio,) = tf.unstack(pixels.ratio(tf.reduce_min(tf.cast(example.size, tf.float32) / side)[tf.newaxis]))
         whole = tf.concat([[0, 0], -(-example.size // ratio)], axis=0)
@@ -86,11 +85,11 @@ def load_window(
         lambda number, *_: number < count, one, (tf.constant(0), empty.images, arrays), maximum_iterations=count
     )
     ratio, *truths = (array.stack() for array in arrays)
-    return WindowOfImages(images, ratio, Truths(*truths))
+    return BlockImages(images, ratio, Truths(*truths))
 
 
-def _empty(count: int, max_boxes: int) -> WindowOfImages:
+def _empty(count: int, max_boxes: int) -> BlockImages:
     images = tf.raw_ops.TensorListReserve(
         element_shape=tf.constant([-1, -1, 3]), num_elements=count, element_dtype=tf.uint8
     )
-    return WindowOfImages(images, tf.zeros([count], tf.int32), no_truths(count, max_boxes))
+    return BlockImages(images, tf.zeros([count], tf.int32), no_truths(count, max_boxes))

@@ -1,16 +1,16 @@
-"""What is known of the images of an example, padded so that it can be stacked."""
+"""Reads the images of an example, and pads their truths so that they can be stacked."""
 
 import tensorflow as tf
 from jaxtyping import Int32, Int64
 
 from dataloaders.batch import pad_rows
-from dataloaders.compose.jpeg import Encoded, checked, encoded_pixels, is_jpeg
+from dataloaders.compose.jpeg import EncodedPixels, checked, encoded_pixels, is_jpeg
 from dataloaders.compose.pieces import Truths
 from dataloaders.reading.dataset import Example, Examples
 
 
 def truth_of(example: Example, max_boxes: int) -> Truths:
-    """Of one image: the fields of `Truths` without their first dimension."""
+    """The truths of one image: the fields of `Truths` without their first dimension."""
     return Truths(
         example.size,
         example.example_id,
@@ -28,8 +28,8 @@ def no_truths(count: int, max_boxes: int) -> Truths:
 
 def read_all(
     examples: Examples, rows: Int64[tf.Tensor, " p"], count: Int32[tf.Tensor, ""], max_boxes: int
-) -> tuple[Truths, Encoded]:
-    """The first `count` of the rows; of the others, which are not read, everything is zero and there are no pixels."""
+) -> tuple[Truths, EncodedPixels]:
+    """Truths and pixels of the first `count` rows; the others are not read: their truths are zeros, without pixels."""
     most = rows.shape[0]
     if most == 1:
         example = examples.read(tf.squeeze(rows))
@@ -49,4 +49,4 @@ def read_all(
         lambda number, _: number < count, one, (tf.constant(0), arrays), parallel_iterations=1, maximum_iterations=most
     )
     encoded, jpeg, *truths = arrays
-    return Truths(*(array.stack() for array in truths)), Encoded(encoded.read, jpeg.stack())
+    return Truths(*(array.stack() for array in truths)), EncodedPixels(encoded.read, jpeg.stack())

@@ -1,4 +1,4 @@
-"""The door: each image and box is checked once, before anything trains. Faults are counted, named; fatal or dropped."""
+"""Checks each image and box once, before anything trains. Faults are counted and named, then fatal or dropped."""
 
 import logging
 import os
@@ -59,7 +59,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What the door saw: how many images and boxes came in, how many were kept, and what was wrong."""
+    """The outcome of the checks: how many images and boxes came in, how many were kept, and what was wrong."""
 
     where: str
     images: int
@@ -75,7 +75,7 @@ class Report:
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it in JSON values: every image id of every kind, so that a metric's data can be told later."""
+        """All of it in JSON values: every image id of every kind, so that a metric's data can be identified later."""
         return {
             "where": self.where,
             "images": {"found": self.images, "kept": self.kept_images, "dropped": self.images - self.kept_images},
@@ -190,7 +190,7 @@ def _look_at_all(found: Annotations) -> list[ImageLook]:
 
 
 def _image_kinds(found: Annotations, looks: list[ImageLook]) -> np.ndarray:
-    """What is wrong with each image: a kind, or an empty string."""
+    """The fault of each image: a kind, or an empty string."""
     kinds = np.array([look.problem or "" for look in looks], dtype="U32")
     seen = np.array([look.size for look in looks], np.int32).reshape(-1, 2)
     differs = (found.image_sizes > 0).all(1) & (found.image_sizes != seen).any(1)
@@ -208,9 +208,9 @@ def rows_of_images(found: Annotations) -> Int64[np.ndarray, " boxes"]:
 
 
 def _box_kinds(found: Annotations, image_of_box: np.ndarray, box_classes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """What is wrong with each box: the first kind that applies, or an empty string."""
+    """The fault of each box: the first kind that applies, or an empty string."""
     x, y, width, height = found.boxes.T
-    # A size that neither annotation nor file tells cannot be exceeded; such an image is dropped anyway.
+    # A size that neither annotation nor file states cannot be exceeded; such an image is dropped anyway.
     image = np.where(sizes > 0, sizes, np.iinfo(np.int32).max)[image_of_box] if len(sizes) else np.ones((len(x), 2))
     image_height, image_width = image.T
     with np.errstate(invalid="ignore"):
@@ -266,7 +266,7 @@ def _file_name(found: Annotations, image_id: int) -> str:
 
 
 def _detail(found: Annotations, box_kinds: np.ndarray, kind: str) -> str:
-    """Which categories are unknown, or what the first malformed lines are."""
+    """Words for the unknown categories, or for the first malformed lines."""
     if kind == "malformed_line":
         return ": " + "; ".join(message for _, message in found.malformed[:SHOWN_IDS])
     if kind != "unknown_category":

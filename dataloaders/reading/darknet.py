@@ -79,7 +79,7 @@ class Labels(NamedTuple):
     """One label file. `malformed`: a message for each line that is no box, with file and line."""
 
     classes: Int64[np.ndarray, " boxes"]
-    boxes: Float32[np.ndarray, "boxes 4"]  # centre x, centre y, width, height relative to the image
+    boxes: Float32[np.ndarray, "boxes cxcywh=4"]  # centre x, centre y, width, height relative to the image
     malformed: tuple[str, ...]
 
 
@@ -252,7 +252,7 @@ def read_labels(path: str, classes: int, names_path: str) -> Labels:
 
 
 def _fault(fields: list[str], classes: int, names_path: str) -> str:
-    """What is wrong with a line of a label file; an empty string if nothing is."""
+    """The fault of a line of a label file; an empty string if it has none."""
     shown = " ".join(fields)[:_SHOWN]
     if len(fields) != 5 or not all(_NUMBER.fullmatch(field) for field in fields[1:]):
         return f"expected `class cx cy width height`, five numbers; got {shown!r}"

@@ -1,4 +1,4 @@
-"""What a task needs of a split, and random access to its images from inside the pipeline, wherever they are stored."""
+"""The contract of a data set: truth for a task, and random access to images from inside the pipeline."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -20,8 +20,8 @@ class Example(NamedTuple):
     name: Shaped[tf.Tensor, ""]  # string, for messages: the file
     size: Int32[tf.Tensor, "2"]  # (height, width) in pixels
     example_id: Int64[tf.Tensor, ""]
-    boxes: Float32[tf.Tensor, "n 4"]  # in the form that was asked for: yxyx, cxcywh, or xyxy in pixels
-    yxyx: Float32[tf.Tensor, "n 4"]  # the same boxes, relative to the image
+    boxes: Float32[tf.Tensor, "n box=4"]  # in the form that was asked for: yxyx, cxcywh, or xyxy in pixels
+    yxyx: Float32[tf.Tensor, "n yxyx=4"]  # the same boxes, relative to the image
     classes: Int32[tf.Tensor, " n"]
 
 
@@ -41,10 +41,10 @@ class Truth(NamedTuple):
     name: str  # the image file, as the source calls it
     image_id: int
     size: tuple[int, int]  # (height, width) in pixels
-    pixel_boxes: Float64[np.ndarray, "n 4"]  # x, y, width, height
+    pixel_boxes: Float64[np.ndarray, "n xywh=4"]  # x, y, width, height
     areas: Float64[np.ndarray, " n"]  # in pixels
-    yxyx: Float32[np.ndarray, "n 4"]  # relative, as `boxes_in` makes them
-    cxcywh: Float32[np.ndarray, "n 4"]
+    yxyx: Float32[np.ndarray, "n yxyx=4"]  # relative, as `boxes_in` makes them
+    cxcywh: Float32[np.ndarray, "n cxcywh=4"]
     classes: Int32[np.ndarray, " n"]
     ignored: Bool[np.ndarray, " n"]
     trained: Bool[np.ndarray, " n"]
@@ -52,7 +52,7 @@ class Truth(NamedTuple):
 
 @runtime_checkable
 class DetectionDataset(Protocol):
-    """One split of a data set behind the door: checked, and either files with the truth in memory, or shards."""
+    """One checked split of a data set: either files with the truth in memory, or shards."""
 
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]  # the data set's own id of each class
@@ -62,7 +62,7 @@ class DetectionDataset(Protocol):
     def __len__(self) -> int: ...
 
     def fingerprint(self) -> str:
-        """Tells this truth from any other."""
+        """A hash that distinguishes this truth from any other."""
 
     def examples(self, form: TruthForm) -> Examples:
         """For training and evaluation; boxes in that form."""
@@ -74,7 +74,7 @@ class DetectionDataset(Protocol):
         """The truth as a COCO dict, in the data set's own category ids; see `coco_dict`."""
 
     def example_name(self, example_id: int) -> str:
-        """What a user knows an image by, for messages and pictures."""
+        """The name by which a user knows an image, for messages and pictures."""
 
     def check(self, row: int) -> None:
         """Reads and decodes one image. Raises a DataError that names it, if that cannot be done."""
@@ -83,7 +83,7 @@ class DetectionDataset(Protocol):
 def decode_example(example: Example) -> UInt8[tf.Tensor, "h w 3"]:
     """Decoded pixels, of the size that was stated.
 
-    Nothing here, or beside it in the map, may keep state, but for the assertion: deterministic runs would then read
+    Nothing here, or elsewhere in the map, may keep state, but for the assertion: deterministic runs would then read
     one image after the other.
     """
     image = decode_image(example.encoded)

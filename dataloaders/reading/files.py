@@ -41,18 +41,18 @@ class FileDataset:
     image_paths: list[str]
     image_sizes: Int32[np.ndarray, "images 2"]
     splits: Int64[np.ndarray, " images+1"]
-    pixel_boxes: Float64[np.ndarray, "boxes 4"]
+    pixel_boxes: Float64[np.ndarray, "boxes xywh=4"]
     areas: Float64[np.ndarray, " boxes"]
     classes: Int32[np.ndarray, " boxes"]
     ignored: Bool[np.ndarray, " boxes"]
     trained: Bool[np.ndarray, " boxes"]
-    native: Float32[np.ndarray, "boxes 4"] | None
+    native: Float32[np.ndarray, "boxes cxcywh=4"] | None
     report: Report
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
-    def boxes_in(self, form: TruthForm) -> Float32[np.ndarray, "boxes 4"]:
+    def boxes_in(self, form: TruthForm) -> Float32[np.ndarray, "boxes box=4"]:
         """All boxes; relative ones are clipped to their image (0..1); from the pixels in float64, rounded once.
 
         So each form is as exact as float32 can be. Native boxes come as they were read, unless they were clipped.
@@ -71,7 +71,7 @@ class FileDataset:
         return np.where(clipped, boxes, self.native)
 
     def fingerprint(self) -> str:
-        """Tells this truth from any other."""
+        """A hash that distinguishes this truth from any other."""
         digest = hashlib.sha256(repr((self.class_names, self.category_ids, self.image_paths)).encode())
         for column in (self.image_ids, self.image_sizes, self.splits, self.pixel_boxes, self.areas, self.classes,
                        self.ignored, self.trained, self.boxes_in("cxcywh")):  # fmt: skip

@@ -15,7 +15,7 @@ _MARKERS_WITHOUT_LENGTH = frozenset([0x01, *range(0xD0, 0xD9)])
 
 
 class ImageLook(NamedTuple):
-    """What the look found: `size` is (height, width) where `problem` is none; else a kind of reading/checks.py."""
+    """The findings: `size` is (height, width) where `problem` is none; else `problem` is a kind of checks.py."""
 
     size: tuple[int, int]
     problem: str | None
@@ -51,7 +51,7 @@ def look_at_image(path: str) -> ImageLook:
 
 
 def look_at_bytes(data: bytes) -> ImageLook:
-    """The same of a whole file's bytes."""
+    """Size, or the problem, of a whole file's bytes; see `look_at_image`."""
     return _look(data, data, 0)
 
 

@@ -1,4 +1,8 @@
-"""Data sources: any format becomes one `DetectionDataset`."""
+"""Opens a data source: files of any format become one checked `DetectionDataset`.
+
+Each format has a reader, which states what its files hold (annotations.py); checks.py judges it; files.py or
+shards/reader.py gives access to what is left.
+"""
 
 from functools import partial
 from typing import Literal
@@ -10,16 +14,14 @@ from dataloaders.reading.annotations import Annotations, DataError
 from dataloaders.reading.checks import check, rows_of_images
 from dataloaders.reading.coco import read_coco
 from dataloaders.reading.darknet import read_darknet
-from dataloaders.reading.dataset import DetectionDataset, TruthForm
+from dataloaders.reading.dataset import DetectionDataset
 from dataloaders.reading.files import FileDataset
 from dataloaders.reading.shards.reader import open_shards
 from dataloaders.reading.shards.write import write_shards
 from dataloaders.reading.tfds import TfdsDataset, read_tfds
 from dataloaders.reading.voc import read_voc
 
-__all__ = ["DetectionDataset", "TruthForm", "open_source", "read_source", "split_to_convert"]
-
-READERS = {"coco": read_coco, "voc": read_voc, "darknet": read_darknet, "tfds": read_tfds}
+READERS = {"coco": read_coco, "voc": read_voc, "darknet": read_darknet, "tfds": read_tfds}  # by the source's `type`
 OnBad = Literal["fail", "skip"]
 
 
@@ -71,7 +73,7 @@ def open_source(config: Source, classes: tuple[str, ...], on_bad: OnBad, max_box
 
 
 def split_to_convert(config: Source, classes: tuple[str, ...], on_bad: OnBad) -> DetectionDataset:
-    """What a conversion to shards reads: every image and box behind the door. Errors as in `open_source`."""
+    """The data set that a conversion to shards reads: every checked image and box. Errors as in `open_source`."""
     _check_names(classes)
     if isinstance(config, TfRecordSource):
         return open_shards(config.manifest, classes, on_bad, None)

@@ -87,7 +87,7 @@ def _where(source: TfdsSource) -> str:
 
 
 def _place(source: TfdsSource, row: int) -> str:
-    """What an image is called: TFDS's own words for this part of a split."""
+    """The name of an image: TFDS's own words for this part of a split."""
     return f"{source.name}:{source.split}[{row}]"
 
 

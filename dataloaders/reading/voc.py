@@ -19,7 +19,7 @@ def read_voc(source: VocSource, classes: tuple[str, ...]) -> Annotations:
     Image ids are the line numbers of the split file, from 1. Corners in the files count pixels from 1 and include the
     last one (VOC development kit), so x = xmin - 1, y = ymin - 1 and the right and bottom edges are xmax and ymax.
     Where min and max coincide there is no box of one pixel but no extent at all, as labelling tools write for a click:
-    the door reports it. Files that count from 0 are a pixel off at the left and top, which the door clips.
+    checks.py reports it. Files that count from 0 are a pixel off at the left and top, which checks.py clips.
     "Difficult" objects are trained, and ignored by the evaluation, as the development kit does. (Darknet's voc_label.py
     leaves them out of training.) Category ids are 1, 2, ... in the order of `classes`.
 

@@ -16,7 +16,7 @@ def row_at(position: Int64[tf.Tensor, "*n"], examples: int, seed: int) -> Int64[
 
 
 def seed_at(position: Int64[tf.Tensor, ""], examples: int, seed: int) -> Int64[tf.Tensor, "2"]:
-    """What all that is random about the example at a position is drawn by."""
+    """The seed by which everything random about the example at a position is drawn."""
     epoch, place = position // examples, position % examples
     return tf.random.experimental.stateless_fold_in(keys_of(seed, epoch), place)
 
@@ -27,7 +27,7 @@ def keys_of(seed: int | Int64[tf.Tensor, ""], number: Int64[tf.Tensor, "*n"]) ->
 
 
 def shuffled(place: Shaped[tf.Tensor, "*n"], key: Shaped[tf.Tensor, "*k 2"], count: int) -> Shaped[tf.Tensor, "*n"]:
-    """Where places 0 .. count - 1 come to be in the random order of a key, or of one key for each place; integers.
+    """The new places of places 0 .. count - 1 in the random order of a key, or of one key for each place; integers.
 
     tf.random.experimental.index_shuffle gives the same for one key; given several, it pads them along the wrong axis.
     """

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from configs.data import TrainSplit
-from dataloaders.batch import ColourDraws, TrainBatch
+from dataloaders.batch import TrainBatch
 from official.core.config import Duration
 
 
@@ -41,7 +41,7 @@ class Phases(NamedTuple):
 
 
 def phases_of(split: TrainSplit, duration: Duration, examples_per_epoch: int) -> Phases:
-    """Of a run of that duration."""
+    """The phases of a run of that duration."""
     if split.plain_last is None:
         return Phases(split, None)
     total, last = (length.in_steps(split.batch_size, examples_per_epoch) for length in (duration, split.plain_last))
@@ -49,13 +49,13 @@ def phases_of(split: TrainSplit, duration: Duration, examples_per_epoch: int) ->
 
 
 def _in_form_of(spec: TrainBatch) -> Callable[[TrainBatch], TrainBatch]:
-    """Gives batches without effects the zeros that augmented ones have in their place."""
+    """Gives batches zeros for the draws that augmented ones have and they have not: an empty tuple in their place."""
 
     @tf.autograph.experimental.do_not_convert
     def convert(batch: TrainBatch) -> TrainBatch:
-        if not isinstance(spec.draws, ColourDraws) or not spec.draws.effects:
-            return batch
-        zeros = tf.nest.map_structure(lambda effect: tf.zeros(effect.shape, effect.dtype), spec.draws.effects)
-        return batch._replace(draws=batch.draws._replace(effects=zeros))
+        absent = [name for name, drawn in batch.draws._asdict().items() if isinstance(drawn, tuple) and not drawn]
+        of_spec = {name: getattr(spec.draws, name) for name in absent}
+        zeros = tf.nest.map_structure(lambda drawn: tf.zeros(drawn.shape, drawn.dtype), of_spec)
+        return batch._replace(draws=batch.draws._replace(**zeros))
 
     return convert

@@ -1,4 +1,4 @@
-"""Which input size each training step uses: one of a few that are compiled, by seed and step (Darknet's random=1)."""
+"""The input size of each training step: one of a few that are compiled, by seed and step (Darknet's random=1)."""
 
 import functools
 import itertools
@@ -44,7 +44,7 @@ class SizePlan:
         return numbers.filter(is_wanted)
 
     def index(self, block: Int64[tf.Tensor, ""]) -> Int64[tf.Tensor, ""]:
-        """Which of `sizes` a block of steps uses: the one closest to what Darknet would draw.
+        """The place in `sizes` of the size that a block of steps uses: the one closest to what Darknet would draw.
 
         Darknet detector.c train_detector: a factor from 1..coefficient, inverted half of the time, and one stride more.
         The first block has the largest size, so that a lack of memory shows at once.

@@ -58,7 +58,7 @@ class Targets(NamedTuple):
 
 
 def assign(
-    boxes: Float32[tf.Tensor, "batch rows columns anchors 4"],
+    boxes: Float32[tf.Tensor, "batch rows columns anchors cxcywh=4"],
     class_probabilities: Float32[tf.Tensor, "batch rows columns anchors classes"],
     truth: Truth,
     table: Float32[tf.Tensor, "all 2"],
@@ -121,7 +121,8 @@ def _shapes_alike(boxes: tf.Tensor, table: tf.Tensor, mask: Sequence[int], rules
 
 
 def best_overlap(
-    predicted: Float32[tf.Tensor, "batch rows columns anchors 4"], boxes: Float32[tf.Tensor, "batch truths 4"]
+    predicted: Float32[tf.Tensor, "batch rows columns anchors cxcywh=4"],
+    boxes: Float32[tf.Tensor, "batch truths cxcywh=4"],
 ) -> tuple[Float32[tf.Tensor, "batch rows columns anchors"], Int32[tf.Tensor, "batch rows columns anchors"]]:
     """The best IoU of each prediction with the truths of its image (all cxcywh), and the first truth that has it.
 
@@ -156,7 +157,9 @@ def into_slots(
     return tf.reshape(summed, [*shape, *values.shape[3:]])
 
 
-def diagnostics_of(targets: Targets, boxes: Float32[tf.Tensor, "batch rows columns anchors 4"]) -> dict[str, Scalar]:
+def diagnostics_of(
+    targets: Targets, boxes: Float32[tf.Tensor, "batch rows columns anchors cxcywh=4"]
+) -> dict[str, Scalar]:
     """Sums over the batch: `iou` of claimed predictions over `matches`, `positives`, `ignored`. boxes: cxcywh."""
     claims = targets.claims
     predicted = at_claims(tf.stop_gradient(boxes), claims)

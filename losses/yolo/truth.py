@@ -28,7 +28,7 @@ def usable(truth: Truth) -> Bool[tf.Tensor, "batch truths"]:
 
 
 def cells_of(
-    boxes: Float32[tf.Tensor, "batch truths 4"], rows: int, columns: int
+    boxes: Float32[tf.Tensor, "batch truths cxcywh=4"], rows: int, columns: int
 ) -> Int32[tf.Tensor, "batch truths 2"]:
     """(row, column) of each cxcywh box's centre, always in range.
 

@@ -3,9 +3,10 @@
 import keras
 
 from configs.backbones import DlaBackbone
+from modeling.layers.blocks import activated, convolution_norm, sum_activated
 from modeling.layers.pooling import MaxPool
 from modeling.layers.shapes import Features
-from modeling.layers.torch_blocks import TorchStyle, add_relu, convolution_norm, relu
+from modeling.layers.style import Style
 
 CHANNELS = (16, 32, 64, 128, 256, 512)
 DEPTH_OF_TREES = {2: 1, 3: 2, 4: 2, 5: 1}  # by level
@@ -17,13 +18,13 @@ UNUSED_PROJECTIONS = {
 }
 
 
-def dla34(image: Features, config: DlaBackbone, style: TorchStyle) -> dict[int, Features]:
+def dla34(image: Features, config: DlaBackbone, style: Style) -> dict[int, Features]:
     """Features by stride (1 to 32) of an image [batch, height, width, 3]; the sides are multiples of 32."""
     x = image
     for level, size, stride in (("base_layer", 7, 1), ("level0", 3, 1), ("level1", 3, 2)):
         filters, name = CHANNELS[level == "level1"], f"backbone_base.{level}"
         x = convolution_norm(x, filters, size, stride, name=f"{name}.0", norm=f"{name}.1", style=style)
-        x = relu(x, f"{name}.2")
+        x = activated(x, f"{name}.2", style)
     features = {}
     for level, depth in DEPTH_OF_TREES.items():
         children = () if level == 2 else (_halved(x, f"backbone_base.level{level}"),)
@@ -42,7 +43,7 @@ def _tree(
     filters: int,
     stride: int,
     name: str,
-    style: TorchStyle,
+    style: Style,
     children: tuple[Features, ...] = (),
 ) -> Features:
     """Two trees one after the other, or two blocks; all that came before meets in the root of the last one.
@@ -62,11 +63,11 @@ def _tree(
     second = _block(first, first, filters, 1, f"{name}.tree2", style)
     joined = keras.layers.Concatenate(name=f"{name}.root_join")([second, first, *children])
     x = convolution_norm(joined, filters, 1, name=f"{name}.root.conv", norm=f"{name}.root.bn", style=style)
-    return relu(x, f"{name}.root")
+    return activated(x, f"{name}.root", style)
 
 
-def _block(x: Features, residual: Features, filters: int, stride: int, name: str, style: TorchStyle) -> Features:
+def _block(x: Features, residual: Features, filters: int, stride: int, name: str, style: Style) -> Features:
     y = convolution_norm(x, filters, 3, stride, name=f"{name}.conv1", norm=f"{name}.bn1", style=style)
-    y = relu(y, f"{name}.relu1")
+    y = activated(y, f"{name}.relu1", style)
     y = convolution_norm(y, filters, 3, name=f"{name}.conv2", norm=f"{name}.bn2", style=style)
-    return add_relu(y, residual, name)
+    return sum_activated(y, residual, name, style)

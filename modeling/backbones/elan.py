@@ -1,13 +1,13 @@
 """YOLOv7's and YOLOv7-tiny's backbone (Darknet cfg/yolov7.cfg, layers 0 to 57; yolov7-tiny.cfg, layers 0 to 32)."""
 
 from configs.backbones import ElanBackbone
-from modeling.layers.blocks import HALVED, elan, joined
-from modeling.layers.convolution import ConvStyle, conv_block
+from modeling.layers.blocks import HALVED, conv_block, elan, joined
 from modeling.layers.shapes import Features
+from modeling.layers.style import Style
 
 
-def elan_backbone(image: Features, config: ElanBackbone, style: ConvStyle) -> dict[int, Features]:
-    """Features by stride (8, 16, 32) of an image [batch, height, width, 3]; the sides are multiples of 32."""
+def elan_backbone(image: Features, config: ElanBackbone, style: Style) -> dict[int, Features]:
+    """Features by stride (4, 8, 16, 32) of an image [batch, height, width, 3]; the sides are multiples of 32."""
     x, features = image, {}
     for number, (filters, stride) in enumerate(config.stem):
         x = conv_block(x, filters, 3, stride, name=f"backbone_stem{number}", style=style)
@@ -17,4 +17,4 @@ def elan_backbone(image: Features, config: ElanBackbone, style: ConvStyle) -> di
             x = joined(HALVED[config.down](x, x.shape[-1], f"{name}_down", style), f"{name}_down_join")
         x = elan(x, hidden, hidden, filters, config.join, name=name, style=style)
         features[4 * 2**number] = x
-    return {stride: features[stride] for stride in (8, 16, 32)}
+    return features

@@ -3,14 +3,15 @@
 import keras
 
 from configs.backbones import TinyV4Backbone
-from modeling.layers.convolution import ConvStyle, conv_block, scaled
+from modeling.layers.blocks import conv_block, scaled
 from modeling.layers.merging import ChannelSlice
 from modeling.layers.pooling import MaxPool
 from modeling.layers.shapes import Features
+from modeling.layers.style import Style
 
 
-def tiny_v4(image: Features, config: TinyV4Backbone, style: ConvStyle) -> dict[int, Features]:
-    """Features by stride (8, 16, 32) of an image [batch, height, width, 3]; the sides are multiples of 32."""
+def tiny_v4(image: Features, config: TinyV4Backbone, style: Style) -> dict[int, Features]:
+    """Features by stride (4, 8, 16, 32) of an image [batch, height, width, 3]; the sides are multiples of 32."""
 
     def conv(x, number, filters, size, stride=1):
         name = f"backbone_conv{number:02d}"
@@ -31,4 +32,4 @@ def tiny_v4(image: Features, config: TinyV4Backbone, style: ConvStyle) -> dict[i
         merged = conv(join(first + 2, right, left), first + 3, filters, 1)
         features[4 * 2**block] = merged
         x = MaxPool(2, 2, name=f"backbone_pool{block}")(join(first + 3, whole, merged))
-    return {8: features[8], 16: features[16], 32: conv(x, 14, 512, 3)}
+    return {**features, 32: conv(x, 14, 512, 3)}

@@ -35,7 +35,7 @@ class Maps(NamedTuple):
 class Peaks(NamedTuple):
     """The best peaks of each image, best first; a map with fewer peaks fills up with cells of score 0."""
 
-    boxes: Float32[tf.Tensor, "batch peaks 4"]  # xyxy in output pixels, not clipped
+    boxes: Float32[tf.Tensor, "batch peaks xyxy=4"]  # xyxy in output pixels, not clipped
     scores: Float32[tf.Tensor, "batch peaks"]  # 0..1
     classes: Int32[tf.Tensor, "batch peaks"]
 
@@ -111,11 +111,11 @@ def _at(pairs: tf.Tensor, cell: tf.Tensor, per_cell: int, which: tf.Tensor | int
 
 
 def to_image(
-    boxes: Float32[tf.Tensor, "batch peaks 4"],
+    boxes: Float32[tf.Tensor, "batch peaks xyxy=4"],
     centre: Float32[tf.Tensor, "batch 2"],
     scale: Float32[tf.Tensor, " batch"],
     grid: tuple[int, int],
-) -> Float32[tf.Tensor, "batch peaks 4"]:
+) -> Float32[tf.Tensor, "batch peaks xyxy=4"]:
     """xyxy in output pixels of a map of `grid` = (rows, columns), to pixels of the image; not clipped to it.
 
     centre: (x, y) of the image that is at the middle of the map; scale: what is as wide as the map, in pixels of the
@@ -131,7 +131,7 @@ def to_image(
 
 def decode(
     outputs: Sequence[Float32[tf.Tensor, "batch rows columns _"]], head: CenterNetHead
-) -> tuple[Float32[tf.Tensor, "batch peaks 4"], Float32[tf.Tensor, "batch peaks classes"]]:
+) -> tuple[Float32[tf.Tensor, "batch peaks yxyx=4"], Float32[tf.Tensor, "batch peaks classes"]]:
     """The head.K best peaks: yxyx boxes relative to the network input, and scores, 0 but for the peak's own class.
 
     outputs: the fields of Maps, without a `reg` that is None. A box is relative to the map, which covers the input

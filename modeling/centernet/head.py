@@ -2,10 +2,12 @@
 
 from typing import NamedTuple
 
-from configs.centernet.task import CenterNetHead
+from configs.centernet.task import CenterNetHead, CenterNetModel
+from modeling.layers.blocks import activated
 from modeling.layers.precision import output_dtype
 from modeling.layers.shapes import Features
-from modeling.layers.torch_blocks import Bias, TorchConvolution, TorchStyle, relu
+from modeling.layers.style import Style
+from modeling.layers.torch_blocks import Bias, TorchConvolution
 
 HEATMAP_BIAS = -2.19  # a probability of 0.1
 
@@ -29,8 +31,18 @@ RULES = {
 }
 
 
+def head_rule(model: CenterNetModel) -> HeadRule:
+    """That of the original with this decoder; of one that no original has, ResNet's."""
+    decoder = model.decoder
+    if decoder is None:
+        return RULES["hourglass"]
+    if decoder.type == "dla_up":
+        return RULES["dla34"]
+    return RULES["resnet_dcn" if decoder.type == "deconv" and decoder.deformable else "resnet"]
+
+
 def centernet_maps(
-    stacks: list[Features], config: CenterNetHead, num_classes: int, rule: HeadRule, style: TorchStyle
+    stacks: list[Features], config: CenterNetHead, num_classes: int, rule: HeadRule, style: Style
 ) -> list[Features]:
     """Raw hm, wh and (with reg_offset) reg of each stack in turn, of `output_dtype`."""
     dtype = output_dtype()
@@ -41,6 +53,8 @@ def centernet_maps(
     for stack, features in enumerate(stacks):
         for head, count in channels.items():
             first, last = (f"head_{name.format(head=head, stack=stack)}" for name in rule.names)
+            style.record(first)
+            style.record(last)
             spreads, biases = rule.spreads, rule.biases
             if head == "hm":
                 spreads, biases = (None, None), ("uniform", HEATMAP_BIAS)
@@ -50,5 +64,5 @@ def centernet_maps(
             layer = TorchConvolution(
                 count, 1, bias=biases[1], spread=spreads[1], seed=style.seed_of(last), name=last, dtype=dtype
             )
-            outputs.append(layer(relu(x, f"{first}_relu")))
+            outputs.append(layer(activated(x, f"{first}_relu", style)))
     return outputs

@@ -44,7 +44,7 @@ def standardise(
 def build_inference(
     config: CenterNetModel, num_classes: int, flip_test: bool, input_size: InputSize
 ) -> CenterNetInference:
-    """The network for inputs of `input_size` (None: of any); its weights come by `fold_centernet_into`."""
+    """The network for inputs of `input_size` (None: of any); its weights come by `modeling.folding.fold_into`."""
     network = build_folded_centernet(config, num_classes, input_size)
     model = CenterNetInference(network, config, flip_test, name="inference")
     model(keras.Input((*input_size, 3), dtype="float32"))

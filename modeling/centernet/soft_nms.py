@@ -16,14 +16,14 @@ LEAST_SCORE = 0.001  # a box that falls below takes no further part
 class Rows(NamedTuple):
     """Detections of one image."""
 
-    boxes: Float32[np.ndarray, "n 4"]  # xyxy in pixels
+    boxes: Float32[np.ndarray, "n xyxy=4"]  # xyxy in pixels
     scores: Float32[np.ndarray, " n"]
     classes: Int64[np.ndarray, " n"]
 
 
 def soft_nms(
-    boxes: Float32[np.ndarray, "n 4"], scores: Float32[np.ndarray, " n"]
-) -> tuple[Float32[np.ndarray, "n 4"], Float32[np.ndarray, " n"], int]:
+    boxes: Float32[np.ndarray, "n xyxy=4"], scores: Float32[np.ndarray, " n"]
+) -> tuple[Float32[np.ndarray, "n xyxy=4"], Float32[np.ndarray, " n"], int]:
     """Boxes of one class in the order of choice, with lowered scores; and how many of the rows are still in the
     running.
 

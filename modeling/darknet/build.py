@@ -16,12 +16,13 @@ from modeling.darknet.support import check_supported, untrainable
 from modeling.layers.activations import Activation
 from modeling.layers.batch_norm import BatchNorm, SharedBatchNorm
 from modeling.layers.connected import Connected, ConnectedNorm, Local
-from modeling.layers.convolution import Convolution, ConvStyle, Geometry
+from modeling.layers.convolution import Convolution, Geometry
 from modeling.layers.merging import Alongside, ChannelSlice, Flatten, Shortcut, SplitAnchors
 from modeling.layers.pooling import ChannelMaxPool, LocalAvgPool, MaxPool
 from modeling.layers.precision import output_dtype
 from modeling.layers.resampling import Crop, Reorg, SpaceToDepth, Upsample
 from modeling.layers.special import Dropout, InferenceOnly, LocalResponseNorm, Softmax, StopGradient
+from modeling.layers.style import Style
 
 KerasTensor = Float[keras.KerasTensor, "batch ..."]
 
@@ -60,6 +61,7 @@ def build_network(
     seed: int,
     norm: Literal["local", "sync", "folded"] = "local",
     norm_momentum: float = 0.99,
+    norm_epsilon: float = 1e-5,
     input_size: tuple[int | None, int | None] | None = None,
 ) -> Graph:
     """The Keras network of a cfg, with Darknet's initial weights.
@@ -67,8 +69,9 @@ def build_network(
     network: of modeling.darknet.cfg.read_cfg.
     seed: of the initial weights; a layer's depend on the seed, its index and its section alone.
     norm: batch-norm over each replica's batch, or that of all; folded: none, convolutions have a bias instead, for
-        `modeling.yolo.network.fold_into`.
+        `modeling.folding.fold_into`.
     norm_momentum: share of the old moving statistics (cuDNN Darknet: 0.99).
+    norm_epsilon: added to the variance (Darknet batchnorm_layer.c: 1e-5).
     input_size: (height, width) in pixels, by default the cfg's; None for a side that may vary.
 
     Raises:
@@ -81,10 +84,11 @@ def build_network(
         check_supported(network, layer, varies)
     if not (network.net.channels and 0 not in size):
         raise CfgError(f"{network.source}:{network.net.line}: [net] needs width, height and channels of the input")
-    builder = _Builder(network, ConvStyle("", norm, norm_momentum, seed), size)
+    builder = _Builder(network, Style("linear", norm, norm_epsilon, norm_momentum, "uniform", seed), size)
     for layer in network.layers:
         builder.add(layer)
     model = keras.Model(builder.image, builder.predictions(), name="detector")
+    model.made = tuple(builder.style.made)
     _freeze(network, model)
     return Graph(network, model, builder.outputs)
 
@@ -92,7 +96,7 @@ def build_network(
 class _Builder:
     """Adds layer after layer. `outputs` are those of the layers so far."""
 
-    def __init__(self, network: Network, style: ConvStyle, size: tuple[int | None, int | None]) -> None:
+    def __init__(self, network: Network, style: Style, size: tuple[int | None, int | None]) -> None:
         self.network, self.style = network, style
         # What goes in, what predicts and what it predicts: no policy makes less of them.
         self.output_dtype = output_dtype()
@@ -133,7 +137,7 @@ class _Builder:
     def _norm(self, layer: Layer) -> BatchNorm:
         name, sync = f"{layer_name(layer)}_norm", self.style.norm == "sync"
         kind = SharedBatchNorm if layer.index in self.owners else BatchNorm
-        return kind(self.style.norm_momentum, sync=sync, name=name, **self._style_of(layer))
+        return kind(self.style.momentum, sync=sync, epsilon=self.style.epsilon, name=name, **self._style_of(layer))
 
     def _activate(self, layer: Layer, x: KerasTensor) -> KerasTensor:
         if layer.activation == "linear":
@@ -155,6 +159,7 @@ class _Builder:
         self, layer: sections.Convolutional, geometry: Geometry
     ) -> tuple[Convolution, BatchNorm | None]:
         name = layer_name(layer)
+        self.style.record(name, f"{name}_norm" if layer.batch_normalize else None)
         normalises = layer.batch_normalize and self.style.norm != "folded"
         convolution = Convolution(
             layer.filters,
@@ -173,11 +178,12 @@ class _Builder:
 
     def connected(self, layer: sections.Connected, x: KerasTensor) -> KerasTensor:
         name, style = layer_name(layer), self._style_of(layer)
+        self.style.record(name, f"{name}_norm" if layer.batch_normalize else None)
         normalises = layer.batch_normalize and self.style.norm != "folded"
         bias = None if normalises else 0.0
         x = Connected(layer.output, bias=bias, seed=self.style.seed_of(name), name=name, **style)(self._flat(layer, x))
         if normalises:
-            x = ConnectedNorm(name=f"{name}_norm", **style)(x)
+            x = ConnectedNorm(epsilon=self.style.epsilon, name=f"{name}_norm", **style)(x)
         return self._activate(layer, x)
 
     def _flat(self, layer: Layer, x: KerasTensor) -> KerasTensor:
@@ -190,8 +196,8 @@ class _Builder:
         return self._activate(layer, local(x))
 
     def batchnorm(self, layer: sections.Batchnorm, x: KerasTensor) -> KerasTensor:
-        sync = self.style.norm == "sync"
-        return BatchNorm(self.style.norm_momentum, sync=sync, name=layer_name(layer))(x)
+        style = self.style
+        return BatchNorm(style.momentum, sync=style.norm == "sync", epsilon=style.epsilon, name=layer_name(layer))(x)
 
     def activation(self, layer: sections.Activation, x: KerasTensor) -> KerasTensor:
         return Activation(layer.activation, name=layer_name(layer))(x)

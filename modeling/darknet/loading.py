@@ -21,9 +21,11 @@ from modeling.darknet.weights import (
     read_weights,
     write_weights,
 )
-from modeling.layers.batch_norm import EPSILON, BatchNorm
+from modeling.folding import folding_scale
+from modeling.layers.batch_norm import BatchNorm
 from modeling.layers.connected import Connected, Local
 from modeling.layers.convolution import Convolution
+from modeling.layers.style import Made
 from modeling.weights.keras_file import SUFFIXES, load_keras_file
 from official.core.task import Loaded
 
@@ -45,14 +47,22 @@ _NORM_VARIABLES = {
 def model_records(model: keras.Model) -> list[Record]:
     """The records of a parts-built detector (modeling/yolo/network.py): its convolutions in the cfg's order.
 
-    `model.convolutions` has that order: the parts create them as Darknet's cfg lists them.
+    `model.made` has that order (modeling.layers.style.Made).
+
+    Raises:
+        WeightsError: the model has no record of it, or layers that no section of a cfg stands for.
     """
-    made = getattr(model, "convolutions", None)
+    made = getattr(model, "made", None)
     if made is None:
         raise WeightsError(f"model {model.name!r} does not say its convolutions' order; build it with build_detector")
+    known = {one.norm for one in made}
+    known |= {one.convolution for one in made if isinstance(model.get_layer(one.convolution), Convolution)}
+    if others := [layer.name for layer in model.layers if layer.variables and layer.name not in known]:
+        raise WeightsError(f"a Darknet file has no place for the weights of {', '.join(others[:3])}")
     heads = iter(model.outputs)
     records = []
-    for name, normalised in made:
+    for one in made:
+        name, normalised = one.convolution, one.norm is not None
         height, width, channels, filters = model.get_layer(name).kernel.shape
         norm = {"scales": (filters,), "rolling_mean": (filters,), "rolling_variance": (filters,)} if normalised else {}
         parameters = {"biases": (filters,)} | norm | {"weights": (filters, channels, height, width)}
@@ -112,10 +122,10 @@ def load_into(model: keras.Model, records: Sequence[Record], weights: WeightsFil
                 raise WeightsError(f"{source}: {name} of {record.name} hold {what}; the file is damaged")
         layer = _layer(model, record)
         if "scales" in record.parameters and _norm(model, layer) is None:
-            values = _fold(record, values, source)
+            values = _fold(record, values, _made(model, layer).epsilon, source)
         for name, value in values.items():
             variable = _variable(model, layer, name)
-            value = np.transpose(value, _AXES.get((type(layer), name), range(value.ndim)))
+            value = np.transpose(value, _axes(layer, name) or range(value.ndim))
             if tuple(variable.shape) != value.shape:
                 raise WeightsError(
                     f"{source}: {name} of {record.name} are {value.shape} in Keras's order of axes; the model has"
@@ -143,7 +153,7 @@ def values_of(model: keras.Model, records: Sequence[Record]) -> Values:
         for name in record.parameters:
             value = keras.ops.convert_to_numpy(_variable(model, layer, name))
             value = value if value.dtype == np.float64 else value.astype(np.float32)
-            axes = _AXES.get((type(layer), name))
+            axes = _axes(layer, name)
             value = value if axes is None else np.transpose(value, np.argsort(axes))
             values[record.name][name] = np.ascontiguousarray(value).reshape(record.parameters[name])
     return values
@@ -160,10 +170,22 @@ def _norm(model: keras.Model, layer: keras.layers.Layer) -> BatchNorm | None:
     """The batch-norm that belongs to a layer, or is the layer."""
     if isinstance(layer, BatchNorm):
         return layer
-    try:
-        return model.get_layer(f"{layer.name}_norm")
-    except ValueError:
+    made = _made(model, layer)
+    if made is None or made.norm is None:
         return None
+    try:
+        return model.get_layer(made.norm)
+    except ValueError:  # it is folded
+        return None
+
+
+def _made(model: keras.Model, layer: keras.layers.Layer) -> Made | None:
+    return next((one for one in model.made if one.convolution == layer.name), None)
+
+
+def _axes(layer: keras.layers.Layer, name: str) -> tuple[int, ...] | None:
+    """Darknet's axes of a parameter in Keras's order, where they differ."""
+    return next((axes for (kind, of), axes in _AXES.items() if isinstance(layer, kind) and of == name), None)
 
 
 def _variable(model: keras.Model, layer: keras.layers.Layer, name: str) -> keras.Variable:
@@ -174,13 +196,14 @@ def _variable(model: keras.Model, layer: keras.layers.Layer, name: str) -> keras
     return layer.bias if norm is None else getattr(norm, _NORM_VARIABLES[name])
 
 
-def _fold(record: Record, values: dict[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
-    """Weights and biases that do what they and the batch-norm after them did (as modeling.yolo.network.fold_into)."""
+def _fold(record: Record, values: dict[str, np.ndarray], epsilon: float, source: str) -> dict[str, np.ndarray]:
+    """Weights and biases that do what they and the batch-norm after them did (as modeling.folding.fold_into)."""
     if not values:
         return values
     if values.keys() != record.parameters.keys():
         raise WeightsError(f"{source}: {record.name} needs all of {', '.join(record.parameters)} to be folded")
-    scale = values["scales"].astype(np.float64) / np.sqrt(values["rolling_variance"].astype(np.float64) + EPSILON)
+    gamma, variance = (values[name].astype(np.float64) for name in ("scales", "rolling_variance"))
+    scale = folding_scale(gamma, variance, epsilon)
     weights = values["weights"] * scale.reshape(-1, *[1] * (values["weights"].ndim - 1))
     biases = values["biases"] - values["rolling_mean"] * scale
     return {"biases": biases.astype(np.float32), "weights": weights.astype(np.float32)}

@@ -1,24 +1,30 @@
 """DLA's iterative upsampling with deformable convolutions (CenterNet lib/models/networks/pose_dla_dcn.py)."""
 
+from collections.abc import Iterator, Sequence
+
 import keras
 
 from configs.decoders import DlaUpDecoder
+from modeling.layers.blocks import activated, normalised
 from modeling.layers.deformable import DeformableConvolution
 from modeling.layers.shapes import Features
-from modeling.layers.torch_blocks import BilinearUp, TorchStyle, normalised, relu
+from modeling.layers.style import Style
+from modeling.layers.torch_blocks import BilinearUp
 
 
-def dla_up_decoder(features: dict[int, Features], config: DlaUpDecoder, style: TorchStyle) -> Features:
-    """[batch, height / 4, width / 4, channels of stride 4] from features by stride (4, 8, 16 and 32)."""
-    levels = [(stride, features[stride]) for stride in (4, 8, 16, 32)]
+def dla_up_decoder(
+    features: dict[int, Features], config: DlaUpDecoder, strides: Sequence[int], style: Style
+) -> Iterator[Features]:
+    """One map, [batch, height / 4, width / 4, channels of stride 4], from features by stride."""
+    levels = sorted(features.items())
     results = []
     for number, start in enumerate((2, 1, 0)):
         levels[start:] = _aggregate(levels[start:], f"decoder_dla_up.ida_{number}", style)
         results.append(levels[-1])
-    return _aggregate(results[::-1], "decoder_ida_up", style)[-1][1]
+    yield _aggregate(results[::-1], "decoder_ida_up", style)[-1][1]
 
 
-def _aggregate(maps: list[tuple[int, Features]], name: str, style: TorchStyle) -> list[tuple[int, Features]]:
+def _aggregate(maps: list[tuple[int, Features]], name: str, style: Style) -> list[tuple[int, Features]]:
     """Each (stride, map) brought to the first one's stride and channels, and merged with the one before it.
 
     Strides, not sides, say how much larger a map becomes: an input of any size has no sides yet.
@@ -33,7 +39,7 @@ def _aggregate(maps: list[tuple[int, Features]], name: str, style: TorchStyle) -
     return [(finest, x) for x in results]
 
 
-def _deformable(x: Features, filters: int, name: str, style: TorchStyle) -> Features:
+def _deformable(x: Features, filters: int, name: str, style: Style) -> Features:
     convolution = f"{name}.conv"
     x = DeformableConvolution(filters, seed=style.seed_of(convolution), name=convolution)(x)
-    return relu(normalised(x, convolution, f"{name}.actf.0", style), f"{name}.actf")
+    return activated(normalised(x, convolution, f"{name}.actf.0", style), f"{name}.actf", style)

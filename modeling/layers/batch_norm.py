@@ -5,13 +5,11 @@ from typing import no_type_check
 import keras
 import tensorflow as tf
 
-EPSILON = 1e-5  # inside the root (Darknet batchnorm_layer.c); OpenCV has 1e-6, Keras 1e-3
-
 
 @keras.saving.register_keras_serializable("detector")
 @no_type_check  # Keras inspects signatures, which run-time checks would wrap
 class BatchNorm(keras.layers.Layer):
-    """`(x - mean) / sqrt(variance + 1e-5) * gamma + beta` over the last axis of [batch, height, width, channels].
+    """`(x - mean) / sqrt(variance + epsilon) * gamma + beta` over the last axis of [batch, height, width, channels].
 
     Training normalises with the batch's mean and biased variance; the unbiased variance goes into the moving one:
     `moving = momentum * moving + (1 - momentum) * batch`. With `sync` the batch is that of all replicas together
@@ -21,10 +19,10 @@ class BatchNorm(keras.layers.Layer):
     A layer with `trainable = False` is frozen whole: it normalises with its moving statistics and keeps them.
     """
 
-    def __init__(self, momentum: float, sync: bool = False, **kwargs):
+    # Files of before epsilon was an option have none: theirs is Darknet's and PyTorch's. OpenCV has 1e-6, Keras 1e-3.
+    def __init__(self, momentum: float, sync: bool = False, epsilon: float = 1e-5, **kwargs):
         super().__init__(**kwargs)
-        self.momentum = momentum
-        self.sync = sync
+        self.momentum, self.sync, self.epsilon = momentum, sync, epsilon
 
     def build(self, input_shape):
         shape = (input_shape[-1],)
@@ -70,7 +68,7 @@ class BatchNorm(keras.layers.Layer):
             offset=tf.convert_to_tensor(self.beta),
             mean=tf.convert_to_tensor(mean),
             variance=tf.convert_to_tensor(variance),
-            epsilon=EPSILON,
+            epsilon=self.epsilon,
             is_training=is_training,
         )
         return outputs.y, outputs.batch_mean, outputs.batch_variance
@@ -78,7 +76,7 @@ class BatchNorm(keras.layers.Layer):
     def _in_parts(self, inputs, mean, variance, is_training):
         """As `_fused`, in plain operations."""
         mean, variance = tf.nn.moments(inputs, [0, 1, 2]) if is_training else (mean, variance)
-        scale = tf.convert_to_tensor(self.gamma) / tf.sqrt(tf.convert_to_tensor(variance) + EPSILON)
+        scale = tf.convert_to_tensor(self.gamma) / tf.sqrt(tf.convert_to_tensor(variance) + self.epsilon)
         outputs = (inputs - mean) * scale + tf.convert_to_tensor(self.beta)
         count = tf.cast(tf.size(inputs) // inputs.shape[-1], inputs.dtype)
         return outputs, mean, variance * (count / tf.maximum(count - 1, 1))
@@ -92,7 +90,7 @@ class BatchNorm(keras.layers.Layer):
         local = tf.stack([tf.reduce_mean(centred, [0, 1, 2]), tf.reduce_mean(tf.square(centred), [0, 1, 2])])
         offset, square = tf.unstack(tf.distribute.get_replica_context().all_reduce("SUM", local) / replicas)
         variance = tf.maximum(square - tf.square(offset), 0.0)
-        scale = tf.math.rsqrt(variance + EPSILON) * self.gamma
+        scale = tf.math.rsqrt(variance + self.epsilon) * self.gamma
         outputs = (centred - offset) * scale + self.beta
         count = tf.cast(tf.size(inputs) // inputs.shape[-1] * replicas, values.dtype)
         unbiased = variance * count / tf.maximum(count - 1.0, 1.0)
@@ -119,7 +117,10 @@ class SharedBatchNorm(BatchNorm):
         outputs, mean, variance = (tf.stop_gradient(x) for x in super()._fused(inputs, mean, variance, is_training))
         count = tf.cast(tf.size(inputs) // inputs.shape[-1], self.variable_dtype)
         biased = variance * (count - 1.0) / count
-        self._last_call = mean, tf.math.rsqrt(biased + EPSILON)  # read when the backward pass is built, after them all
+        self._last_call = (
+            mean,
+            tf.math.rsqrt(biased + self.epsilon),
+        )  # read when the backward pass is built, after them all
 
         @tf.custom_gradient
         def normalise(values, gamma, beta):

@@ -1,15 +1,60 @@
 """Blocks of convolutions that several backbones and decoders share.
 
-A file of weights has no names, so convolutions are made in the order in which Darknet's cfgs list them.
+The order in which they make convolutions is that of files of weights (modeling.layers.style.Made). Names of PyTorch's
+networks are `backbone_`, `decoder_` or `head_` and then what the state dict calls the module, dots and all
+(`backbone_layer1.0.conv1`): modeling/weights/torch_names.py needs no table.
 """
 
 from collections.abc import Callable, Sequence
 
 import keras
 
-from modeling.layers.convolution import ConvStyle, conv_block, scaled
+from modeling.layers.activations import Activation
+from modeling.layers.batch_norm import BatchNorm
+from modeling.layers.convolution import Convolution
 from modeling.layers.pooling import MaxPool
 from modeling.layers.shapes import Features
+from modeling.layers.style import Style
+from modeling.layers.torch_blocks import TorchConvolution
+
+CONVOLUTIONS = {"uniform": Convolution, "pytorch": TorchConvolution}  # by the initialiser of their kernels
+
+
+def conv_block(inputs: Features, filters: int, size: int, stride: int = 1, *, name: str, style: Style) -> Features:
+    """Convolution (layer `name`), batch-norm (`name`_norm, unless folded), activation (`name`_activation)."""
+    x = convolution_norm(inputs, filters, size, stride, name=name, norm=f"{name}_norm", style=style)
+    return activated(x, f"{name}_activation", style)
+
+
+def convolution_norm(
+    inputs: Features, filters: int, size: int, stride: int = 1, *, name: str, norm: str, style: Style
+) -> Features:
+    """Convolution (layer `name`, zeros on all sides) and batch-norm (layer `norm`, unless folded)."""
+    kind, bias, seed = CONVOLUTIONS[style.initialiser], style.bias_before_norm, style.seed_of(name)
+    x = kind(filters, size, stride, bias=bias, seed=seed, name=name)(inputs)
+    return normalised(x, name, norm, style)
+
+
+def normalised(inputs: Features, name: str, norm: str, style: Style) -> Features:
+    """Batch-norm (layer `norm`, unless folded) of what the convolution `name` puts out."""
+    style.record(name, norm)
+    if style.norm == "folded":
+        return inputs
+    return BatchNorm(style.momentum, sync=style.norm == "sync", epsilon=style.epsilon, name=norm)(inputs)
+
+
+def activated(inputs: Features, name: str, style: Style) -> Features:
+    return Activation(style.activation, name=name)(inputs)
+
+
+def sum_activated(one: Features, other: Features, name: str, style: Style) -> Features:
+    """The activation (layer `name`) of the sum (layer `name`_sum)."""
+    return activated(keras.layers.Add(name=f"{name}_sum")([one, other]), name, style)
+
+
+def scaled(filters: float) -> int:
+    """A number of filters rounded to the nearest multiple of 8, at least 8."""
+    return max(8, int(filters / 8 + 0.5) * 8)
 
 
 def joined(parts: Sequence[Features], name: str) -> Features:
@@ -17,7 +62,7 @@ def joined(parts: Sequence[Features], name: str) -> Features:
     return keras.layers.Concatenate(name=name)(list(parts)) if len(parts) > 1 else parts[0]
 
 
-def residual(x: Features, hidden: int, name: str, style: ConvStyle) -> Features:
+def residual(x: Features, hidden: int, name: str, style: Style) -> Features:
     """The input plus what a 1x1 and a 3x3 convolution make of it (Darknet-53)."""
     y = conv_block(x, hidden, 1, name=f"{name}_reduce", style=style)
     y = conv_block(y, x.shape[-1], 3, name=f"{name}_expand", style=style)
@@ -32,7 +77,7 @@ def cross_stage(
     *,
     bypass_first: bool = False,
     name: str,
-    style: ConvStyle,
+    style: Style,
 ) -> Features:
     """What `main` makes of the input, joined with a 1x1 of the input to `hidden`; then a 1x1 to `filters` (CSPNet)."""
     bypass = conv_block(x, hidden, 1, name=f"{name}_bypass", style=style)
@@ -42,7 +87,7 @@ def cross_stage(
 
 
 def elan(
-    x: Features, hidden: int, inner: int, filters: int, join: Sequence[int], *, name: str, style: ConvStyle
+    x: Features, hidden: int, inner: int, filters: int, join: Sequence[int], *, name: str, style: Style
 ) -> Features:
     """Two 1x1 convolutions to `hidden`, after the second 3x3 ones to `inner`; those of `join`, then a 1x1 to `filters`.
 
@@ -69,7 +114,7 @@ def chain(
     windows: Sequence[int],
     *,
     name: str,
-    style: ConvStyle,
+    style: Style,
 ) -> Features:
     """Convolutions one after the other, of these sizes, `filters` by size; "spp" among them is `spp` of `windows`."""
     for number, layer in enumerate(layers):
@@ -80,16 +125,16 @@ def chain(
     return x
 
 
-def halved_by_pool(x: Features, filters: int, name: str, style: ConvStyle) -> list[Features]:
+def halved_by_pool(x: Features, filters: int, name: str, style: Style) -> list[Features]:
     """Half of height and width, by the largest of each 2 x 2."""
     return [MaxPool(2, 2, name=f"{name}_pool")(x)]
 
 
-def halved_by_convolution(x: Features, filters: int, name: str, style: ConvStyle) -> list[Features]:
+def halved_by_convolution(x: Features, filters: int, name: str, style: Style) -> list[Features]:
     return [conv_block(x, filters, 3, 2, name=f"{name}_conv", style=style)]
 
 
-def halved_by_both(x: Features, filters: int, name: str, style: ConvStyle) -> list[Features]:
+def halved_by_both(x: Features, filters: int, name: str, style: Style) -> list[Features]:
     """Half of the filters from a convolution and half from a pool (YOLOv7)."""
     half = scaled(filters / 2)
     [pooled] = halved_by_pool(x, filters, name, style)
@@ -99,7 +144,7 @@ def halved_by_both(x: Features, filters: int, name: str, style: ConvStyle) -> li
 
 
 # How the sides are halved -> parts to be joined, of `filters` channels in all, but for pools, which keep the channels.
-HALVED: dict[str, Callable[[Features, int, str, ConvStyle], list[Features]]] = {
+HALVED: dict[str, Callable[[Features, int, str, Style], list[Features]]] = {
     "pool": halved_by_pool,
     "convolution": halved_by_convolution,
     "pool_and_convolution": halved_by_both,

@@ -6,7 +6,7 @@ from typing import no_type_check
 import keras
 import tensorflow as tf
 
-from modeling.layers.batch_norm import EPSILON, BatchNorm
+from modeling.layers.batch_norm import BatchNorm
 
 
 @keras.saving.register_keras_serializable("detector")
@@ -61,20 +61,20 @@ class ConnectedNorm(BatchNorm):
         variance = tf.reduce_sum(tf.square(values - mean), [0, 1, 2]) / tf.maximum(count - 1.0, 1.0)
         self.moving_mean.assign(self.momentum * self.moving_mean + (1 - self.momentum) * mean)
         self.moving_variance.assign(self.momentum * self.moving_variance + (1 - self.momentum) * variance)
-        outputs = self.gamma * _normalised(values, mean, variance, count) + self.beta
+        outputs = self.gamma * _normalised(values, mean, variance, count, self.epsilon) + self.beta
         return tf.cast(outputs, inputs.dtype)
 
 
-def _normalised(values, mean, variance, count):
+def _normalised(values, mean, variance, count, epsilon):
     centred = tf.stop_gradient(values - mean)
-    root = tf.stop_gradient(tf.sqrt(variance + EPSILON))
+    root = tf.stop_gradient(tf.sqrt(variance + epsilon))
 
     @tf.custom_gradient
     def normalise(values):
         def backward(upstream):
             of_mean = -tf.reduce_sum(upstream, [0, 1, 2]) / root
             of_variance = -0.5 * tf.reduce_sum(upstream * centred, [0, 1, 2]) / root**3
-            return upstream / (tf.sqrt(variance) + EPSILON) + (of_variance * 2 * centred + of_mean) / count
+            return upstream / (tf.sqrt(variance) + epsilon) + (of_variance * 2 * centred + of_mean) / count
 
         return (values - mean) / root, backward
 

@@ -1,17 +1,12 @@
-"""Convolution with Darknet's padding and initial weights, and the block of convolution, norm and activation."""
+"""Convolution with Darknet's padding and initial weights."""
 
-import dataclasses
-import zlib
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, no_type_check
+from typing import NamedTuple, no_type_check
 
 import keras
 import tensorflow as tf
 
-from modeling.layers.activations import Activation
-from modeling.layers.batch_norm import BatchNorm
 from modeling.layers.convolution_ops import convolve
-from modeling.layers.shapes import Features
 
 
 class Geometry(NamedTuple):
@@ -113,35 +108,3 @@ class Convolution(keras.layers.Layer):
         batch, *sides, _ = inputs.shape
         sides = [geometry.output_side(side, self.size, step) for side, step in zip(sides, geometry.stride, strict=True)]
         return keras.KerasTensor((batch, *sides, self.filters), dtype=self.compute_dtype)
-
-
-@dataclasses.dataclass(frozen=True)
-class ConvStyle:
-    """What all convolution blocks of a network share. `folded`: batch-norm's scale and shift are in kernel and bias."""
-
-    activation: str
-    norm: Literal["local", "sync", "folded"]
-    norm_momentum: float
-    seed: int
-    # The convolutions made so far, and whether batch-norm follows or is folded in. A file of weights has them in this
-    # order and no names, so the parts make them in the order in which the original lists them (Darknet: its cfg).
-    made: list[tuple[str, bool]] = dataclasses.field(default_factory=list)
-
-    def seed_of(self, name: str) -> int:
-        """A layer's own seed, which does not depend on the layers around it."""
-        return zlib.crc32(f"{self.seed}/{name}".encode()) & 0x7FFFFFFF
-
-
-def conv_block(inputs: Features, filters: int, size: int, stride: int = 1, *, name: str, style: ConvStyle) -> Features:
-    """Convolution (layer `name`), batch-norm (`name`_norm, unless folded), activation (`name`_activation)."""
-    folded = style.norm == "folded"
-    style.made.append((name, True))
-    x = Convolution(filters, size, stride, bias=0.0 if folded else None, seed=style.seed_of(name), name=name)(inputs)
-    if not folded:
-        x = BatchNorm(style.norm_momentum, sync=style.norm == "sync", name=f"{name}_norm")(x)
-    return Activation(style.activation, name=f"{name}_activation")(x)
-
-
-def scaled(filters: float) -> int:
-    """A number of filters rounded to the nearest multiple of 8, at least 8."""
-    return max(8, int(filters / 8 + 0.5) * 8)

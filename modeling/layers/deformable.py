@@ -58,7 +58,7 @@ def _with_neighbours(inputs: tf.Tensor) -> tf.Tensor:
 
 def _where_to_read(
     offsets: tf.Tensor, mask: tf.Tensor, size: int
-) -> tuple[Int32[tf.Tensor, "taps batch positions"], Float[tf.Tensor, "taps batch positions 4"]]:
+) -> tuple[Int32[tf.Tensor, "taps batch positions"], Float[tf.Tensor, "taps batch positions corners=4"]]:
     """For each tap and position, the cell of `_with_neighbours` to read and the weights of its four neighbours."""
     (rows, columns), taps = sides_of(offsets), offsets.shape[3]
     position = tf.stack(tf.meshgrid(tf.range(rows), tf.range(columns), indexing="ij"), axis=-1)  # [rows, columns, 2]

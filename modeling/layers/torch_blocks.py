@@ -1,24 +1,16 @@
-"""Convolution and batch-norm with the names and initial weights of a PyTorch network.
+"""Convolutions with the initial weights of a PyTorch network."""
 
-Layers are named `backbone_`, `decoder_` or `head_` and then as PyTorch's state dict names the module, dots and all
-(`backbone_layer1.0.conv1`): modeling/weights/torch_names.py needs no table.
-"""
-
-import dataclasses
 import math
-import zlib
 from typing import Literal, no_type_check
 
 import keras
 import tensorflow as tf
 from jaxtyping import Float32
 
-from modeling.layers.activations import Activation
-from modeling.layers.batch_norm import BatchNorm
 from modeling.layers.convolution import Convolution
-from modeling.layers.shapes import Features, sides_of
+from modeling.layers.shapes import sides_of
 
-Bias = float | Literal["uniform"] | None  # initial value; "uniform" as the kernel; None: no bias
+Bias = float | list[float] | Literal["uniform"] | None  # initial value; "uniform" as the kernel; None: no bias
 
 
 @keras.saving.register_keras_serializable("detector")
@@ -42,50 +34,6 @@ class TorchConvolution(Convolution):
             other = keras.initializers.RandomUniform(-limit, limit, seed=self.seed + 1)
             initial = other if self.bias_rule == "uniform" else keras.initializers.Constant(self.bias_rule)
             self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer=initial)
-
-
-@dataclasses.dataclass(frozen=True)
-class TorchStyle:
-    """What all blocks of a network share. `folded`: batch-norm's scale and shift are in kernel and bias."""
-
-    norm: Literal["local", "sync", "folded"]
-    norm_momentum: float
-    seed: int
-    # Layer name of each batch-norm by that of the convolution before it, which folding takes it into.
-    norms: dict[str, str] = dataclasses.field(default_factory=dict)
-
-    @property
-    def bias_before_norm(self) -> Bias:
-        return 0.0 if self.norm == "folded" else None
-
-    def seed_of(self, name: str) -> int:
-        """A layer's own seed, which does not depend on the layers around it."""
-        return zlib.crc32(f"{self.seed}/{name}".encode()) & 0x3FFFFFFF
-
-
-def convolution_norm(
-    inputs: Features, filters: int, size: int, stride: int = 1, *, name: str, norm: str, style: TorchStyle
-) -> Features:
-    """Convolution (layer `name`, zeros on all sides) and batch-norm (layer `norm`, unless folded)."""
-    layer = TorchConvolution(filters, size, stride, bias=style.bias_before_norm, seed=style.seed_of(name), name=name)
-    return normalised(layer(inputs), name, norm, style)
-
-
-def normalised(inputs: Features, name: str, norm: str, style: TorchStyle) -> Features:
-    """Batch-norm (layer `norm`, unless folded) of what the convolution `name` puts out."""
-    style.norms[name] = norm
-    if style.norm == "folded":
-        return inputs
-    return BatchNorm(style.norm_momentum, sync=style.norm == "sync", name=norm)(inputs)
-
-
-def relu(inputs: Features, name: str) -> Features:
-    return Activation("relu", name=name)(inputs)
-
-
-def add_relu(one: Features, other: Features, name: str) -> Features:
-    """ReLU (layer `name`) of the sum (layer `name`_sum)."""
-    return relu(keras.layers.Add(name=f"{name}_sum")([one, other]), name)
 
 
 @keras.saving.register_keras_serializable("detector")

@@ -37,7 +37,7 @@ class Reproduces(Config):
     time: str = ""
     original: str = Field(
         "",
-        description="Its recipe: a Darknet cfg, by a name below --assets; or the options of its main.py.",
+        description="Its recipe: a Darknet cfg, by a name below --assets; or the options its program was called with.",
     )
     weights: str = Field("", description="The original's weights, by a name below --assets.")
     traces: tuple[str, ...] = Field((), description="Folders of recorded traces (docs/traces.md).")

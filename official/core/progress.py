@@ -14,6 +14,11 @@ LOG_SECONDS = 10.0
 Advance = Callable[[int, str], None]
 
 
+def say(line: str) -> None:
+    """A line for who started the program: on standard error, at once."""
+    print(line, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def progress(description: str, total: int | None, start: int = 0) -> Iterator[Advance]:
     """Shows how far work of `total` units is; yields `advance(units, note)`.

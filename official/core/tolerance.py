@@ -6,7 +6,7 @@ import pydantic
 from pydantic import Field, NonNegativeFloat
 
 Precision = Literal["float16", "bfloat16", "float32", "float64"]
-Quantity = Literal[
+QuantityType = Literal[
     "image", "layer", "head", "boxes", "detections", "loss", "gradient", "targets", "parameters", "statistics",
     "schedule", "steps", "score",
 ]  # fmt: skip
@@ -61,4 +61,4 @@ class SameSet(_Tolerance):
 Tolerance = Annotated[
     Absolute | OfAbsmax | Relative | AbsoluteAndRelative | Exact | SameSet, Field(discriminator="type")
 ]
-Tolerances = dict[Quantity, dict[Precision, Tolerance]]  # by the precision that a quantity comes in
+Tolerances = dict[QuantityType, dict[Precision, Tolerance]]  # by the precision that a quantity comes in

@@ -90,7 +90,7 @@ def _step(config: Step, run: _Run) -> Rate:
 
 
 def _exponential(config: Exponential, run: _Run) -> Rate:
-    return lambda number: config.learning_rate * _as_darknet_holds(config.gamma) ** number
+    return lambda number: config.learning_rate * _in_float32(config.gamma) ** number
 
 
 def _polynomial(config: Polynomial, run: _Run) -> Rate:
@@ -103,7 +103,7 @@ def _polynomial(config: Polynomial, run: _Run) -> Rate:
 
 def _sigmoid(config: Sigmoid, run: _Run) -> Rate:
     middle = run.to_steps(config.middle)
-    return lambda number: config.learning_rate / (1 + tf.exp(_as_darknet_holds(config.gamma) * (number - middle)))
+    return lambda number: config.learning_rate / (1 + tf.exp(_in_float32(config.gamma) * (number - middle)))
 
 
 def _sgdr(config: Sgdr, run: _Run) -> Rate:
@@ -144,7 +144,7 @@ def _cosine(config: Cosine, run: _Run) -> Rate:
     return rate
 
 
-def _as_darknet_holds(option: float) -> float:
+def _in_float32(option: float) -> float:
     """Rounded to float32: raised to the power of the step's number, even that rounding shows."""
     return float(np.float32(option))
 

@@ -21,11 +21,11 @@ from jaxtyping import Float, Float32
 from official.core.errors import UserError
 from official.core.expect import expect
 
-Yxyx = Float[tf.Tensor, "*batch 4"]
-Xyxy = Float[tf.Tensor, "*batch 4"]
-Cxcywh = Float[tf.Tensor, "*batch 4"]
-Xywh = Float[tf.Tensor, "*batch 4"]
-Boxes = Float[tf.Tensor, "*batch 4"]  # of a form named beside it
+Yxyx = Float[tf.Tensor, "*batch yxyx=4"]
+Xyxy = Float[tf.Tensor, "*batch xyxy=4"]
+Cxcywh = Float[tf.Tensor, "*batch cxcywh=4"]
+Xywh = Float[tf.Tensor, "*batch xywh=4"]
+Boxes = Float[tf.Tensor, "*batch box=4"]  # of a form named beside it
 BoxForm = Literal["yxyx", "xyxy", "cxcywh", "xywh"]
 
 MIN_SIDE = 1e-6
@@ -77,19 +77,19 @@ def convert_boxes(boxes: Boxes, from_form: BoxForm, to_form: BoxForm) -> Boxes:
     return boxes if from_form == to_form else _FROM_YXYX[to_form](_TO_YXYX[from_form](boxes))
 
 
-def iou(a: Float32[tf.Tensor, "*a 4"], b: Float32[tf.Tensor, "*b 4"]) -> Float32[tf.Tensor, "*pairs"]:
+def iou(a: Float32[tf.Tensor, "*a cxcywh=4"], b: Float32[tf.Tensor, "*b cxcywh=4"]) -> Float32[tf.Tensor, "*pairs"]:
     """Intersection over union of cxcywh boxes that broadcast against each other, 0..1; 0 where neither has an area."""
     return _Pair(a, b).iou
 
 
-def giou(a: Float32[tf.Tensor, "*a 4"], b: Float32[tf.Tensor, "*b 4"]) -> Float32[tf.Tensor, "*pairs"]:
+def giou(a: Float32[tf.Tensor, "*a cxcywh=4"], b: Float32[tf.Tensor, "*b cxcywh=4"]) -> Float32[tf.Tensor, "*pairs"]:
     """Generalised IoU of cxcywh boxes, broadcasting, -1..1 (Rezatofighi et al. 2019, equation in algorithm 1)."""
     pair = _Pair(a, b)
     hull = pair.hull_width * pair.hull_height
     return pair.iou - (hull - pair.union) / tf.maximum(hull, MIN_AREA)
 
 
-def diou(a: Float32[tf.Tensor, "*a 4"], b: Float32[tf.Tensor, "*b 4"]) -> Float32[tf.Tensor, "*pairs"]:
+def diou(a: Float32[tf.Tensor, "*a cxcywh=4"], b: Float32[tf.Tensor, "*b cxcywh=4"]) -> Float32[tf.Tensor, "*pairs"]:
     """Distance IoU of cxcywh boxes, broadcasting, -1..1 (Zheng et al. 2020, eq. 7).
 
     The exponent of the distance term is 1, as in the paper; Darknet's NMS (box.c box_diou) raises it to 0.6.
@@ -98,7 +98,7 @@ def diou(a: Float32[tf.Tensor, "*a 4"], b: Float32[tf.Tensor, "*b 4"]) -> Float3
     return pair.iou - pair.distance
 
 
-def ciou(a: Float32[tf.Tensor, "*a 4"], b: Float32[tf.Tensor, "*b 4"]) -> Float32[tf.Tensor, "*pairs"]:
+def ciou(a: Float32[tf.Tensor, "*a cxcywh=4"], b: Float32[tf.Tensor, "*b cxcywh=4"]) -> Float32[tf.Tensor, "*pairs"]:
     """Complete IoU of cxcywh boxes, broadcasting, below 1 (Zheng et al. 2020, eq. 8 to 11; Darknet box.c box_ciou).
 
     The trade-off weight of the aspect-ratio term is a constant for the gradient, as in both.

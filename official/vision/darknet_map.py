@@ -21,7 +21,7 @@ class Labelled(NamedTuple):
 
     images: Int[np.ndarray, " n"]  # any number that names the image
     classes: Int[np.ndarray, " n"]  # from 0
-    boxes: Float32[np.ndarray, "n 4"]  # cxcywh relative to the image, not clipped to it
+    boxes: Float32[np.ndarray, "n cxcywh=4"]  # cxcywh relative to the image, not clipped to it
 
 
 def darknet_map(
@@ -68,7 +68,9 @@ def darknet_map(
     }
 
 
-def box_iou(a: Float32[np.ndarray, "*a 4"], b: Float32[np.ndarray, "*b 4"]) -> Float32[np.ndarray, "*pairs"]:
+def box_iou(
+    a: Float32[np.ndarray, "*a cxcywh=4"], b: Float32[np.ndarray, "*b cxcywh=4"]
+) -> Float32[np.ndarray, "*pairs"]:
     """Darknet's box_iou (box.c) of cxcywh boxes that broadcast, in its float32 operations; 0 where they do not meet."""
     ends = [(boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2) for boxes in (a, b)]
     sides = np.minimum(ends[0][1], ends[1][1]) - np.maximum(ends[0][0], ends[1][0])  # [*pairs, 2]

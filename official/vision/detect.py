@@ -11,7 +11,7 @@ from official.vision.protocol import EvaluationProtocol
 from official.vision.resize import Images, boxes_to_original, normalise, static_size
 
 # The network's outputs -> boxes yxyx relative to its input [b, n, 4], scores [b, n, c].
-Decode = Callable[[Sequence[tf.Tensor]], tuple[Float32[tf.Tensor, "b n 4"], Float32[tf.Tensor, "b n c"]]]
+Decode = Callable[[Sequence[tf.Tensor]], tuple[Float32[tf.Tensor, "b n yxyx=4"], Float32[tf.Tensor, "b n c"]]]
 
 
 def detect(

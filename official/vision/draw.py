@@ -24,7 +24,7 @@ def class_colour(class_id: int) -> tuple[int, int, int]:
 
 def draw_boxes(
     image: UInt8[np.ndarray, "h w 3"],
-    boxes: Float[np.ndarray, "n 4"],
+    boxes: Float[np.ndarray, "n yxyx=4"],
     labels: Sequence[str],
     scores: Float[np.ndarray, " n"] | None,
     class_ids: Integer[np.ndarray, " n"],

@@ -20,21 +20,21 @@ _BLOCK = 128  # candidates resolved at a time; measured best of 64 to 512 on a C
 class Detections(NamedTuple):
     """Detections of a batch, best score first, padded with zeros to a fixed count."""
 
-    boxes: Float32[tf.Tensor, "b n 4"]  # yxyx
+    boxes: Float32[tf.Tensor, "b n yxyx=4"]  # yxyx
     scores: Float32[tf.Tensor, "b n"]
     classes: Int32[tf.Tensor, "b n"]
     valid: Bool[tf.Tensor, "b n"]
 
 
 def select(
-    boxes: Float32[tf.Tensor, "b n 4"], scores: Float32[tf.Tensor, "b n c"], protocol: EvaluationProtocol
+    boxes: Float32[tf.Tensor, "b n yxyx=4"], scores: Float32[tf.Tensor, "b n c"], protocol: EvaluationProtocol
 ) -> Detections:
     """The detections among scored boxes, as `protocol.nms` says; boxes yxyx, all as of `per_class_nms`."""
     return NMS[protocol.nms](boxes, scores, protocol)
 
 
 def best_alone(
-    boxes: Float32[tf.Tensor, "b n 4"], scores: Float32[tf.Tensor, "b n c"], protocol: EvaluationProtocol
+    boxes: Float32[tf.Tensor, "b n yxyx=4"], scores: Float32[tf.Tensor, "b n c"], protocol: EvaluationProtocol
 ) -> Detections:
     """The `protocol.detections_per_image` best (box, class) pairs, none suppressed; boxes yxyx."""
     wanted = protocol.detections_per_image
@@ -43,7 +43,7 @@ def best_alone(
 
 
 def per_class_nms(
-    boxes: Float32[tf.Tensor, "b n 4"], scores: Float32[tf.Tensor, "b n c"], protocol: EvaluationProtocol
+    boxes: Float32[tf.Tensor, "b n yxyx=4"], scores: Float32[tf.Tensor, "b n c"], protocol: EvaluationProtocol
 ) -> Detections:
     """The `protocol.detections_per_image` best detections of each image.
 
@@ -88,7 +88,7 @@ NMS: dict[str, Callable[[tf.Tensor, tf.Tensor, EvaluationProtocol], Detections]]
 
 
 def best_pairs(
-    boxes: Float32[tf.Tensor, "b n 4"], scores: Float32[tf.Tensor, "b n c"], protocol: EvaluationProtocol
+    boxes: Float32[tf.Tensor, "b n yxyx=4"], scores: Float32[tf.Tensor, "b n c"], protocol: EvaluationProtocol
 ) -> Detections:
     """The `protocol.candidates` best (box, class) pairs above the score floor, none suppressed.
 
@@ -141,7 +141,7 @@ def _greedy(ranked: Detections, protocol: EvaluationProtocol) -> Bool[tf.Tensor,
     return keep
 
 
-def _suppresses(boxes: Float32[tf.Tensor, "b n 4"], protocol: EvaluationProtocol) -> Bool[tf.Tensor, "b n n"]:
+def _suppresses(boxes: Float32[tf.Tensor, "b n yxyx=4"], protocol: EvaluationProtocol) -> Bool[tf.Tensor, "b n n"]:
     """Whether each pair is too near to be two objects: symmetric.
 
     By the IoU, or (greedynms, diounms) by the IoU less the centres' squared distance over the squared diagonal of the

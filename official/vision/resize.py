@@ -16,7 +16,7 @@ from official.vision.protocol import EvaluationProtocol
 from official.vision.warp import WARPS, Map
 
 Images = UInt8[tf.Tensor, "*batch H W 3"] | Float32[tf.Tensor, "*batch H W 3"]  # levels 0..255, see `pixel_type`
-Rect = Int32[tf.Tensor, "*batch 4"]  # top, left, height, width in pixels of the image; may reach beyond it
+Rect = Int32[tf.Tensor, "*batch tlhw=4"]  # top, left, height, width in pixels of the image; may reach beyond it
 
 
 class Placement(NamedTuple):
@@ -198,12 +198,12 @@ def _fitted(
 
 
 def boxes_to_input(
-    boxes: Float32[tf.Tensor, "*batch n 4"],
+    boxes: Float32[tf.Tensor, "*batch n yxyx=4"],
     image_size: Int32[tf.Tensor, "*batch 2"],
     window: Rect,
     input_size: tuple[int, int],
     protocol: EvaluationProtocol,
-) -> Float32[tf.Tensor, "*batch n 4"]:
+) -> Float32[tf.Tensor, "*batch n yxyx=4"]:
     """Boxes yxyx relative to the image -> yxyx relative to the network input that shows `window`; not clipped.
 
     Padding rows do not stay zero.
@@ -213,11 +213,11 @@ def boxes_to_input(
 
 
 def boxes_to_original(
-    boxes: Float32[tf.Tensor, "*batch n 4"],
+    boxes: Float32[tf.Tensor, "*batch n yxyx=4"],
     image_size: Int32[tf.Tensor, "*batch 2"],
     input_size: tuple[int, int],
     protocol: EvaluationProtocol,
-) -> Float32[tf.Tensor, "*batch n 4"]:
+) -> Float32[tf.Tensor, "*batch n yxyx=4"]:
     """Boxes yxyx relative to the network input -> yxyx relative to the original image, not clipped to it.
 
     The inverse of `boxes_to_input` of the whole image (Darknet's yolo_layer.c).
@@ -227,6 +227,6 @@ def boxes_to_original(
     return (boxes - shift) / scale
 
 
-def _of_corners(of_axes: Float32[tf.Tensor, "*batch 2"]) -> Float32[tf.Tensor, "*batch 1 4"]:
+def _of_corners(of_axes: Float32[tf.Tensor, "*batch 2"]) -> Float32[tf.Tensor, "*batch 1 yxyx=4"]:
     """(y, x) for both corners of a box, the same for all boxes of an image."""
     return tf.concat([of_axes, of_axes], axis=-1)[..., tf.newaxis, :]  # [*batch, 1, 4]

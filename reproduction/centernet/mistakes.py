@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
 
 from reproduction.centernet.restated import centernet
 from reproduction.centernet.restated.centernet import Radius, Targets, quadratics, radius, whole_radius
@@ -24,8 +25,8 @@ RADII: Mapping[str, Radius] = {
 }
 
 
-def radius_alternatives(sizes: Array) -> Alternatives:
-    """Of the whole radii of boxes (height, width) in cells, [n, 2]."""
+def radius_alternatives(sizes: Shaped[np.ndarray, "boxes 2"]) -> Alternatives:
+    """The whole radii of boxes (height, width) in cells, with each mistake."""
     return {
         cause: lambda rule=rule: np.array([whole_radius(*map(float, size), rule) for size in sizes])
         for cause, rule in RADII.items()
@@ -33,11 +34,15 @@ def radius_alternatives(sizes: Array) -> Alternatives:
 
 
 def target_alternatives(
-    boxes: Array, classes: Array, valid: Array, grid: tuple[int, int], count: int
+    boxes: Float[np.ndarray, "truths xyxy=4"],
+    classes: Int[np.ndarray, " truths"],
+    valid: Bool[np.ndarray, " truths"],
+    grid: tuple[int, int],
+    count: int,
 ) -> Mapping[str, Alternatives]:
-    """By target of one image, each with every mistake.
+    """Targets of one image by their name, each with every mistake.
 
-    boxes: xyxy in cells, [truths, 4]; grid: (rows, columns) of the maps; count: of classes.
+    boxes: xyxy in cells; grid: (rows, columns) of the maps; count: of classes.
     """
 
     def made(boxes: Array = boxes, classes: Array = classes, rule: Radius = radius) -> Targets:
@@ -77,7 +82,10 @@ def target_alternatives(
 def term_alternatives(
     terms: Mapping[str, float], weights: Mapping[str, float], cells: int, objects: int
 ) -> Mapping[str, Alternatives]:
-    """Of hm_loss, wh_loss, off_loss and the loss; cells: positives of the heatmaps; objects: truths."""
+    """The terms hm_loss, wh_loss and off_loss, and the loss, each with each mistake.
+
+    cells: positives of the heatmaps; objects: truths.
+    """
     heat = terms["hm_loss"] * max(cells, 1) / max(objects, 1)
 
     def total(**changed: float) -> Callable[[], Array]:

@@ -15,8 +15,8 @@ from reproduction.centernet.model import Parameters, build, layer_of
 from reproduction.traces.align import in_our_layout
 from reproduction.traces.case import Case, Row
 from reproduction.traces.causes import Clue
+from reproduction.traces.causes.numbers import moved_alternatives
 from reproduction.traces.causes.residual import Alternatives, Array
-from reproduction.traces.causes.training import moved_alternatives
 from reproduction.traces.compare import OfAbsmax
 from reproduction.traces.precision import precision
 from reproduction.traces.trace import Layout, Trace, relayout

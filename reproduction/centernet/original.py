@@ -1,4 +1,4 @@
-"""The checks of CenterNet's recordings, and which recorded cases say something about an experiment."""
+"""CenterNet as an original: its checks, and which recorded cases say something about an experiment."""
 
 from collections.abc import Iterator
 
@@ -14,8 +14,11 @@ from reproduction.centernet import (
 from reproduction.centernet import (
     network as centernet_network,
 )
+from reproduction.centernet.draws import DRAWS
 from reproduction.centernet.model import Parameters, architecture
-from reproduction.experiment.own import NETWORK
+from reproduction.centernet.recipe import RULES, are_options
+from reproduction.centernet.seeded import CenterNet
+from reproduction.experiment.original import Original
 from reproduction.experiment.subject import Subject
 from reproduction.traces.case import Case, Row
 from reproduction.traces.check import Check, of_trace
@@ -52,7 +55,7 @@ def is_deformable(subject: Subject, case: Case) -> bool:
 def network(case: Case, subject: Subject) -> Iterator[Row]:
     """The network of the experiment's own parts, with the recorded parameters."""
     yield from centernet_network.network(case)
-    subject.own.note(*NETWORK)
+    subject.own.note_network()
 
 
 def no_weights(case: Case, subject: Subject) -> Iterator[Row]:
@@ -106,3 +109,16 @@ CHECKS = (
         "*_trace.npz", same_network, needed=True, about="steps",
     ),
 )  # fmt: skip
+
+CENTERNET = Original(
+    name="centernet",
+    family="centernet",
+    recognises=are_options,
+    checks=CHECKS,
+    recipe=RULES,
+    draws=DRAWS,
+    seeded=CenterNet,
+    network=("backbone", "decoder"),
+    coarsest_stride=lambda model: model.coarsest_stride,
+    fixes_size=lambda model: False,
+)

@@ -7,6 +7,8 @@ from typing import Any
 from configs.experiment import Experiment
 from official.core.config_io import check_config
 from official.core.errors import UserError
+from reproduction.experiment.original import Recipe, RecipeRules
+from reproduction.experiment.subject import Subject
 
 _BACKBONES: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
     "res": ({"type": "resnet"}, {"type": "deconv", "filters": [256, 256, 256], "deformable": False}),
@@ -95,3 +97,16 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("exp_id", "gpus", "num_workers", "master_batch", "load_model", "seed"):
         parser.add_argument(f"--{name}")
     return parser
+
+
+def are_options(text: str) -> bool:
+    """Whether these are options of CenterNet's main.py: its task comes first."""
+    return text.startswith("ctdet")
+
+
+def _read(subject: Subject) -> Recipe:
+    options = subject.claims.original
+    return Recipe(centernet_recipe(options, subject.experiment) if options else None)
+
+
+RULES = RecipeRules(_read, named_by="the options of its main.py")

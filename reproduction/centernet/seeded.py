@@ -13,9 +13,8 @@ from dataloaders.batch import TrainBatch
 from dataloaders.centernet.augment import CenterNetDraws
 from losses.truth import Truth
 from reproduction.centernet.mistakes import RADII
-from reproduction.centernet.restated import centernet
+from reproduction.centernet.restated import centernet, pixels
 from reproduction.experiment.own import Own
-from reproduction.restated import pixels
 from reproduction.seeded.family import Group, Mistakes, Outputs, Size, Stated
 from reproduction.traces.compare import Numbers
 
@@ -200,6 +199,10 @@ class CenterNet:
             return {}
         return {f"cells of {NAMES[number % self.count]}": np.any(gradient != 0, axis=-1)}
 
+    @property
+    def in_levels(self) -> bool:
+        return False
+
     def batch(self, labels: Truth, size: Size, rng: np.random.Generator) -> TrainBatch:
         count = labels.boxes.shape[0]
         image = rng.integers(0, 256, (count, *size, 3)).astype(np.uint8)
@@ -236,5 +239,5 @@ class CenterNet:
     def prepare(self, batch: TrainBatch) -> tuple[Float[np.ndarray, "batch height width 3"], Truth]:
         task = self.own.experiment.task
         draws = [part.numpy() for part in batch.draws]
-        images = pixels.centernet_inputs(batch.image.numpy(), *draws, task.data.train.augmentation, task.model)
+        images = pixels.inputs(batch.image.numpy(), *draws, task.data.train.augmentation, task.model)
         return images, Truth(batch.boxes.numpy(), batch.classes.numpy(), batch.valid.numpy())

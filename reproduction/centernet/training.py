@@ -26,9 +26,8 @@ from reproduction.centernet.model import Parameters, build
 from reproduction.traces.case import Case, Row
 from reproduction.traces.compare import Absolute, OfAbsmax, Relative, Tolerance
 from reproduction.traces.precision import precision
+from reproduction.traces.steps import parameter, train_step
 from reproduction.traces.trace import Trace, TraceError
-from reproduction.yolo.rebuilt import parameter
-from reproduction.yolo.training import train_step
 
 BOUND = 1e-6
 RATE = 1.25e-4  # the original's, where the trace does not say

@@ -3,45 +3,52 @@
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 import tensorflow as tf
 from jaxtyping import Float, Float32
 
-from configs.centernet.task import CenterNetModel
 from configs.experiment import Experiment
-from configs.yolo.darknet_model import DarknetModel
-from configs.yolo.task import YoloModel
-from modeling.darknet.cfg import read_cfg
-from modeling.darknet.sections import Connected, Local
-from modeling.darknet.shapes import layer_shapes
 from official.core.config import Duration
 from official.core.config_io import check_config, override
 from official.core.task import Batch, Moment, Scalar, Scalars, Task
+from reproduction.experiment.original import Original
 from reproduction.traces.precision import precision
-from tasks.jobs import build_task
+from tasks import build_task
+
+if TYPE_CHECKING:
+    from reproduction.seeded.family import Family
 
 EPOCH = 5000  # examples of an epoch, where a duration counts in epochs and no data set is opened
 BATCH = 2  # examples of a micro-batch in a small copy
 SIDE = 96  # the shorter side of a small copy's input, at least
-STRIDE = 32  # of the coarsest features, at least
 MOST_MICRO_BATCHES = 2
-
-NETWORK = ("task.model.backbone", "task.model.decoder", "task.model.cfg")
 
 
 class Own:
     """What a check calls of an experiment, and the names of the parts (parts.py) that it has called."""
 
-    def __init__(self, experiment: Experiment | None, called: set[str] | None = None) -> None:
-        self.experiment = experiment
+    def __init__(
+        self, experiment: Experiment | None, original: Original | None = None, called: set[str] | None = None
+    ) -> None:
+        self.experiment, self.original = experiment, original
         self.called: set[str] = set() if called is None else called
         self._trained: dict[tuple[Path, str], keras.Model] = {}
 
     def note(self, *parts: str) -> None:
         """Remembers that these parts were called."""
         self.called.update(parts)
+
+    def note_network(self) -> None:
+        """Remembers that the whole network was called."""
+        if self.original is not None:
+            self.note(*(f"task.model.{name}" for name in self.original.network))
+
+    @property
+    def family(self) -> "Family":
+        """Seeded inputs of the experiment, and the stated formulas for them."""
+        return self.original.seeded(self)
 
     @functools.cached_property
     def task(self) -> Task:
@@ -56,7 +63,7 @@ class Own:
 
     def decode(
         self, outputs: Sequence[Float[tf.Tensor, "batch ..."]]
-    ) -> tuple[Float32[tf.Tensor, "batch boxes 4"], Float32[tf.Tensor, "batch boxes classes"]]:
+    ) -> tuple[Float32[tf.Tensor, "batch boxes yxyx=4"], Float32[tf.Tensor, "batch boxes classes"]]:
         """Boxes yxyx relative to the network's input, and scores."""
         self.note("task.model.head")
         return self.task.decode(outputs)
@@ -75,7 +82,7 @@ class Own:
         self, weights: Path, images: Float[tf.Tensor, "batch height width 3"], dtype: Literal["float32", "float64"]
     ) -> list[Float[tf.Tensor, "batch ..."]]:
         """The outputs of the model that training builds, with the weights of a file, in evaluation mode."""
-        self.note(*NETWORK)
+        self.note_network()
         if (weights, dtype) not in self._trained:
             with precision(dtype):
                 model = self.task.build_model()
@@ -112,32 +119,21 @@ class Own:
         task, trainer = self.experiment.task, self.experiment.trainer
         micro = min(trainer.micro_batches, MOST_MICRO_BATCHES)
         sets = [
-            f"task.model.input_size={list(small_size(task.model))}",
+            f"task.model.input_size={list(self.small_size)}",
             f"trainer.micro_batches={micro}",
             f"task.data.train.batch_size={BATCH * micro}",
             f"task.data.train.max_boxes={min(task.data.train.max_boxes or 16, 16)}",
         ]
         data = self.experiment.model_dump(mode="json", exclude_none=True)
         changed = check_config(override(data, sets), Experiment, "the experiment, with a small input")
-        return Own(changed, self.called)
+        return Own(changed, self.original, self.called)
 
-
-def small_size(model: YoloModel | DarknetModel | CenterNetModel) -> tuple[int, int]:
-    """(height, width) in pixels that the network can take: the sides differ, unless a layer of its cfg fixes them."""
-    if isinstance(model, DarknetModel) and any(
-        isinstance(one, Connected | Local) for one in read_cfg(model.cfg).layers
-    ):
-        return tuple(model.input_size)
-    stride = coarsest_stride(model)
-    height = -(-SIDE // stride) * stride
-    return height, height + stride
-
-
-def coarsest_stride(model: YoloModel | DarknetModel | CenterNetModel) -> int:
-    """Input pixels of a cell of the coarsest output: the sides of an input are multiples of it."""
-    if not isinstance(model, DarknetModel):
-        return getattr(model, "coarsest_stride", STRIDE)
-    network = read_cfg(model.cfg)
-    shapes = layer_shapes(network)
-    strides = [network.net.height // max(1, shapes[head.index - 1].output.height) for head in network.heads]
-    return max([STRIDE, *strides])
+    @property
+    def small_size(self) -> tuple[int, int]:
+        """(height, width) in pixels that the network can take: the sides differ, unless the network fixes them."""
+        model = self.experiment.task.model
+        if self.original.fixes_size(model):
+            return tuple(model.input_size)
+        stride = self.original.coarsest_stride(model)
+        height = -(-SIDE // stride) * stride
+        return height, height + stride

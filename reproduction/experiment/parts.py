@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from configs.experiment import Experiment
 from official.core.config import Config
+from reproduction.experiment.original import Original
 
 
 class Part(NamedTuple):
@@ -25,10 +26,10 @@ _NETWORK = "no output of this network is recorded or described: give its traces 
 _STEP = "gates 7 and 9 run it; they were not asked, or did not pass"
 
 
-def parts_of(experiment: Experiment) -> dict[str, Part]:
+def parts_of(experiment: Experiment, original: Original) -> dict[str, Part]:
     """All parts of an experiment by name; those of the configuration have its dotted keys."""
     task, trainer = experiment.task, experiment.trainer
-    parts = {f"task.model.{name}": Part(what, _NETWORK) for name, what in _network(task.model)}
+    parts = {f"task.model.{name}": Part(what, _NETWORK) for name, what in _network(task.model, original)}
     parts["task.model.head"] = Part(_said(task.model.head), "gates 3 and 6 run it; they were not asked, or failed")
     parts["task.loss"] = Part(_said(task.loss), "gate 6 runs it; it was not asked, or did not pass")
     parts["label assignment"] = Part(_said(task.loss), "gate 5 runs it; it was not asked, or did not pass")
@@ -53,13 +54,13 @@ def parts_of(experiment: Experiment) -> dict[str, Part]:
     return parts
 
 
-def unproven(experiment: Experiment, called: Mapping[str, object]) -> dict[str, Part]:
+def unproven(experiment: Experiment, original: Original, called: Mapping[str, object]) -> dict[str, Part]:
     """The parts that no check has called."""
-    return {name: part for name, part in parts_of(experiment).items() if name not in called}
+    return {name: part for name, part in parts_of(experiment, original).items() if name not in called}
 
 
-def _network(model: Config) -> Iterator[tuple[str, str]]:
-    for name in ("backbone", "decoder", "cfg"):
+def _network(model: Config, original: Original) -> Iterator[tuple[str, str]]:
+    for name in original.network:
         if value := getattr(model, name, None):
             yield name, value if isinstance(value, str) else _said(value)
 

@@ -3,21 +3,19 @@
 import fnmatch
 import functools
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from configs.centernet.task import CenterNetModel
 from configs.experiment import Experiment
-from configs.yolo.darknet_model import DarknetModel
-from modeling.darknet.cfg import Network, read_cfg
 from official.core.claims import Reproduces
-from official.core.config_io import check_config, load_config
+from official.core.config_io import load_config
 from official.core.errors import UserError
+from reproduction.experiment.original import Original
 from reproduction.experiment.own import Own
 from reproduction.traces.case import Case, Row
 from reproduction.traces.check import Check, cases_of
-from tasks.yolo.recipe import Sources, recipe
 
 
 class SubjectError(UserError):
@@ -33,6 +31,7 @@ class Subject:
     assets: a folder that holds the original's weights, recipe and images, in any depth.
     run: the folder of a training run, for the gates that judge one.
     cases: patterns of the names of cases; the others are left out.
+    original: the experiment's (`originals.with_original`); None for traces alone.
     """
 
     experiment: Experiment | None = None
@@ -40,10 +39,8 @@ class Subject:
     assets: Path | None = None
     run: Path | None = None
     cases: tuple[str, ...] = ()
-
-    @property
-    def is_centernet(self) -> bool:
-        return self.experiment is not None and isinstance(self.experiment.task.model, CenterNetModel)
+    original: Original | None = None
+    computed: dict[Callable, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property
     def claims(self) -> Reproduces:
@@ -55,18 +52,6 @@ class Subject:
     def weights(self) -> Path | None:
         """The original's weights; None where the experiment names none, or they are not at hand."""
         return self.find(self.claims.weights)
-
-    @functools.cached_property
-    def original(self) -> Network | None:
-        """The original's cfg, where it has one and that is at hand."""
-        path = self.find(self.claims.original) if self.claims.original.endswith(".cfg") else None
-        return read_cfg(str(path)) if path else None
-
-    @functools.cached_property
-    def network(self) -> Network | None:
-        """The cfg that says which sections the model has: its own, or the original's."""
-        model = self.experiment.task.model if self.experiment else None
-        return read_cfg(model.cfg) if isinstance(model, DarknetModel) else self.original
 
     def find(self, name: str) -> Path | None:
         """A file by its path, or by the end of its path below the assets, or below the traces.
@@ -87,10 +72,16 @@ class Subject:
                 return found[0]
         return None
 
+    def once(self, compute: Callable[["Subject"], Any]) -> Any:
+        """What `compute` makes of this subject, computed the first time."""
+        if compute not in self.computed:
+            self.computed[compute] = compute(self)
+        return self.computed[compute]
+
     @functools.cached_property
     def own(self) -> Own:
         """The objects that a training of the experiment runs; it notes which of them a check has called."""
-        return Own(self.experiment)
+        return Own(self.experiment, self.original)
 
     def cases_of(self, check: Check) -> Iterator[Case | Row]:
         """The cases of a check in all folders of traces; a row instead for a file that cannot be read.
@@ -123,20 +114,6 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file's content, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def darknet_experiment(cfg: str, weights: str | None, overrides: list[str]) -> Experiment:
-    """The experiment that a cfg stands for, with no data, which claims to reproduce that cfg and those weights.
-
-    Raises:
-        CfgError, ConfigError: the cfg, or an override, cannot be used.
-    """
-    network = read_cfg(cfg)
-    classes = tuple(f"class {number}" for number in range(network.heads[-1].classes if network.heads else 1))
-    nowhere: Mapping[str, str] = {"type": "darknet", "data": "none", "split": "valid"}
-    made = recipe(network, Sources(classes, dict(nowhere), dict(nowhere))).experiment
-    made["reproduces"] = {"paper": "", "code": cfg, "original": cfg, "weights": weights or ""}
-    return check_config(made, Experiment, cfg, overrides)
 
 
 def claimed_experiment(config: str, weights: str | None, overrides: list[str]) -> Experiment:

@@ -1,6 +1,6 @@
 """Augmentation: operations on pixels exactly, for recorded draws; and the draws as distributions.
 
-Of each drawn number a few thousand are compared with as many of the original's formula (restated/draws.py): the largest
+Of each drawn number a few thousand are compared with as many of the original's formula (`Original.draws`): the largest
 distance of the two empirical distribution functions (Kolmogorov and Smirnov) has to be one that equal distributions
 exceed once in ten thousand times. Draws are a function of seed and position, so a verdict is always the same.
 """
@@ -11,14 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import tensorflow as tf
 
-from configs.centernet.augmentation import CenterNetAugmentation
-from configs.data import DarknetAugmentation
-from dataloaders.augment import colour
-from dataloaders.centernet import augment
-from dataloaders.compose import darknet
 from dataloaders.schedule import order
 from reproduction.experiment.subject import Subject
-from reproduction.restated import draws
 from reproduction.traces.case import Case, Row
 from reproduction.traces.causes import CAUSES, Hint
 from reproduction.traces.result import Exhibit, Lines
@@ -37,13 +31,17 @@ def check(case: Case, subject: Subject) -> Iterator[Row | Exhibit]:
     if config is None:
         yield Row(case="draws", quantity="all", outcome="skip", note="the experiment does not augment")
         return
-    if type(config) not in _DRAWN:
+    draws = subject.original.draws.get(type(config))
+    if draws is None:
         note = f"type {config.type}: the original's formula is not written down here; its tests compare moments"
         yield Row(case="draws", quantity="all", outcome="skip", note=note)
         return
-    draw, formula = _DRAWN[type(config)]
-    ours = _samples(lambda example: draw(config, example), seed)
-    expected = formula(config, SIZE, np.random.default_rng(seed), REFERENCE)
+
+    def draw(example: tf.Tensor) -> dict[str, tf.Tensor]:
+        return draws.ours(config, example, SIZE, INPUT)
+
+    ours = _samples(draw, seed)
+    expected = draws.stated(config, SIZE, np.random.default_rng(seed), REFERENCE)
     worst, furthest = None, -1.0
     for name, numbers in ours.items():
         row = _same_distribution(name, numbers, np.asarray(expected[name], float))
@@ -51,37 +49,9 @@ def check(case: Case, subject: Subject) -> Iterator[Row | Exhibit]:
         if row.error > furthest:
             worst, furthest = name, row.error
     yield from _independence(ours)
-    yield from _repetition(lambda example: draw(config, example), ours, seed)
+    yield from _repetition(draw, ours, seed)
     if worst:
         yield _quantile_chart(worst, ours[worst], np.asarray(expected[worst], float))
-
-
-def _darknet(config: DarknetAugmentation, seed: tf.Tensor) -> dict[str, tf.Tensor]:
-    """What the pipeline draws for a lone image of SIZE, in its own parts."""
-    split = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-    drawn = colour.draw_colour(config, split[0])
-    geometry = darknet.draw(config, split[1], tf.constant([SIZE]), INPUT, letterbox=False, flip=tf.constant(False))
-    top, left, height, width = tf.unstack(tf.cast(geometry.window[0], tf.float64))
-    bottom, right = SIZE[0] - height - top, SIZE[1] - width - left
-    colours = {name: getattr(drawn, name) for name in ("flip", "hue", "saturation", "exposure")}
-    return {**colours, "top": top, "left": left, "bottom": bottom, "right": right}
-
-
-def _centernet(config: CenterNetAugmentation, seed: tf.Tensor) -> dict[str, tf.Tensor]:
-    maps, colours = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-    affine = augment.draw_affine(config, maps, tf.constant(SIZE))
-    samples = {"flip": affine.flip, "scale": affine.s, "centre x": affine.c[0], "centre y": affine.c[1]}
-    if config.colour:
-        drawn = augment.draw_colours(config, colours, affine.flip)
-        parts = {"colour": drawn.order, "strength": drawn.strength, "lighting": drawn.lighting}
-        samples |= {f"{name} {place}": part[place] for name, part in parts.items() for place in range(3)}
-    return samples
-
-
-_DRAWN: Mapping[type, tuple[Callable, Callable]] = {
-    DarknetAugmentation: (_darknet, draws.darknet),
-    CenterNetAugmentation: (_centernet, draws.centernet),
-}
 
 
 def _samples(draw: Callable[[tf.Tensor], dict[str, tf.Tensor]], seed: int) -> dict[str, np.ndarray]:

@@ -11,12 +11,12 @@ from official.core.config_io import check_config, override
 from official.core.errors import UserError, first_line
 from official.core.progress import progress
 from official.core.task import HostShare
-from reproduction.experiment.own import coarsest_stride
+from reproduction.experiment.original import Original
 from reproduction.experiment.subject import Subject
 from reproduction.traces.case import Case, Row
 from reproduction.traces.result import Exhibit, Lines, NoInputsError
-from reproduction.yolo.training import train_step
-from tasks.jobs import build_task
+from reproduction.traces.steps import train_step
+from tasks import build_task
 
 IMAGES = 8
 STEPS = 150
@@ -28,7 +28,7 @@ AVERAGED = 5  # steps at either end
 
 def check(case: Case, subject: Subject) -> Iterator[Row | Exhibit]:
     """The loss of one batch, seen again and again, falls to a small part of what it was."""
-    experiment = _of_one_batch(subject.need_experiment())
+    experiment = _of_one_batch(subject.need_experiment(), subject.original)
     task = build_task(experiment)
     try:
         batch = next(iter(task.train_inputs(0, HostShare(), experiment.task.model.input_size)))
@@ -67,10 +67,11 @@ def _trainer() -> Trainer:
     )
 
 
-def _of_one_batch(experiment: Experiment) -> Experiment:
+def _of_one_batch(experiment: Experiment, original: Original) -> Experiment:
     """Without augmentation, a batch of eight, and an input small enough for a laptop."""
     data = experiment.model_dump(mode="json", exclude_none=True)
-    stride, size = coarsest_stride(experiment.task.model), experiment.task.model.input_size
+    model = experiment.task.model
+    stride, size = original.coarsest_stride(model), model.input_size
     scale = min(1.0, SIDE / max(size))
     small = [max(stride, int(side * scale) // stride * stride) for side in size]
     for key in ("augmentation", "multi_scale"):

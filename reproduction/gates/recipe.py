@@ -8,24 +8,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from configs.experiment import Experiment
-from official.core.config_io import check_config
-from reproduction.centernet.recipe import centernet_recipe
+from reproduction.experiment.original import RecipeRules
 from reproduction.experiment.subject import Subject
 from reproduction.traces.case import Case, Row
 from reproduction.traces.causes import CAUSES, Hint
 from reproduction.traces.result import Exhibit, NoInputsError, Table
-from tasks.yolo.recipe import Sources, recipe
 
 Flat = Mapping[str, Any]
 LISTED = Path(__file__).parents[2] / "docs" / "differences.md"
 # Key of the configuration -> the row of docs/differences.md that names the difference.
-NAMED: Mapping[str, str] = {
-    "task.loss.gradient": "gradient of the loss",
+NAMED = {
     "task.evaluation.interpolation": "resize for evaluation",
     "task.evaluation.nms": "NMS",
     "task.evaluation.resize": "test images",
-    "task.data.train.augmentation.fill": "jitter crop: outside of the image",
 }
 # What the original has no word for, or what concerns the machine and the run alone.
 _OURS_ALONE = (
@@ -35,19 +30,20 @@ _OURS_ALONE = (
     *("trainer.steps_per_loop", "trainer.initialise", "trainer.freeze", "reproduces", "schema_version"),
     *("task.loss.type", "task.data.train.augmentation.precise", "task.data.train.window", "trainer.layers"),
 )
-_LAYERS = tuple(f"task.model.{part}" for part in ("cfg", "backbone", "decoder", "activation", "width"))  # gate 2's
 
 
 def check(case: Case, subject: Subject) -> Iterator[Row | Exhibit]:
     """A row for each parameter; of those that agree with the original, one row for each section."""
     experiment = subject.need_experiment()
     ours = _flat(experiment.model_dump(mode="json"))
-    original, notes = _original(subject)
+    rules = subject.original.recipe
+    made = rules.read(subject)
+    original = None if made.experiment is None else _flat(made.experiment)
     said, reasons = subject.claims.paper_says, subject.claims.differences
     unknown = [key for key in (*said, *reasons) if key not in ours and key not in (original or {})]
     for key in unknown:
         yield _row(key, "fail", "reproduces names this key, and there is none such in the configuration")
-    alone = _OURS_ALONE if subject.is_centernet else (*_OURS_ALONE, *_LAYERS)
+    alone = (*_OURS_ALONE, *rules.unstated)
     keys = [key for key in sorted({*ours, *(original or {})}) if not key.startswith(alone)]
     shown, marks = [], []
     for key in keys:
@@ -55,27 +51,28 @@ def check(case: Case, subject: Subject) -> Iterator[Row | Exhibit]:
         paper = str(said.get(key, ""))
         # A paper's number may differ from the recipe's: without the recipe that is named, nothing follows from it.
         is_judged = original is not None or not subject.claims.original
-        row = _judged(key, here, there, paper if is_judged else "", reasons)
+        row = _judged(key, here, there, paper if is_judged else "", reasons, rules)
         yield row
         if row.outcome != "pass":
             marks.append(len(shown))
         shown.append((key, here, there, paper, row.note))
     head = ("parameter", "ours", "original", "paper", "")
     yield Table(title="Hyper-parameters", head=head, rows=tuple(shown), marks=tuple(marks))
-    for section, option, message in notes:
+    for section, option, message in made.notes:
         yield _row(f"[{section}] {option}", "skip", f"named by the recipe: {message}")
     if original is None:
         raise NoInputsError(_no_recipe(subject))
 
 
-def _judged(key: str, here: str, there: str, paper: str, reasons: Mapping[str, str]) -> Row:
+def _judged(key: str, here: str, there: str, paper: str, reasons: Mapping[str, str], rules: RecipeRules) -> Row:
+    listed = NAMED | rules.listed
     if there != "?" and not _equal(here, there):
         if key in reasons:
             return _row(key, "skip", f"on purpose: {reasons[key]} (original {there}, ours {here})")
-        if key in NAMED and f"| {NAMED[key]} |" in _listed():
-            return _row(key, "skip", f"docs/differences.md, {NAMED[key]}: original {there}, ours {here}")
+        if key in listed and f"| {listed[key]} |" in _listed():
+            return _row(key, "skip", f"docs/differences.md, {listed[key]}: original {there}, ours {here}")
         note = f"original {there}, ours {here}, and no reason is named (reproduces.differences)"
-        return _row(key, "fail", note).model_copy(update={"hints": (_hint(key, here, there),)})
+        return _row(key, "fail", note).model_copy(update={"hints": (_hint(key, here, there, rules),)})
     if paper and not _equal(here, paper):
         what = f"the paper says {paper}, ours is {here}"
         if _equal(here, there):
@@ -85,19 +82,13 @@ def _judged(key: str, here: str, there: str, paper: str, reasons: Mapping[str, s
 
 
 # End of a key of the configuration -> what it does to a reproduction where its value is another.
-_CAUSES: Mapping[str, str] = {
+_CAUSES = {
     "batch_size": "batch_size",
     "micro_batches": "batch_size",
     "moving_average*": "moving_average_decay",
     "burn_in.power": "warmup_power",
     "weight_decay": "weight_decay_scale",
     "schedule.learning_rate": "learning_rate_scale",
-    "*_normalizer": "normaliser",
-    "iou_loss": "iou_kind",
-    "ignore_thresh": "ignore_rule",
-    "scale_x_y": "scale_x_y",
-    "mask": "anchor_mask",
-    "anchors": "anchor_units",
     "score_floor": "score_floor",
     "evaluation.nms": "nms_kind",
     "nms_threshold": "nms_threshold",
@@ -106,9 +97,10 @@ _CAUSES: Mapping[str, str] = {
 }
 
 
-def _hint(key: str, here: str, there: str) -> Hint:
+def _hint(key: str, here: str, there: str, rules: RecipeRules) -> Hint:
     """Two recipes say it themselves: with the original's value nothing is left of the difference."""
-    cause = next((cause for end, cause in _CAUSES.items() if fnmatch.fnmatch(key, f"*{end}")), "recipe_value")
+    causes = (_CAUSES | rules.causes).items()
+    cause = next((cause for end, cause in causes if fnmatch.fnmatch(key, f"*{end}")), "recipe_value")
     evidence = f"{key} is {here or 'not set'} here and {there or 'not set'} there"
     return Hint(cause=cause, text=CAUSES[cause], before=1.0, after=0.0, evidence=evidence)
 
@@ -117,29 +109,11 @@ def _row(key: str, outcome: str, note: str) -> Row:
     return Row(case="recipe", quantity=key, outcome=outcome, note=note)
 
 
-def _original(subject: Subject) -> tuple[Flat | None, list[tuple[str, str, str]]]:
-    """(the original's experiment, flat; what of its recipe is not in it), None where there is no recipe."""
-    experiment = subject.experiment
-    if subject.is_centernet:
-        options = subject.claims.original
-        return (_flat(centernet_recipe(options, experiment)) if options else None), []
-    if subject.original is None:
-        return None, []
-    task = experiment.task
-    sources = Sources(
-        task.data.classes, *(part.source.model_dump(mode="json") for part in (task.data.train, task.data.validation))
-    )
-    made = recipe(subject.original, sources)
-    checked = check_config(made.experiment, Experiment, subject.original.source)
-    seen = dict.fromkeys((note.section, note.key, note.message) for note in made.not_honoured)
-    return _flat(checked.model_dump(mode="json")), list(seen)
-
-
 def _no_recipe(subject: Subject) -> str:
     named = subject.claims.original
     if named:
         return f"the original's recipe {named!r} is neither a file nor below --assets or --traces"
-    return "needs the original's recipe: name its cfg, or CenterNet's options, in reproduces.original"
+    return f"needs the original's recipe: name {subject.original.recipe.named_by} in reproduces.original"
 
 
 def _flat(data: Any, where: str = "") -> dict[str, Any]:

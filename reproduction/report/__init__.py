@@ -32,7 +32,8 @@ def report_of(subject: Subject, title: str, results: Sequence[GateResult]) -> Re
     left = None
     if subject.experiment is not None:
         proven = {part for gate in results for parts in gate.ran.values() for part in parts}
-        left = {name: f"{part.what}: {part.unproven}" for name, part in unproven(subject.experiment, proven).items()}
+        parts = unproven(subject.experiment, subject.original, proven)
+        left = {name: f"{part.what}: {part.unproven}" for name, part in parts.items()}
     return Report(
         title=title, made=made, gates=tuple(results), environment=environment(), provenance=provenance(subject),
         card=_card(subject, results), unproven=left,

@@ -1,7 +1,7 @@
-"""Darknet's layers in evaluation and training: what one computes of its inputs.
+"""The layers of a cfg in evaluation and training: what one computes of its inputs.
 
-Sources: convolutional_layer.c, blas.c normalize_cpu, activations.h. Maps are [image, channel, row, column], weights
-[filters, channels / groups, rows, columns]; pads are (top, left, bottom, right).
+Sources: AlexeyAB convolutional_layer.c, blas.c normalize_cpu, activations.h. Maps are [image, channel, row, column],
+weights [filters, channels / groups, rows, columns]; pads are (top, left, bottom, right).
 """
 
 from collections.abc import Callable, Mapping

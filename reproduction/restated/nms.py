@@ -1,6 +1,6 @@
 """From scored boxes to detections, one pair after the other.
 
-Sources: Darknet box.c do_nms_sort, diounms_sort, box_diou; CenterNet lib/external/nms.pyx soft_nms and
+Sources: AlexeyAB box.c do_nms_sort, diounms_sort, box_diou; xingyizhou lib/external/nms.pyx soft_nms and
 lib/detectors/ctdet.py merge_outputs; Bodla et al. 2017. Everything is computed in the boxes' own type: whether two
 boxes suppress each other hangs on a rounding where they are near the threshold, so float32 is judged by float32.
 """
@@ -19,13 +19,13 @@ SOFT_SIGMA, SOFT_LEAST = 0.5, 0.001
 class Kept(NamedTuple):
     """Detections of one image, in the order that the rule gives them."""
 
-    boxes: Float[np.ndarray, "n 4"]  # yxyx from `detections`, xyxy in pixels of soft-NMS
+    boxes: Float[np.ndarray, "n box=4"]  # yxyx from `detections`, xyxy in pixels of soft-NMS
     scores: Float[np.ndarray, " n"]
     classes: Int64[np.ndarray, " n"]
 
 
 def detections(
-    boxes: Float[np.ndarray, "boxes 4"], scores: Float[np.ndarray, "boxes classes"], protocol: EvaluationProtocol
+    boxes: Float[np.ndarray, "boxes yxyx=4"], scores: Float[np.ndarray, "boxes classes"], protocol: EvaluationProtocol
 ) -> Kept:
     """What is detected among one image's boxes, best first; for every `protocol.nms` but soft_nms.
 
@@ -59,11 +59,13 @@ def detections(
     return Kept(boxes[rows], scores[rows, classes], classes)
 
 
-def suppresses(better: Float[np.ndarray, "4"], worse: Float[np.ndarray, "4"], protocol: EvaluationProtocol) -> bool:
+def suppresses(
+    better: Float[np.ndarray, "yxyx=4"], worse: Float[np.ndarray, "yxyx=4"], protocol: EvaluationProtocol
+) -> bool:
     """Whether two boxes yxyx of one class are too near to be two objects.
 
     per_class_iou: by their IoU. The others: by the IoU less the squared distance of the centres, over the squared
-    diagonal of the hull, to a power: Darknet's box_diou has 0.6, its box_diounms has beta_nms. An empty or inverted
+    diagonal of the hull, to a power: box.c's box_diou has 0.6, its box_diounms has beta_nms. An empty or inverted
     box overlaps nothing.
     """
     kind = better.dtype.type
@@ -83,8 +85,8 @@ def suppresses(better: Float[np.ndarray, "4"], worse: Float[np.ndarray, "4"], pr
 
 
 def soft_nms(
-    boxes: Float[np.ndarray, "n 4"], scores: Float[np.ndarray, " n"]
-) -> tuple[Float[np.ndarray, "n 4"], Float[np.ndarray, " n"], int]:
+    boxes: Float[np.ndarray, "n xyxy=4"], scores: Float[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, "n xyxy=4"], Float[np.ndarray, " n"], int]:
     """Boxes of one class as the original leaves them in place, and how many of them are still in the running.
 
     The best box left comes next, and each other that meets it loses: score * exp(-IoU^2 / 0.5). One that so falls

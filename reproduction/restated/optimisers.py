@@ -1,6 +1,6 @@
 """Optimisers by the originals' own loops, and which weights they treat how, from names and ranks alone.
 
-Sources: Darknet convolutional_layer.c update_convolutional_layer and blas_kernels.cu adam_update_gpu; torch.optim.SGD;
+Sources: AlexeyAB convolutional_layer.c update_convolutional_layer and blas_kernels.cu adam_update_gpu; torch.optim.SGD;
 Loshchilov and Hutter 2019. A list's arrays are float64 and follow one another as the model's trainable weights do.
 """
 
@@ -47,7 +47,7 @@ def update(
     """Weights and slots after one update.
 
     gradients: of the mean loss over the batch. step: number of this update, from 1. momentum: of SGD in this update
-    where it is not the configuration's. Darknet's Adam decays every weight, whatever `decays` says.
+    where it is not the configuration's. AlexeyAB's Adam decays every weight, whatever `decays` says.
     """
     new_weights, new_slots = [], {name: [] for name in slots}
     for place, (weight, gradient, decay, rate) in enumerate(zip(weights, gradients, decays, rates, strict=True)):
@@ -66,7 +66,7 @@ def update(
 def _sgd(
     config: Sgd, weight: Array, gradient: Array, slot: Mapping[str, Array], decays: bool, rate: float, momentum: float
 ) -> tuple[Array, dict[str, Array]]:
-    """The loop of torch.optim.SGD with dampening 0; without Nesterov it is Darknet's, divided by minus the batch."""
+    """The loop of torch.optim.SGD with dampening 0; without Nesterov it is AlexeyAB's, divided by minus the batch."""
     if decays:
         gradient = gradient + config.weight_decay * weight
     buffer = slot["momentum"] * momentum + gradient

@@ -1,6 +1,6 @@
 """Where an image lies in the network's input, and the way back for boxes.
 
-Sources: Darknet image.c letterbox_image and yolo_layer.c correct_yolo_boxes; CenterNet lib/detectors/base_detector.py
+Sources: AlexeyAB image.c letterbox_image and the heads' correct_*_boxes; xingyizhou lib/detectors/base_detector.py
 pre_process. Sizes are (height, width) in pixels.
 """
 
@@ -40,8 +40,8 @@ def filled(
 
 
 def to_original(
-    boxes: Float64[np.ndarray, "boxes 4"], image: Size, size: Size, protocol: EvaluationProtocol
-) -> Float64[np.ndarray, "boxes 4"]:
+    boxes: Float64[np.ndarray, "boxes yxyx=4"], image: Size, size: Size, protocol: EvaluationProtocol
+) -> Float64[np.ndarray, "boxes yxyx=4"]:
     """Boxes yxyx relative to the network's input -> relative to the image; not clipped."""
     whole = np.array(network_size(image, size, protocol))
     first, sides = filled(image, size, protocol)

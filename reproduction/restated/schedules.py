@@ -1,6 +1,6 @@
 """Learning rates, and what a warm-up makes of them, as Python numbers of the step. The first update has number 1.
 
-Sources: Darknet network.c get_current_rate; WongKinYiu ScaledYOLOv4 and yolov7, train.py train.
+Sources: AlexeyAB network.c get_current_rate; WongKinYiu ScaledYOLOv4 and yolov7, train.py train.
 """
 
 import math
@@ -40,7 +40,7 @@ def learning_rate(config: Policy, step: int, total_steps: int, to_steps: ToSteps
         case of.Step():
             return base * config.scale ** (step // to_steps(config.every))
         case of.Exponential():
-            return base * float(np.float32(config.gamma)) ** step  # Darknet keeps its options in float
+            return base * float(np.float32(config.gamma)) ** step  # the original keeps its options in float
         case of.Polynomial():
             left = np.float32(1) - np.float32(step) / np.float32(total_steps)  # so written, C computes it in float
             return base * float(left) ** config.power
@@ -56,7 +56,7 @@ def learning_rate(config: Policy, step: int, total_steps: int, to_steps: ToSteps
 
 
 def _dropped(config: of.Steps, step: int, to_steps: ToSteps) -> float:
-    """Darknet goes through the list and stops at the first drop that is still ahead."""
+    """The original goes through the list and stops at the first drop that is still ahead."""
     rate = config.learning_rate
     for drop in config.drops:
         if to_steps(drop.at) > step:

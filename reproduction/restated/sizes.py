@@ -1,4 +1,4 @@
-"""Input sizes of multi-scale training (Darknet detector.c train_detector, with random=1)."""
+"""Input sizes of multi-scale training (AlexeyAB detector.c train_detector, with random=1)."""
 
 import numpy as np
 

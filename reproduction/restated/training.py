@@ -1,6 +1,6 @@
 """What becomes of a step's gradients: their mean, clipping, the update and the moving average, in this order.
 
-Sources: Darknet network.c train_network_waitkey; the arrays of a list follow the model's trainable weights.
+Sources: AlexeyAB network.c train_network_waitkey; the arrays of a list follow the model's trainable weights.
 """
 
 import math
@@ -95,7 +95,7 @@ def update_step(
 
 
 def mean_of_micro_batches(gradients: Sequence[Sequence[Array]]) -> Arrays:
-    """The batch's gradients from those of its parts, all of one size: added up, as Darknet does, then divided."""
+    """The batch's gradients from those of its parts, all of one size: added up, then divided."""
     sums = [np.array(one, float) for one in gradients[0]]
     for part in gradients[1:]:
         for total, gradient in zip(sums, part, strict=True):

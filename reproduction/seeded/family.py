@@ -85,6 +85,10 @@ class Family(Protocol):
         What this gradient cannot tell is left out.
         """
 
+    @property
+    def in_levels(self) -> bool:
+        """Whether colours are computed in 8 bits: then a number may come out one level lower by the processor."""
+
     def batch(self, labels: Any, size: Size, rng: np.random.Generator) -> Any:
         """A raw training batch with these truths, as the host sends it."""
 

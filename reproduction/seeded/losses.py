@@ -9,7 +9,6 @@ from jaxtyping import Float
 
 from official.core.task import Moment, Scalar, Scalars
 from reproduction.experiment.subject import Subject
-from reproduction.seeded.families import family_of
 from reproduction.seeded.family import Family, Outputs, Size, Stated
 from reproduction.traces.case import Case, Row
 from reproduction.traces.causes import Clue
@@ -47,7 +46,7 @@ def sizes_of(family: Family) -> list[Size]:
 
 def decoding(case: Case, subject: Subject) -> Iterator[Row]:
     """Boxes and scores of the experiment's decoder, at its own input size."""
-    family = family_of(subject.own)
+    family = subject.own.family
     given = inputs_of(family, sizes_of(family)[0])
     maps = family.maps(given.outputs)
     boxes, scores = subject.own.decode([tf.constant(each) for each in maps])
@@ -60,7 +59,7 @@ def decoding(case: Case, subject: Subject) -> Iterator[Row]:
 
 def loss(case: Case, subject: Subject) -> Iterator[Row]:
     """Value, parts, and the gradient by every output, of the loss that training minimises."""
-    family = family_of(subject.own)
+    family = subject.own.family
     for size in sizes_of(family):
         given = inputs_of(family, size)
         value, parts, gradients = differentiated(subject, given)
@@ -113,7 +112,7 @@ def _kept(gradients: Any, group: Any, undecided: Any) -> Numbers:
 
 def assignment(case: Case, subject: Subject) -> Iterator[Row]:
     """What the loss asks of each prediction, read off its gradient: positives, those that are ignored, classes."""
-    family = family_of(subject.own)
+    family = subject.own.family
     reason = family.hidden()
     if reason:
         yield case.skip("assignment", reason)

@@ -5,9 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from configs.colour import DarknetFloat
 from reproduction.experiment.subject import Subject
-from reproduction.seeded.families import family_of
 from reproduction.traces.case import Case, Row
 from reproduction.traces.causes import Clue
 from reproduction.traces.compare import Absolute, Exact
@@ -20,19 +18,17 @@ BOXES = Absolute(bound=1e-6)
 def prepare(case: Case, subject: Subject) -> Iterator[Row]:
     """Pixels, boxes, classes and the mask of seeded bytes and draws."""
     own = subject.own.small
-    family = family_of(own)
+    family = own.family
     rng = np.random.default_rng(own.experiment.runtime.seed)
     batch = family.batch(family.labels(rng), tuple(own.experiment.task.model.input_size), rng)
     images, labels = own.prepare(batch)
     stated, truth = family.prepare(batch)
-    config = own.experiment.task.data.train.augmentation
-    in_levels = not isinstance(getattr(config, "colour", DarknetFloat()), DarknetFloat | bool)
     made: dict[str, Callable[[], np.ndarray]] = {
         **{cause: lambda one=one: one(stated) for cause, one in family.pixel_mistakes().items()},
         "image_mirrored": lambda: stated[:, :, ::-1],
         "image_mirrored never": lambda: family.prepare(_not_mirrored(batch))[0],
     }
-    yield case.compare("pixels", images, LEVELS if in_levels else FLOAT, stated, Clue("image", "", made))
+    yield case.compare("pixels", images, LEVELS if family.in_levels else FLOAT, stated, Clue("image", "", made))
     names = own.experiment.task.data.classes
     classes, by_name = len(names), np.array([sorted(names).index(name) for name in names])
     boxes = {

@@ -26,7 +26,6 @@ from official.core.task import HostShare, Task
 from official.core.trainer import Run
 from reproduction.experiment.own import EPOCH, Own
 from reproduction.experiment.subject import Subject
-from reproduction.seeded.families import family_of
 from reproduction.seeded.family import Family
 from reproduction.seeded.stated_step import Array, Before, Stated, Values, some_of
 from reproduction.seeded.updates import without_draws
@@ -48,7 +47,7 @@ class _EnoughError(Exception):
 def steps(case: Case, subject: Subject) -> Iterator[Row]:
     """Loss, weights, statistics, slots and average after the run's steps; then what a second run resumes with."""
     own = _prepared(subject.own.small)
-    family = family_of(own)
+    family = own.family
     start = _start(own)
     batches = {start + number: _batch(family, number) for number in range(STEPS + 1)}  # one more for who goes on
     with precision("float64"), graphs_as_written(), tempfile.TemporaryDirectory() as folder:
@@ -95,7 +94,7 @@ def _prepared(small: Own) -> Own:
     schedule = without_draws(small.experiment.trainer).schedule
     data["trainer"]["schedule"] = schedule.model_dump(mode="json", exclude_none=True)
     changed = check_config(override(data, sets), Experiment, "the experiment, for a few steps")
-    return Own(changed, small.called)
+    return Own(changed, small.original, small.called)
 
 
 def _start(own: Own) -> int:

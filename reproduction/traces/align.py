@@ -21,7 +21,7 @@ from reproduction.traces.trace import Layout, Trace, relayout
 
 OURS = {4: "NHWC", 3: "HWC"}  # how Keras lays out maps
 _SUGGESTED = 3
-_OF_CFG = re.compile(r"L(\d{3,})_(?!.*(_stop\d+|_alongside)$)")  # modeling/darknet/build.py
+_OF_CFG = re.compile(r"L(\d{3,})_(?!.*(_stop\d+|_alongside)$)")  # places of a network built from a cfg
 Shape = tuple[int | None, ...]  # None: any length
 
 
@@ -94,7 +94,7 @@ def cfg_names(model: keras.Model, prefix: str = "") -> dict[str, str]:
     """The map of a network that was built from a cfg: the last Keras layer of each section -> `PREFIX/L004_output`.
 
     A section that is no layer of its own (a [route] to one place) has none: what it gives is another's output. Before a
-    [dropout], which works in place, Darknet records what came of it: the same in evaluation.
+    [dropout], which works in place, what came of it is recorded: the same in evaluation.
     """
     last: dict[int, str] = {}
     for layer in model.layers:

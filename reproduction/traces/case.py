@@ -4,13 +4,11 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
-from modeling.darknet.cfg import Network, parse_cfg
-from modeling.darknet.options import Layer
 from official.core.errors import UserError
 from reproduction.traces.causes import Clue, Hint, explain
 from reproduction.traces.compare import (
@@ -24,7 +22,7 @@ from reproduction.traces.compare import (
     measure,
     measure_rows,
 )
-from reproduction.traces.trace import Trace, TraceError, read_trace
+from reproduction.traces.trace import Trace, read_trace
 from reproduction.traces.worst_map import Maps, worst_map
 
 HINTED = 6  # failing quantities of a case that are explained: hypotheses cost time, and the first ones matter
@@ -70,6 +68,7 @@ class Case:
     assets: Path | None = None
     about: str = ""  # what its arrays are unless said otherwise: a kind of clue
     explained: list[str] = field(default_factory=list, compare=False)  # quantities that hints were looked for
+    computed: dict[Callable, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -79,17 +78,11 @@ class Case:
     def trace(self) -> Trace:
         return read_trace(self.path)
 
-    @functools.cached_property
-    def network(self) -> Network:
-        """The cfg that the trace was recorded with."""
-        return parse_cfg(self.trace.text("meta/cfg"), f"{self.path}:meta/cfg")
-
-    @property
-    def heads(self) -> tuple[Layer, ...]:
-        """The cfg's sections that detect, at least one."""
-        if not self.network.heads:
-            raise TraceError(f"{self.path}: its cfg has no section that detects")
-        return self.network.heads
+    def once(self, compute: Callable[["Case"], Any]) -> Any:
+        """What `compute` makes of this case, computed the first time."""
+        if compute not in self.computed:
+            self.computed[compute] = compute(self)
+        return self.computed[compute]
 
     def compare(
         self,

@@ -80,7 +80,7 @@ class Walk:
     def alone(self) -> Iterator[Row]:
         """Every recorded place, computed from the nearest places before it, as the original recorded those.
 
-        Of places that are the same tensor (Darknet's [dropout] works in place) the first is judged.
+        Of places that are the same tensor ([dropout] works in place) the first is judged.
         """
         known = {id(place.tensor): place for place in (*self.places, *self.inputs) if place.name in self.case.trace}
         judged: set[int] = set()

@@ -17,6 +17,7 @@ from official.vision.boxes import yxyx_to_cxcywh
 from reproduction.traces.case import Case, Row
 from reproduction.traces.causes import Clue
 from reproduction.traces.compare import Absolute
+from reproduction.yolo.case import heads_of, network_of
 from reproduction.yolo.loss import of_slots
 from reproduction.yolo.mistakes.heads import Level, decoding_alternatives
 
@@ -26,16 +27,16 @@ _LARGEST = 4.0  # the logit of a side; beyond it rounding grows with the box
 
 def decoding(case: Case) -> Iterator[Row]:
     """All boxes of each level, cxcywh relative to the input."""
-    if not all(isinstance(layer, Yolo) for layer in case.heads):
+    if not all(isinstance(layer, Yolo) for layer in heads_of(case)):
         yield case.skip("boxes", "the formula of other heads than [yolo] is not written down here")
         return
-    net, head = case.network.net, head_of(case.network)
+    net, head = network_of(case).net, head_of(network_of(case))
     size = (net.height, net.width)
-    raw = [of_slots(case, layer, f"train/L{layer.index - 1:03d}_output") for layer in case.heads]
+    raw = [of_slots(case, layer, f"train/L{layer.index - 1:03d}_output") for layer in heads_of(case)]
     raw = [np.clip(array, -_LARGEST, _LARGEST) for array in raw]
     boxes, _ = BOX_DECODERS[head.type]([tf.constant(array, tf.float32) for array in raw], head, size)
     boxes, first = yxyx_to_cxcywh(boxes).numpy(), 0
-    for number, (layer, array) in enumerate(zip(case.heads, raw, strict=True)):
+    for number, (layer, array) in enumerate(zip(heads_of(case), raw, strict=True)):
         count = int(np.prod(array.shape[1:4]))
         ours = boxes[:, first : first + count].reshape(*array.shape[:4], 4)
         first += count

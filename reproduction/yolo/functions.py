@@ -11,7 +11,7 @@ from configs.data import DarknetAugmentation
 from dataloaders.augment.colour import apply_colour
 from dataloaders.augment.hsv import distort
 from dataloaders.batch import ColourDraws, TrainBatch
-from dataloaders.compose.exact import crop_image
+from dataloaders.compose.darknet import crop_image
 from losses.yolo.darknet import iou
 from losses.yolo.darknet.iou import KINDS as IOUS
 from modeling.layers.activations import ACTIVATIONS, Activation
@@ -22,11 +22,12 @@ from official.vision.resize import normalise, resize_image
 from reproduction.traces.case import Case, Row
 from reproduction.traces.causes import Clue
 from reproduction.traces.causes.images import image_alternatives
-from reproduction.traces.causes.overlaps import derivative_alternatives, family_alternatives, suppression_alternatives
+from reproduction.traces.causes.overlaps import suppression_alternatives
 from reproduction.traces.causes.residual import Alternatives, Array
 from reproduction.traces.compare import Absolute, AbsoluteAndRelative, OfAbsmax, SameSet
 from reproduction.traces.trace import TraceError, relayout
-from reproduction.yolo.mistakes.layers import activation_alternatives
+from reproduction.yolo.mistakes.convolutions import activation_alternatives
+from reproduction.yolo.mistakes.overlaps import derivative_alternatives, family_alternatives
 
 PIXELS = Absolute(bound=1e-5)
 IOU = Absolute(bound=1e-5)

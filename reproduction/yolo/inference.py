@@ -30,6 +30,7 @@ from reproduction.traces.causes.images import placement_alternatives
 from reproduction.traces.compare import Absolute, AbsoluteAndRelative, OfAbsmax, SameSet, Tolerance
 from reproduction.traces.precision import precision
 from reproduction.traces.trace import TraceError, read_trace, relayout
+from reproduction.yolo.case import heads_of, network_of
 from reproduction.yolo.functions import NMS_KINDS, PIXELS, nms_protocol
 from reproduction.yolo.rebuilt import Rebuilt
 from reproduction.yolo.walk import darknet_walk, without_heads
@@ -67,7 +68,7 @@ def inference(case: Case) -> Iterator[Row]:
         yield from walk.whole()
         layers = _forward(rebuilt, rebuilt.image("X")).layers
         again = functools.cache(lambda: _forward(exact(), exact().image("X")).layers)
-        for head in case.network.heads:
+        for head in network_of(case).heads:
             name = f"L{head.index:03d}"
             if f"{name}_boxes" in case.trace and f"{name}_output" not in case.trace:
                 yield case.skip(f"{name}_boxes", "the recording program gives out boxes; the layer before is compared")
@@ -92,7 +93,7 @@ def _trained(case: Case, name: Literal["float32", "float64"] = "float32") -> Reb
 
 
 def _one_image(rebuilt: Rebuilt, mode: str, exact: Callable[[], Rebuilt]) -> Iterator[Row]:
-    case, net = rebuilt.case, rebuilt.case.network.net
+    case, net = rebuilt.case, network_of(rebuilt.case).net
     image = _image(case)
     protocol = EvaluationProtocol(resize=MODES[mode], interpolation="align_corners")
     given = normalise(resize_image(tf.constant(image), (net.height, net.width), protocol))[tf.newaxis]
@@ -102,10 +103,10 @@ def _one_image(rebuilt: Rebuilt, mode: str, exact: Callable[[], Rebuilt]) -> Ite
     # The network gets the recorded input where there is one, so that it alone is compared.
     given = rebuilt.image(f"{mode}/X") if f"{mode}/X" in case.trace else given
     done, again = _forward(rebuilt, given), functools.cache(lambda: _forward(exact(), given))
-    of_heads = {index for head in case.network.heads for index in (head.index - 1, head.index)}
+    of_heads = {index for head in network_of(case).heads for index in (head.index - 1, head.index)}
     for index, array in enumerate(done.layers):
         name = f"{mode}/L{index:03d}"
-        if any(index == head.index for head in case.network.heads) and f"{name}_output" not in case.trace:
+        if any(index == head.index for head in network_of(case).heads) and f"{name}_output" not in case.trace:
             yield case.fail(f"{name}_output", "the output of a head is missing")
         else:
             is_head = index in of_heads
@@ -137,7 +138,7 @@ def _forward(rebuilt: Rebuilt, image: tf.Tensor) -> _Forward:
 
     Decoding is float32: it gets the numbers of a network of float64 rounded.
     """
-    network = rebuilt.case.network
+    network = network_of(rebuilt.case)
     outputs = rebuilt.all_outputs(image, training=False)
     raw = [outputs[head.index] for head in network.heads]
     layers = [rebuilt.in_darknets_form(output) for output in outputs]
@@ -166,7 +167,7 @@ def decoding(case: Case) -> Iterator[Row]:
     has_image = not {"image_u8_chw", "meta/image_sha256"}.isdisjoint(case.trace)
     image_size = tf.constant([_image(case).shape[:2]]) if has_image else None
     for mode, resize in MODES.items():
-        names = [f"{mode}/L{head.index - 1:03d}_output" for head in case.heads]
+        names = [f"{mode}/L{head.index - 1:03d}_output" for head in heads_of(case)]
         if image_size is None or not set(names) <= set(case.trace):
             yield case.skip(f"{mode}/thresh", "the outputs of the layers before the heads, or the image, not recorded")
             continue
@@ -174,9 +175,9 @@ def decoding(case: Case) -> Iterator[Row]:
         outputs = rebuilt.graph.outputs
         raw = [
             keras.Model(outputs[head.index - 1], outputs[head.index])(tf.constant(relayout(array, "NCHW", "NHWC")))
-            for head, array in zip(case.heads, inputs, strict=True)
+            for head, array in zip(heads_of(case), inputs, strict=True)
         ]
-        done = _Forward(raw, _decoded(case.network, raw), [])
+        done = _Forward(raw, _decoded(network_of(case), raw), [])
         protocol = EvaluationProtocol(resize=resize, interpolation="align_corners")
         yield from _boxes(case, mode, done, image_size, protocol)
 
@@ -231,7 +232,7 @@ def _boxes(
     again = None if exact is None else functools.cache(lambda: _found(case, mode, exact(), image_size, protocol))
     if not ours:
         yield case.skip(f"{mode}/thresh", "no boxes recorded")
-    net = case.network.net
+    net = network_of(case).net
     geometry = tuple(image_size[0].numpy().tolist()), (net.height, net.width), protocol.resize
     for name, rows in ours.items():
         if rows is None:
@@ -253,7 +254,7 @@ def _found(
 ) -> dict[str, np.ndarray | None]:
     """Ours by the recorded names: boxes before NMS (of [yolo] alone, else None), and cx, cy, w, h, class, probability
     of those that it keeps."""
-    net, head = case.network.net, head_of(case.network)
+    net, head = network_of(case).net, head_of(network_of(case))
     size = (net.height, net.width)
     boxes, scores = BOX_DECODERS[head.type](done.raw, head, size)
     boxes = boxes_to_original(boxes, image_size, size, protocol)

@@ -20,6 +20,7 @@ from reproduction.traces.case import Case, Row
 from reproduction.traces.causes import Clue
 from reproduction.traces.compare import OfAbsmax
 from reproduction.traces.trace import relayout
+from reproduction.yolo.case import network_of
 from reproduction.yolo.rebuilt import STATISTICS, Arrays, Rebuilt, compare_updates, gradients_of
 from reproduction.yolo.walk import darknet_walk, layer_clue, reads, recorded_parameters, statistics_clue
 
@@ -41,7 +42,7 @@ def evaluation(case: Case) -> Iterator[Row]:
 
 def _relu6_of_the_cpu(case: Case, mode: str) -> int | None:
     """The first layer that is relu6 by its cfg and 0 everywhere by the record; what follows was computed from it."""
-    relu6 = [layer.index for layer in case.network.layers if getattr(layer, "activation", "") == "relu6"]
+    relu6 = [layer.index for layer in network_of(case).layers if getattr(layer, "activation", "") == "relu6"]
     names = {index: f"{mode}/L{index:03d}_output" for index in relu6}
     return next((index for index, name in names.items() if name in case.trace and not case.trace[name].any()), None)
 
@@ -51,14 +52,16 @@ def training_cases(case: Case) -> list[str]:
     folder = case.path.parent
     if folder.name.endswith("_cudnn_emulated"):
         return [""]
-    has_own_norm = any(isinstance(layer, sections.Connected) and layer.batch_normalize for layer in case.network.layers)
+    has_own_norm = any(
+        isinstance(layer, sections.Connected) and layer.batch_normalize for layer in network_of(case).layers
+    )
     emulated = folder.with_name(f"{folder.name}_cudnn_emulated") / case.path.name
     return [""] if has_own_norm and not emulated.exists() else []
 
 
 def training(case: Case) -> Iterator[Row]:
     """The output of every layer in training mode, the moving statistics after it, and all gradients."""
-    if any(isinstance(layer, sections.Dropout) and layer.probability for layer in case.network.layers):
+    if any(isinstance(layer, sections.Dropout) and layer.probability for layer in network_of(case).layers):
         yield case.skip("train", "dropout draws at random in training")
         return
     if _relu6_of_the_cpu(case, "train") is not None:
@@ -69,7 +72,7 @@ def training(case: Case) -> Iterator[Row]:
     ours = _trained(rebuilt, has_gradients)
     exact = functools.cache(lambda: _trained(Rebuilt.exact(case), has_gradients))
     parameters = recorded_parameters(case)
-    for layer in case.network.layers:
+    for layer in network_of(case).layers:
         name = f"train/L{layer.index:03d}_output"
         clue = layer_clue(case, layer, parameters, "train/", training=True)
         yield case.compare(name, ours.arrays[name], BOUND, None, clue, lambda name=name: exact().arrays[name])
@@ -91,7 +94,7 @@ class _Trained(NamedTuple):
 
 def _trained(rebuilt: Rebuilt, has_gradients: bool) -> _Trained:
     """Outputs and moving statistics; and the deltas of the image, every layer and every parameter."""
-    layers, image = rebuilt.case.network.layers, rebuilt.image()
+    layers, image = network_of(rebuilt.case).layers, rebuilt.image()
     with tf.GradientTape() as tape:
         tape.watch(image)
         outputs = rebuilt.all_outputs(image, training=True)
@@ -124,7 +127,7 @@ def _gradients(rebuilt: Rebuilt, ours: _Trained, exact: Callable[[], _Trained]) 
     yield row("input_delta")
     yield from compare_updates(rebuilt, "grad", ours.updates, BOUND.bound, lambda: exact().updates)
     in_part = _passed_by(rebuilt.graph)
-    for layer in case.network.layers:
+    for layer in network_of(case).layers:
         name = f"delta_after_backward/L{layer.index:03d}"
         if name not in case.trace or not _keeps_its_delta(layer):
             continue

@@ -27,6 +27,7 @@ from reproduction.traces.causes import Clue
 from reproduction.traces.causes.residual import Alternatives, Array
 from reproduction.traces.compare import AbsoluteAndRelative, Exact, Relative
 from reproduction.traces.trace import relayout
+from reproduction.yolo.case import heads_of, network_of
 from reproduction.yolo.loss_options import Options, options_of
 from reproduction.yolo.mistakes.heads import Level, assignment_alternatives, delta_alternatives
 from reproduction.yolo.restated.common import truths_of
@@ -38,7 +39,7 @@ COST = Relative(bound=2e-6)
 def same_kind(subject: Subject, case: Case) -> bool:
     """Whether the head is of the experiment's kind, and so are its box loss and its coordinates."""
     task = subject.experiment.task
-    return _kind(task.model.head, task.loss) == _kind(*head_and_loss(case.network))
+    return _kind(task.model.head, task.loss) == _kind(*head_and_loss(network_of(case)))
 
 
 def _kind(head: Head, loss: Loss) -> tuple:
@@ -62,7 +63,7 @@ def deltas(case: Case, subject: Subject) -> Iterator[Row]:
         return
     inputs, tape, value, heads = _recorded_forward(case, options)
     batch = inputs[0].shape[0]
-    for layer, head, gradient in zip(case.heads, heads, tape.gradient(value, inputs), strict=True):
+    for layer, head, gradient in zip(heads_of(case), heads, tape.gradient(value, inputs), strict=True):
         name = f"train/L{layer.index:03d}"
         delta = relayout(-batch * gradient.numpy(), "NHWC", "NCHW")
         delta = delta.reshape(batch, -1) if isinstance(layer, Detection) else delta
@@ -77,7 +78,7 @@ def deltas(case: Case, subject: Subject) -> Iterator[Row]:
 def _terms_of_darknet(case: Case, options: Options) -> Iterator[Row]:
     """Of the automatic gradient, objectness and classes, and with mse the raw width and height."""
     inputs, tape, value, _ = _recorded_forward(case, options)
-    for layer, gradient in zip(case.heads, tape.gradient(value, inputs), strict=True):
+    for layer, gradient in zip(heads_of(case), tape.gradient(value, inputs), strict=True):
         name, batch = f"train/L{layer.index:03d}_loss_delta", gradient.shape[0]
         if layer.new_coords:
             yield case.skip(name, "with new_coords the automatic gradient goes through the sigmoid once more; own_loss")
@@ -104,11 +105,11 @@ def _without_probable_classes(case: Case, options: Options) -> Iterator[Row]:
     In every recorded case some class of every prediction is above 0.25. What changes without one is known: what was
     ignored, and got nothing, is background.
     """
-    layers = [layer for layer in case.heads if _has_plain_objectness(layer)]
-    if len(layers) < len(case.heads):
+    layers = [layer for layer in heads_of(case) if _has_plain_objectness(layer)]
+    if len(layers) < len(heads_of(case)):
         return
     inputs, tape, value, _ = _recorded_forward(case, options, _with_improbable_classes)
-    for layer, array, gradient in zip(case.heads, inputs, tape.gradient(value, inputs), strict=True):
+    for layer, array, gradient in zip(heads_of(case), inputs, tape.gradient(value, inputs), strict=True):
         name, batch = f"train/L{layer.index:03d}_loss_delta", array.shape[0]
         objectness = slice(4, None, array.shape[3] // len(layer.mask))
         ours = -batch * relayout(gradient.numpy(), "NHWC", "NCHW")[:, objectness]
@@ -137,7 +138,7 @@ def assignment(case: Case, subject: Subject) -> Iterator[Row]:
         yield case.skip("train", options.refused)
         return
     *_, heads = _recorded_forward(case, options)
-    for layer, head in zip(case.heads, heads, strict=True):
+    for layer, head in zip(heads_of(case), heads, strict=True):
         name = f"train/L{layer.index:03d}"
         if isinstance(layer, Yolo) and f"{name}_class_ids" in case.trace:
             ours, shape = _assigned(head), head.targets.object.shape
@@ -165,13 +166,13 @@ def _recorded_forward(
 
     change: of what is given to a head, [batch, channels, rows, columns].
     """
-    graph = build_network(case.network, seed=0)
-    inputs = [_input_of(case, layer, graph.outputs[layer.index - 1].shape, change) for layer in case.heads]
+    graph = build_network(network_of(case), seed=0)
+    inputs = [_input_of(case, layer, graph.outputs[layer.index - 1].shape, change) for layer in heads_of(case)]
     with tf.GradientTape() as tape:
         tape.watch(inputs)
         outputs = [
             keras.Model(graph.outputs[layer.index - 1], graph.outputs[layer.index])(array)
-            for layer, array in zip(case.heads, inputs, strict=True)
+            for layer, array in zip(heads_of(case), inputs, strict=True)
         ]
         value, heads = loss(options, outputs, labels(case), moment(case))
     return inputs, tape, value, heads
@@ -179,7 +180,7 @@ def _recorded_forward(
 
 def labels(case: Case) -> Truth | CellTruth:
     """The recorded truth: of [detection] the objects of its cells, else those of the image."""
-    head = case.heads[0]
+    head = heads_of(case)[0]
     if isinstance(head, Detection):
         side, width = head.side, 5 + head.classes  # is object, one-hot class, x, y, width, height
         cells = case.trace.array("truth", ("images", side * side, width), np.floating).astype(np.float32)
@@ -205,8 +206,8 @@ def loss(
 
 def moment(case: Case) -> Moment:
     """When the trace was recorded: `meta/seen_at_forward` examples into training. It matters to [region] alone."""
-    net = case.network.net
-    is_region = isinstance(case.heads[0], Region)
+    net = network_of(case).net
+    is_region = isinstance(heads_of(case)[0], Region)
     seen = int(case.trace.number("meta/seen_at_forward")) if is_region else 0
     step = max(1, seen // (net.mini_batch * net.subdivisions))  # Darknet has counted the batch before it computes
     return Moment(tf.constant(step, tf.int64), (net.height, net.width))
@@ -224,10 +225,10 @@ def _input_of(
 
 def _rule(case: Case, layer: Yolo) -> Level:
     """What a head was given, for hints."""
-    head, rules = head_and_loss(case.network)
+    head, rules = head_and_loss(network_of(case))
     raw = of_slots(case, layer, f"train/L{layer.index - 1:03d}_output")
-    size = case.network.net.height, case.network.net.width
-    return Level.of(head, case.heads.index(layer), rules, raw, size, truths_of(labels(case)))
+    size = network_of(case).net.height, network_of(case).net.width
+    return Level.of(head, heads_of(case).index(layer), rules, raw, size, truths_of(labels(case)))
 
 
 def of_slots(case: Case, layer: Yolo, name: str) -> Array:

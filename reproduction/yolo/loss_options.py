@@ -9,6 +9,7 @@ from configs.yolo.losses import Loss, YoloLoss
 from losses.yolo.from_cfg import head_and_loss
 from reproduction.experiment.subject import Subject
 from reproduction.traces.case import Case
+from reproduction.yolo.case import network_of
 
 
 class Options(NamedTuple):
@@ -31,7 +32,7 @@ def options_of(case: Case, subject: Subject) -> Options:
     Raises:
         CfgError: the recording's cfg has no such head or loss.
     """
-    head, recorded = head_and_loss(case.network)
+    head, recorded = head_and_loss(network_of(case))
     if subject.experiment is None:
         return Options(head, recorded)
     own = subject.experiment.task.loss

@@ -1,7 +1,8 @@
-"""The checks of Darknet's recordings, and which recorded cases say something about an experiment."""
+"""Darknet as an original: its checks, and which recorded cases say something about an experiment."""
 
 from losses.yolo.from_cfg import head_and_loss
 from modeling.darknet.cfg import Network, parse_cfg
+from reproduction.experiment.original import Original
 from reproduction.experiment.subject import Subject, sha256
 from reproduction.traces.case import Case
 from reproduction.traces.check import Check, of_trace
@@ -15,7 +16,12 @@ from reproduction.yolo import (
     score,
     training,
 )
+from reproduction.yolo.case import network_of
+from reproduction.yolo.draws import DRAWS
 from reproduction.yolo.loss import same_kind
+from reproduction.yolo.recipe import RULES, cfg_of, darknet_experiment, is_cfg
+from reproduction.yolo.seeded import Yolo
+from reproduction.yolo.sizes import coarsest_stride, fixes_size
 
 Features = frozenset[tuple[str, str]]
 _EVERYWHERE: Features = frozenset({("activation", "linear"), ("section", "net")})
@@ -23,7 +29,7 @@ _EVERYWHERE: Features = frozenset({("activation", "linear"), ("section", "net")}
 
 def same_layers(subject: Subject, case: Case) -> bool:
     """Whether all sections and activations are in the model; of a model without a cfg that is not known, and true."""
-    return subject.network is None or features(case.network) <= features(subject.network) | _EVERYWHERE
+    return cfg_of(subject) is None or features(network_of(case)) <= features(cfg_of(subject)) | _EVERYWHERE
 
 
 def features(network: Network) -> Features:
@@ -34,8 +40,8 @@ def features(network: Network) -> Features:
 
 def same_optimizer(subject: Subject, case: Case) -> bool:
     is_adam = subject.experiment.trainer.optimizer.type == "adam"
-    head, _ = head_and_loss(case.network)
-    return is_adam == bool(case.network.net.adam) and subject.experiment.task.model.head.type == head.type
+    head, _ = head_and_loss(network_of(case))
+    return is_adam == bool(network_of(case).net.adam) and subject.experiment.task.model.head.type == head.type
 
 
 def same_policy(subject: Subject, case: Case) -> bool:
@@ -47,9 +53,9 @@ def same_network(subject: Subject, case: Case) -> bool:
     """Whether it was recorded with the subject's weights; where those are missing, from a cfg with the same layers."""
     if subject.weights is not None:
         return case.trace.text("meta/weights_sha256") == sha256(subject.weights)
-    if subject.network is None:
+    if cfg_of(subject) is None:
         return False
-    ours, theirs = subject.network.layers, case.network.layers
+    ours, theirs = cfg_of(subject).layers, network_of(case).layers
     return [layer.section for layer in ours] == [layer.section for layer in theirs]
 
 
@@ -123,3 +129,17 @@ CHECKS = (
         "layers*/*.npz", same_layers, parts=layers.training_cases,
     ),
 )  # fmt: skip
+
+DARKNET = Original(
+    name="darknet",
+    family="yolo",
+    recognises=is_cfg,
+    checks=CHECKS,
+    recipe=RULES,
+    draws=DRAWS,
+    seeded=Yolo,
+    network=("backbone", "decoder", "cfg"),
+    coarsest_stride=coarsest_stride,
+    fixes_size=fixes_size,
+    experiment_of=darknet_experiment,
+)

@@ -13,14 +13,15 @@ from modeling.darknet.build import build_network
 from modeling.darknet.classes import with_classes
 from modeling.darknet.loading import save_weights
 from modeling.darknet.weights import network_records
-from reproduction.experiment.own import NETWORK
 from reproduction.experiment.subject import Subject, sha256
-from reproduction.seeded.inference import seed_weights
+from reproduction.seeded.weights import seed_weights
 from reproduction.traces.case import Case, Row
 from reproduction.traces.causes import Clue
 from reproduction.traces.compare import OfAbsmax
 from reproduction.traces.trace import relayout
+from reproduction.yolo.case import network_of
 from reproduction.yolo.inference import HEAD, MODES
+from reproduction.yolo.recipe import original_cfg
 
 BESIDE = OfAbsmax(bound=1e-4)
 
@@ -47,7 +48,7 @@ def outputs(case: Case, subject: Subject) -> Iterator[Row]:
                 _as_recorded(one) for one in subject.own.outputs_with(subject.weights, image, name)
             ]
         )
-        for number, head in enumerate(case.network.heads):
+        for number, head in enumerate(network_of(case).heads):
             name = f"{mode}/L{head.index - 1:03d}_output"
             quantity = f"{name} (the experiment's own)"
             if name not in case.trace:
@@ -69,13 +70,15 @@ def _as_recorded(
 def beside_cfg(case: Case, subject: Subject) -> Iterator[Row]:
     """Outputs of the model that training builds and of the cfg's network, with the same seeded file of weights."""
     model_config = subject.experiment.task.model
-    if subject.original is None or not isinstance(model_config, YoloModel):
-        named = "the model is the cfg's own" if subject.original else "the original's cfg is not at hand (--assets)"
+    if original_cfg(subject) is None or not isinstance(model_config, YoloModel):
+        named = (
+            "the model is the cfg's own" if original_cfg(subject) else "the original's cfg is not at hand (--assets)"
+        )
         yield case.skip("outputs", f"nothing to compare the model's parts with: {named}")
         return
     own = subject.own.small
     size = tuple(own.experiment.task.model.input_size)
-    network = with_classes(subject.original, len(own.experiment.task.data.classes))
+    network = with_classes(original_cfg(subject), len(own.experiment.task.data.classes))
     described = build_network(network, seed=1, input_size=size).model
     seed_weights(described, own)
     ours = own.task.build_model()
@@ -87,4 +90,4 @@ def beside_cfg(case: Case, subject: Subject) -> Iterator[Row]:
     pairs = zip(*(tf.nest.flatten(model(images, training=False)) for model in (ours, described)), strict=True)
     for number, (mine, theirs) in enumerate(pairs):
         yield case.compare(f"output {number}", mine, BESIDE, theirs, Clue("layer"))
-    own.note(*NETWORK)
+    own.note_network()

@@ -22,7 +22,9 @@ from reproduction.traces.case import Case, Row
 from reproduction.traces.causes import Clue
 from reproduction.traces.compare import Absolute, OfAbsmax
 from reproduction.traces.precision import precision
-from reproduction.traces.trace import Trace, TraceError, relayout
+from reproduction.traces.steps import parameter
+from reproduction.traces.trace import TraceError, relayout
+from reproduction.yolo.case import network_of
 
 Values = Float[tf.Tensor, "..."]
 Arrays = Float[np.ndarray, "..."]
@@ -42,7 +44,7 @@ class Rebuilt:
     @classmethod
     def fresh(cls, case: Case) -> "Rebuilt":
         """With initial weights."""
-        return cls(case, build_network(case.network, seed=0), network_records(case.network))
+        return cls(case, build_network(network_of(case), seed=0), network_records(network_of(case)))
 
     @classmethod
     def of(cls, case: Case) -> "Rebuilt":
@@ -76,7 +78,7 @@ class Rebuilt:
 
     def image(self, name: str = "X") -> Float[tf.Tensor, "batch height width channels"]:
         """A recorded input of the network, one or a batch of them: [batch, height, width, channels]."""
-        net = self.case.network.net
+        net = network_of(self.case).net
         one = (net.channels, net.height, net.width)
         if name in self.case.trace and self.case.trace[name].ndim == 3:
             array = self.case.trace.array(name, one, np.floating)[np.newaxis]
@@ -112,7 +114,7 @@ class Rebuilt:
         """All parameters by Darknet's names: L003_weights, L003_rolling_mean, ...; shared ones under both layers."""
         values = values_of(self.graph.model, self.records)
         named = {f"L{r.index:03d}_{name}": array for r in self.records for name, array in values[r.name].items()}
-        for layer in self.case.network.layers:
+        for layer in network_of(self.case).layers:
             owner = getattr(layer, "share_index", None)
             for name, array in list(named.items()) if owner is not None else ():
                 if name.startswith(f"L{owner:03d}_"):
@@ -170,7 +172,7 @@ def compare_updates(
     case = rebuilt.case
     for name, ours in updates.items():
         recorded = f"{prefix}/{name}"
-        if recorded not in case.trace and isinstance(case.network.layers[int(name[1:4])], sections.Local):
+        if recorded not in case.trace and isinstance(network_of(case).layers[int(name[1:4])], sections.Local):
             yield case.skip(recorded, "not recorded")
             continue
         try:
@@ -183,9 +185,3 @@ def compare_updates(
         is_zero = np.abs(expected).max() < bound * absmax < np.inf
         tolerance = Absolute(bound=bound * absmax) if is_zero else OfAbsmax(bound=bound)
         yield case.compare(recorded, ours, tolerance, expected, Clue("gradient"), lambda name=name: exact()[name])
-
-
-def parameter(trace: Trace, name: str, shape: tuple[int, ...]) -> Arrays:
-    """A recorded parameter, or what is shaped as one; a flat array of as many numbers is taken, too."""
-    array = trace.array(name, dtype=np.floating)
-    return array.reshape(shape) if array.shape == (np.prod(shape),) else trace.array(name, shape, np.floating)

@@ -17,8 +17,8 @@ from jaxtyping import Float32
 
 from modeling.darknet.cfg import Network, read_cfg
 from modeling.darknet.weights import WeightsFile, network_records, read_weights, write_weights
-from modeling.layers.batch_norm import EPSILON
 from official.core.errors import UserError, first_line
+from reproduction.restated.layers import EPSILON
 from reproduction.traces.record.keras_model import checked
 from reproduction.traces.record.names import maps_in
 from reproduction.traces.trace import Layout, Source, write_trace

@@ -15,13 +15,13 @@ from configs.experiment import Experiment
 from modeling.darknet.cfg import read_cfg
 from official.core.config_io import check_config, override
 from official.vision.coco import evaluate_coco
-from reproduction.experiment.own import NETWORK
 from reproduction.experiment.subject import Subject
 from reproduction.traces.case import Case, Row
 from reproduction.traces.causes import Clue
 from reproduction.traces.causes.scores import Scores
 from reproduction.traces.result import Boxes, Exhibit, Table
 from reproduction.yolo.inference import ANNOTATIONS, AP, COCO_PROTOCOL, only
+from reproduction.yolo.mistakes.scores import OTHER_SCORES
 from tasks import jobs
 from tasks.yolo.darknet_files import coco_classes, evaluation_experiment
 
@@ -46,7 +46,8 @@ def check(case: Case, subject: Subject) -> Iterator[Row | Exhibit]:
     if weights is None:
         yield case.skip("all", f"the original's weights {subject.claims.weights!r} are not below --assets")
         return
-    subject.own.note("inference network", "task.model.head", *NETWORK)
+    subject.own.note("inference network", "task.model.head")
+    subject.own.note_network()
     yield from _scored(case, _on(experiment, annotations), weights, annotations)
 
 
@@ -57,7 +58,7 @@ def _scored(case: Case, experiment: Experiment, weights: Path, annotations: Path
         path = f"{folder}/metrics.json"
         metrics = jobs.evaluate_to_file(experiment, str(weights), path)
         found = json.loads(Path(f"{path}.detections.json").read_text())
-    scores = Scores(truth, recorded)
+    scores = Scores(truth, recorded, OTHER_SCORES)
     for metric in ("AP", "AP50", "AP75"):
         bound = AP if metric == "AP" else AP.model_copy(update={"bound": 2 * AP.bound})
         clue = Clue("score", "", scores.alternatives(metric))

@@ -9,15 +9,15 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Bool, Float, Float32
 
-from configs.colour import DarknetOpencv, HsvGains
+from configs.colour import DarknetFloat, DarknetOpencv, HsvGains
 from configs.yolo.heads import DetectionHead, GaussianYoloHead, YoloHead
 from configs.yolo.losses import YoloLoss
 from dataloaders.batch import ColourDraws, Effects, TrainBatch
 from losses.truth import Truth
 from reproduction.experiment.own import Own
-from reproduction.restated import pixels
 from reproduction.seeded.family import Group, Mistakes, Outputs, Size, Stated
 from reproduction.traces.compare import Numbers
+from reproduction.yolo.restated import pixels
 from reproduction.yolo.restated.heads import DECODE, LOSS
 from reproduction.yolo.restated.yolo import assign
 
@@ -332,6 +332,11 @@ class Yolo:
         found = {"positives": positive, "ignored": objectness == 0, "classes": asked}
         return found if np.any(objectness > 0) else {name: found[name] for name in ("positives", "classes")}
 
+    @property
+    def in_levels(self) -> bool:
+        config = self.own.experiment.task.data.train.augmentation
+        return config is not None and not isinstance(config.colour, DarknetFloat)
+
     def batch(self, labels: Truth, size: Size, rng: np.random.Generator) -> TrainBatch:
         count, config = labels.boxes.shape[0], self.own.experiment.task.data.train.augmentation
         image = rng.integers(0, 256, (count, *size, 3)).astype(np.uint8)
@@ -349,7 +354,7 @@ class Yolo:
     def prepare(self, batch: TrainBatch) -> tuple[Float[np.ndarray, "batch height width 3"], Truth]:
         image, boxes, classes, valid = (part.numpy() for part in batch[:4])
         draws = [part.numpy() for part in batch.draws[:4]]
-        images, boxes = pixels.yolo_inputs(image, boxes, valid, draws, self._colours())
+        images, boxes = pixels.inputs(image, boxes, valid, draws, self._colours())
         return images, Truth(boxes.astype(np.float32), classes, valid)
 
     def _colours(self) -> Any:
@@ -363,7 +368,7 @@ class Yolo:
 _NORMALISERS = ("iou_normalizer", "obj_normalizer", "cls_normalizer")
 
 
-def _corners(boxes: Float32[tf.Tensor, "batch truths 4"]) -> Float32[tf.Tensor, "batch truths 4"]:
+def _corners(boxes: Float32[tf.Tensor, "batch truths cxcywh=4"]) -> Float32[tf.Tensor, "batch truths xyxy=4"]:
     """cxcywh -> xyxy."""
     return tf.concat([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], axis=-1)
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import keras
 import numpy as np
 import pydantic
 import tensorflow as tf
@@ -15,19 +14,20 @@ from losses.truth import Truth
 from losses.yolo.darknet.yolov1 import CellTruth
 from losses.yolo.from_cfg import head_and_loss
 from modeling.darknet.cfg import Network, parse_cfg
-from official.core.build_step import build_step, initial_state
-from official.core.config import Duration, Schedule, Sgd, Trainer
+from official.core.config import Schedule, Sgd, Trainer
 from official.core.step import State, TrainStep
-from official.core.task import Moment, Objective
+from official.core.task import Moment
 from official.optimization import optimizers, schedules
 from reproduction.experiment.subject import Subject
 from reproduction.traces.case import Case, Row
 from reproduction.traces.causes import Clue
-from reproduction.traces.causes.training import SgdStep, step_alternatives
 from reproduction.traces.compare import OfAbsmax, Relative
+from reproduction.traces.steps import in_steps, train_step
 from reproduction.traces.trace import relayout
+from reproduction.yolo.case import heads_of, network_of
 from reproduction.yolo.loss import labels, loss, moment
 from reproduction.yolo.loss_options import Options, options_of
+from reproduction.yolo.mistakes.training import SgdStep, step_alternatives
 from reproduction.yolo.rebuilt import STATISTICS, UPDATES, Arrays, Rebuilt, compare_updates, gradients_of
 from reproduction.yolo.walk import recorded_parameters, statistics_clue
 from tasks.yolo.recipe import Sources, recipe, schedule
@@ -76,7 +76,7 @@ def _differentiated(rebuilt: Rebuilt) -> _Differentiated:
         tape.watch(image)
         outputs = rebuilt.graph.model(image, training=True)
         outputs = outputs if isinstance(outputs, list) else [outputs]
-        value, _ = loss(Options(*head_and_loss(case.network)), outputs, labels(case), moment(case))
+        value, _ = loss(Options(*head_and_loss(network_of(case))), outputs, labels(case), moment(case))
     by_all = gradients_of(tape, value, [image, *rebuilt.graph.model.trainable_variables])
     deltas = [-image.shape[0] * gradient for gradient in by_all]
     updates = rebuilt.updates(deltas[1:])
@@ -142,7 +142,7 @@ def _stepped(rebuilt: Rebuilt) -> Iterator[_Stepped]:
         buffers = {}
         if isinstance(step.config.optimizer, Sgd):
             # Darknet's buffer has the sum of the batch, minus the gradient's sign, and the next step's momentum.
-            factor = -case.network.net.batch * step.config.optimizer.momentum
+            factor = -network_of(case).net.batch * step.config.optimizer.momentum
             buffers = rebuilt.updates([factor * buffer for buffer in state.slots["momentum"]])
         yield _Stepped(metrics.scalars["learning_rate"], metrics.scalars["loss"], rebuilt.parameters(), buffers)
 
@@ -177,7 +177,7 @@ class _Updated(NamedTuple):
 def _updated(rebuilt: Rebuilt) -> Iterator[tuple[int, _Updated]]:
     """By their numbers, the updates that are recorded from their gradients on."""
     case, (step, start) = rebuilt.case, _train_step(rebuilt)
-    batch, optimizer = case.network.net.batch, step.config.optimizer
+    batch, optimizer = network_of(case).net.batch, step.config.optimizer
     weights_before, left = rebuilt.load("init/"), None
     before = rebuilt.parameters()
     for number in [number for number in _numbers(case) if _has_updates(case, number)]:
@@ -218,9 +218,9 @@ def _darknets_steps(
     for name, value in before.items():
         update = f"{name[:5]}{UPDATES.get(name[5:])}"
         if update in named[0]:
-            own = rate * case.network.layers[int(name[1:4])].learning_rate
+            own = rate * network_of(case).layers[int(name[1:4])].learning_rate
             parts = (np.asarray(part, float) for part in (value, named[0][update], named[1][update]))
-            decays, count = name.endswith("weights"), case.network.net.batch
+            decays, count = name.endswith("weights"), network_of(case).net.batch
             found[name] = SgdStep(optimizer, *parts, own, decays, count)
     return found
 
@@ -235,18 +235,13 @@ def _train_step(rebuilt: Rebuilt) -> tuple[TrainStep, State]:
 
     `meta/start_iteration` is the number of updates before the recorded ones: rates and burn-in go on from there.
     """
-    network, trace = rebuilt.case.network, rebuilt.case.trace
-    classes = tuple(map(str, range(rebuilt.case.heads[-1].classes)))  # nothing is read by them
+    network, trace = network_of(rebuilt.case), rebuilt.case.trace
+    classes = tuple(map(str, range(heads_of(rebuilt.case)[-1].classes)))  # nothing is read by them
     trainer = Trainer.model_validate(recipe(network, Sources(classes, {}, {})).experiment["trainer"])
     step, state = train_step(_Recorded(network), rebuilt.graph.model, trainer)
     if START in trace:
         state = state._replace(step=tf.constant(trace.array(START, (), np.integer), tf.int64))
     return step, state
-
-
-def train_step(task: Objective, model: keras.Model, trainer: Trainer) -> tuple[TrainStep, State]:
-    """The trainer's own step, and the state it begins with; durations are in steps."""
-    return build_step(task, model, trainer, _in_steps, seed=0), initial_state(model, trainer)
 
 
 def rate_cases(case: Case) -> list[str]:
@@ -263,12 +258,7 @@ def learning_rates(case: Case) -> Iterator[Row]:
         yield case.skip(case.part, "policy=random draws every rate")
         return
     policy = pydantic.TypeAdapter(Schedule).validate_python(schedule(network.net))
-    rate = schedules.build_schedule(policy, network.net.max_batches, _in_steps, seed=0)
+    rate = schedules.build_schedule(policy, network.net.max_batches, in_steps, seed=0)
     updates = tf.constant(numbers[numbers >= 1], tf.int64)  # Darknet's first one is number 1
     of_all = tf.function(lambda: tf.map_fn(rate, updates, fn_output_signature=tf.float32), autograph=False)
     yield case.compare(case.part, of_all(), RATE, recorded[numbers >= 1], Clue("schedule"))
-
-
-def _in_steps(duration: Duration) -> int:
-    """Of a recorded run: there all durations are numbers of updates."""
-    return duration.in_steps(1, 1)

@@ -16,12 +16,9 @@ from reproduction.traces.causes import Clue
 from reproduction.traces.causes.residual import Array
 from reproduction.traces.trace import Layout
 from reproduction.traces.walk import Place, Walk
-from reproduction.yolo.mistakes.layers import (
-    Parameters,
-    layer_alternatives,
-    statistics_alternatives,
-    training_alternatives,
-)
+from reproduction.yolo.case import network_of
+from reproduction.yolo.mistakes.convolutions import statistics_alternatives
+from reproduction.yolo.mistakes.layers import Parameters, layer_alternatives, training_alternatives
 from reproduction.yolo.rebuilt import Rebuilt
 
 NCHW = Layout(layout="NCHW")
@@ -44,7 +41,7 @@ def darknet_walk(
     case, graph = rebuilt.case, rebuilt.graph
     places = [
         _place(rebuilt, layer, tensor, prefix, lambda layer=layer: layer_clue(case, layer, parameters, prefix, image))
-        for layer, tensor in zip(case.network.layers, graph.outputs, strict=True)
+        for layer, tensor in zip(network_of(case).layers, graph.outputs, strict=True)
     ]
     given = Place(image, graph.model.inputs[0], lambda array: rebuilt.image(image), rebuilt.in_darknets_form)
     again = None if exact is None else functools.cache(lambda: darknet_walk(exact(), parameters, prefix, image))
@@ -53,7 +50,7 @@ def darknet_walk(
 
 def without_heads(walk: Walk) -> Walk:
     """The layers that do not detect."""
-    layers = zip(walk.case.network.layers, walk.places, strict=True)
+    layers = zip(network_of(walk.case).layers, walk.places, strict=True)
     return dataclasses.replace(
         walk, places=[place for layer, place in layers if not isinstance(layer, sections.HEAD_SECTIONS)]
     )
@@ -75,7 +72,7 @@ def layer_clue(
 
 def statistics_clue(case: Case, name: str, parameters: Mapping[str, Array], prefix: str) -> Clue:
     """The same of `L003_rolling_mean` or `L003_rolling_variance` after one forward pass in training."""
-    layer = case.network.layers[int(name[1:4])]
+    layer = network_of(case).layers[int(name[1:4])]
     inputs = _recorded_inputs(case, layer, prefix, "X")
     if not (inputs and isinstance(layer, sections.Convolutional)):
         return Clue("statistics")

@@ -60,7 +60,7 @@ def _at_scale(
     scale: float,
     protocol: CenterNetProtocol,
     input_size: tuple[int, int],
-) -> tuple[Float32[tf.Tensor, "peaks 4"], Float32[tf.Tensor, "peaks classes"]]:
+) -> tuple[Float32[tf.Tensor, "peaks xyxy=4"], Float32[tf.Tensor, "peaks classes"]]:
     """Boxes xyxy in pixels of the image, and scores, of the image resized to `scale` of it."""
     size = tf.cast(tf.cast(tf.shape(image)[:2], tf.float64) * scale, tf.int32)  # truncated, as Python's int()
     resized = image if scale == 1 else INTERPOLATIONS[protocol.interpolation](image, size)

@@ -19,8 +19,9 @@ from losses.centernet.loss import centernet_loss
 from losses.truth import Truth
 from modeling.centernet.decode import decode
 from modeling.centernet.inference import CenterNetInference, build_inference, standardise
-from modeling.centernet.network import build_centernet, fold_centernet_into
+from modeling.centernet.network import build_centernet
 from modeling.centernet.weights import load_centernet_weights
+from modeling.folding import fold_into
 from official.core.task import Loaded, Moment, Scalar, Scalars
 from official.vision.boxes import swap_xy
 from official.vision.nms import Detections
@@ -57,7 +58,7 @@ class CenterNet(DetectionTask):
 
     def decode(
         self, outputs: Sequence[Float[tf.Tensor, "_ ..."]]
-    ) -> tuple[Float32[tf.Tensor, "batch boxes 4"], Float32[tf.Tensor, "batch boxes classes"]]:
+    ) -> tuple[Float32[tf.Tensor, "batch boxes yxyx=4"], Float32[tf.Tensor, "batch boxes classes"]]:
         """Maps of an inference model to (boxes yxyx relative to its input, scores)."""
         return decode(tf.nest.flatten(outputs), self.config.model.head)
 
@@ -67,7 +68,7 @@ class CenterNet(DetectionTask):
         return build_inference(model, self.num_classes, protocol.flip_test, size)
 
     def fold(self, trained: keras.Model, inference: CenterNetInference) -> None:
-        fold_centernet_into(inference.network, trained)
+        fold_into(inference.network, trained)
 
     def detect(self, model: Callable[..., Any], batch: EvalBatch) -> Detections:
         protocol = self.config.evaluation

@@ -16,7 +16,7 @@ from modeling.darknet.cfg import Network, read_cfg
 from modeling.darknet.grammar import Note
 from official.core.checkpoint import write_text
 from official.core.config_io import ConfigError, check_config, load_config, override
-from tasks.jobs import say
+from official.core.progress import say
 from tasks.yolo.recipe import Sources, recipe
 
 EXPERIMENT_FILE = "experiment.yaml"

@@ -32,7 +32,12 @@ def build(model: Model, classes: int, seed: int, input_size: tuple[int | None, i
         return build_detector(model, classes, seed, input_size)
     network = _network(model, classes)
     return build_network(
-        network, seed=seed, norm=model.norm, norm_momentum=model.norm_momentum, input_size=input_size
+        network,
+        seed=seed,
+        norm=model.norm,
+        norm_momentum=model.norm_momentum,
+        norm_epsilon=model.norm_epsilon,
+        input_size=input_size,
     ).model
 
 
@@ -40,7 +45,10 @@ def build_for_inference(model: Model, classes: int) -> keras.Model:
     """The network with batch-norm folded into its convolutions; its weights come by `fold_into`."""
     if isinstance(model, YoloModel):
         return build_folded(model, classes)
-    return build_network(_network(model, classes), seed=0, norm="folded", input_size=model.input_size).model
+    network = _network(model, classes)
+    return build_network(
+        network, seed=0, norm="folded", norm_epsilon=model.norm_epsilon, input_size=model.input_size
+    ).model
 
 
 def load(model: Model, classes: int, network: keras.Model, path: str) -> Loaded:

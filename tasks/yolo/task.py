@@ -15,8 +15,8 @@ from dataloaders.batch import TrainBatch
 from dataloaders.compose.composer import Composer
 from losses.truth import Truth
 from losses.yolo import LOSSES
+from modeling.folding import fold_into
 from modeling.yolo.heads import BOX_DECODERS
-from modeling.yolo.network import fold_into
 from official.core.task import Loaded, Moment, Scalar, Scalars
 from official.vision.boxes import cxcywh_to_yxyx
 from tasks.detection import DetectionTask, Shown
@@ -32,7 +32,7 @@ class Yolo(DetectionTask):
         return {**super().facts(), **network.facts(self.config.model)}
 
     def facts_of(self, manifest: dict[str, Any]) -> dict[str, Any]:
-        return in_todays_words(manifest)
+        return super().facts_of(in_todays_words(manifest))
 
     def build_model(self) -> keras.Model:
         size = (None, None) if self.config.data.train.multi_scale else self.config.model.input_size
@@ -57,7 +57,7 @@ class Yolo(DetectionTask):
 
     def decode(
         self, outputs: Float[tf.Tensor, "batch ..."] | Sequence[Float[tf.Tensor, "batch ..."]]
-    ) -> tuple[Float32[tf.Tensor, "batch boxes 4"], Float32[tf.Tensor, "batch boxes classes"]]:
+    ) -> tuple[Float32[tf.Tensor, "batch boxes yxyx=4"], Float32[tf.Tensor, "batch boxes classes"]]:
         """Network outputs to (boxes yxyx relative to the network input, scores)."""
         outputs = tf.nest.flatten(outputs)  # Keras hands out a lone output without its list
         model = self.config.model

@@ -10,7 +10,8 @@ from tensorflow.python.framework import op_def_registry
 
 from configs.data import CocoSource, DarknetAugmentation, Split, TrainSplit
 from dataloaders import pipeline
-from dataloaders.compose.composer import Composer, rows_of_steps
+from dataloaders.compose.composer import Composer
+from dataloaders.compose.recipes import rows_of_steps
 from dataloaders.pipeline import eval_dataset, train_dataset
 from dataloaders.reading.annotations import DataError
 from dataloaders.reading.sources import open_source

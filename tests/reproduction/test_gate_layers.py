@@ -3,17 +3,24 @@
 import numpy as np
 import pytest
 
-from modeling.layers import batch_norm
+from modeling.darknet import build as build_module
 from reproduction.centernet.model import build, layer_of
 from reproduction.centernet.network import _stages, _walk
 from reproduction.experiment.subject import Subject
 from reproduction.gates import pass_through
 from reproduction.traces.case import HINTED, Case
 from reproduction.traces.precision import precision
+from reproduction.yolo.case import network_of
 
 
 def subject(golden, *cases: str) -> Subject:
     return Subject(traces=(golden("layers/act_bn_leaky.npz").parents[1],), cases=cases)
+
+
+def _plant_epsilon(monkeypatch) -> None:
+    """Keras's epsilon in every batch-norm that is built."""
+    made = build_module.BatchNorm
+    monkeypatch.setattr(build_module, "BatchNorm", lambda *rest, **options: made(*rest, **{**options, "epsilon": 1e-3}))
 
 
 def failing(rows) -> list[str]:
@@ -29,7 +36,7 @@ def test_recorded_layers_pass_whole_and_alone(golden):
 
 
 def test_an_epsilon_is_named_at_the_layer_that_has_it(golden, monkeypatch):
-    monkeypatch.setattr(batch_norm, "EPSILON", 1e-3)
+    _plant_epsilon(monkeypatch)
     result = pass_through(2, subject(golden, "act_bn_leaky", "conv_dilation3", "maxpool_3s2_even"))
     assert result.outcome == "fail"
     first = result.first_divergence
@@ -42,7 +49,7 @@ def test_an_epsilon_is_named_at_the_layer_that_has_it(golden, monkeypatch):
 
 @pytest.mark.slow
 def test_of_a_whole_detector_the_first_layer_is_explained_and_then_those_alone(golden, shared, monkeypatch):
-    monkeypatch.setattr(batch_norm, "EPSILON", 1e-3)
+    _plant_epsilon(monkeypatch)
     name = "yolo-fastest-1.1_96x64_all_layers"
     golden(f"infer/{name}.npz")
     result = pass_through(2, Subject(traces=(shared / "golden",), assets=shared / "assets", cases=(name,)))
@@ -50,7 +57,7 @@ def test_of_a_whole_detector_the_first_layer_is_explained_and_then_those_alone(g
     assert result.first_divergence.hints[0].cause == "batch_norm_epsilon"
     alone = [row for row in result.rows if row.quantity.startswith("alone/") and row.outcome == "fail"]
     assert [row.hints[0].cause for row in alone if row.hints] == ["batch_norm_epsilon"] * HINTED
-    layers = Case(golden(f"infer/{name}.npz")).network.layers
+    layers = network_of(Case(golden(f"infer/{name}.npz"))).layers
     assert {getattr(layers[int(row.quantity[7:10])], "batch_normalize", 0) for row in alone} == {1}
 
 

@@ -20,6 +20,7 @@ from official.vision import detect
 from reproduction.experiment.parts import NO_PART, parts_of, unproven
 from reproduction.experiment.subject import Subject
 from reproduction.gates import GATES, checks_of, pass_through
+from reproduction.originals import original_of, with_original
 from reproduction.seeded import updates
 from serving.formats import saved_model
 from tasks.yolo import task
@@ -60,7 +61,7 @@ SEEDED = (
 def subject(*cases: str) -> Subject:
     """The demo with every option of the trainer that makes a part."""
     experiment = load_config(str(EXPERIMENTS / "demo.yaml"), Experiment, list(WITH_EVERYTHING))
-    return Subject(experiment, cases=cases)
+    return with_original(Subject(experiment, cases=cases))
 
 
 def ran(subject: Subject) -> dict[str, set[str]]:
@@ -110,7 +111,9 @@ def test_any_part_that_raises_fails_every_check_that_lists_it(monkeypatch, part)
 @pytest.mark.slow
 def test_a_network_that_raises_is_not_proven(monkeypatch, shared):
     experiment = load_config(str(EXPERIMENTS / "yolov4_tiny_coco.yaml"), Experiment, [])
-    whole = Subject(experiment, (shared / "golden",), shared / "assets", cases=("yolov4-tiny*", "cfg_network"))
+    whole = with_original(
+        Subject(experiment, (shared / "golden",), shared / "assets", cases=("yolov4-tiny*", "cfg_network"))
+    )
     listing = pass_through(2, whole).ran
     checks = {check for check, parts in listing.items() if "task.model.backbone" in parts}
     assert checks == {"own_network", "cfg_network"}
@@ -119,13 +122,14 @@ def test_a_network_that_raises_is_not_proven(monkeypatch, shared):
         raise RuntimeError("the backbone is broken")
 
     monkeypatch.setitem(network.BACKBONES, "yolov4_tiny", broken)
-    result = pass_through(2, Subject(experiment, whole.traces, whole.assets, cases=whole.cases))
+    result = pass_through(2, with_original(Subject(experiment, whole.traces, whole.assets, cases=whole.cases)))
     failing = {row.check for row in result.rows if row.outcome == "fail"}
     assert {"own_network", "cfg_network"} <= failing and not result.ran
 
 
 def test_every_part_of_the_demo_has_a_place_where_it_is_replaced():
-    parts = set(parts_of(subject().experiment))
+    demo = subject()
+    parts = set(parts_of(demo.experiment, demo.original))
     assert parts - set(PLACES) == {"task.model.backbone", "task.model.decoder", "input stream"}
 
 
@@ -133,7 +137,11 @@ def test_every_part_of_the_demo_has_a_place_where_it_is_replaced():
 def test_every_option_belongs_to_a_part(path):
     """A key of the configuration is below a part's, or listed as none: a new option cannot be forgotten."""
     experiment = load_config(str(path), Experiment, [])
-    parts = (*parts_of(experiment), *NO_PART, "task.data.train")  # the input stream's, and what pixels are made of
+    parts = (
+        *parts_of(experiment, original_of(experiment)),
+        *NO_PART,
+        "task.data.train",
+    )  # the input stream's, and what pixels are made of
     optional = {f"trainer.{name}" for name in ("clip_global_norm", "moving_average", "freeze", "layers", "initialise")}
     optional |= {"trainer.micro_batches", "runtime.precision"}
     # Of the network's parts.
@@ -152,8 +160,8 @@ def keys(config: Config, where: str = "") -> list[str]:
 
 
 def test_what_no_check_ran_is_left_with_its_reason():
-    experiment = subject().experiment
-    left = unproven(experiment, {"task.loss": None, "pixels": None})
+    demo = subject()
+    left = unproven(demo.experiment, demo.original, {"task.loss": None, "pixels": None})
     assert "task.loss" not in left and "resume" in left
     assert all(len(part.unproven) > 20 and part.what for part in left.values())
     assert all(check.name for check in checks_of(subject()))

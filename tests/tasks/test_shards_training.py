@@ -68,7 +68,7 @@ def test_the_command_says_what_to_write_into_the_experiment(experiments, monkeyp
 
 
 def test_a_task_sees_the_same_batches_facts_and_truth(experiments):
-    tasks = [jobs.build_task(experiment) for experiment in experiments[:2]]
+    tasks = [build_task(experiment) for experiment in experiments[:2]]
     assert tasks[0].facts() == tasks[1].facts() and tasks[0].examples_per_epoch() == 10
     streams = [itertools.islice(task.train_inputs(1, HostShare(), (64, 96)), 3) for task in tasks]
     evaluated = [task.eval_inputs() for task in tasks]
@@ -84,7 +84,7 @@ def test_a_task_sees_the_same_batches_facts_and_truth(experiments):
 
 
 def test_a_damaged_record_is_named_by_the_task(experiments, tmp_path):
-    task = jobs.build_task(experiments[1])
+    task = build_task(experiments[1])
     row = task.train_data.image_ids.tolist().index(6)
     assert task.replace_unreadable(0, 3) == []
     task.check_eval_inputs()

@@ -22,7 +22,7 @@ from official.vision.boxes import Xyxy, Yxyx
 from official.vision import boxes as box_ops
 """
 FIRST = HEAD.count("\n") + 1  # the line of a case's beginning
-BOX = 'Float32[tf.Tensor, "n 4"]'
+BOX = 'Float32[tf.Tensor, "n four=4"]'
 
 GOOGLE = "Args:\n        x: [n, 4]\n\n    Returns:\n        [k, 2]"
 NUMPY = "Parameters\n    ----------\n    x : [n, 4]\n\n    Returns\n    -------\n    [k, 2]"
@@ -63,6 +63,9 @@ WRONG = {
     "rank": (f"def f(x: {BOX}) -> None:\n    '''x: [batch, n, 4].'''", ["TL301"]),
     "order": ("def f(x: UInt8[tf.Tensor, 'h w 3']) -> None:\n    '''x: [w, h, 3].'''", ["TL301"]),
     "size behind any": ("def f(x: UInt8[tf.Tensor, '*b 3']) -> None:\n    '''x: [n, 4].'''", ["TL301"]),
+    "four numbers": ("def f(x: Float32[tf.Tensor, 'n 4']) -> None: ...", ["TL203"]),
+    "four numbers of an alias": ("Four = Float32[tf.Tensor, 'n 4']\ndef f(x: Four) -> None: ...", ["TL203"]),
+    "formats, in the dimension": ("def f(b: Float32[tf.Tensor, 'n yxyx=4']) -> None:\n    '''b: xyxy.'''", ["TL202"]),
     "dtype": (f"def f(x: {BOX}) -> None:\n    '''x: int32 [n, 4].'''", ["TL302"]),
     "ignored without reason": ("def f(x: tf.Tensor) -> None: ...  # tensorlint: ignore[TL101]", ["TL002", "TL101"]),
     "ignored by no rule": ("x = 1  # tensorlint: ignore[TL999] because", ["TL002"]),
@@ -84,6 +87,8 @@ RIGHT = {
     "layer of a layer": "class A(keras.Model): ...\nclass B(A):\n    def call(self, image: tf.Tensor): return image",
     "alias": "def f(boxes: Yxyx) -> Xyxy:\n    '''yxyx to xyxy.'''",
     "format in the name": f"def f(xyxy_boxes: {BOX}) -> None: ...",
+    "format in the dimension": "def f(boxes: Float32[tf.Tensor, 'n cxcywh=4']) -> None: ...",
+    "open format": "def f(boxes: Float32[tf.Tensor, 'n box=4']) -> None: ...",
     "format in a comment": f"def f(\n    boxes: {BOX},  # cxcywh\n) -> None: ...",
     "mask named boxes": "def f(boxes: Bool[np.ndarray, ' boxes']) -> None: ...",
     "number of boxes": "def f(max_boxes: int, num_boxes=3) -> None: ...",
@@ -118,7 +123,7 @@ def test_aliases_of_other_files(tmp_path):
     package.mkdir(parents=True)
     (package / "kinds.py").write_text(
         "import tensorflow as tf\nfrom jaxtyping import Float32\nBare = tf.Tensor\n"
-        "CornersXYXY = Float32[tf.Tensor, 'n 4']\n"
+        "CornersXYXY = Float32[tf.Tensor, 'n four=4']\n"
     )
     (package / "__init__.py").write_text("from .kinds import Bare, CornersXYXY\n")
     user = tmp_path / "mine" / "user.py"

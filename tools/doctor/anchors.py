@@ -1,4 +1,4 @@
-"""How well a head's anchors fit the boxes, and the anchors that k-means would choose, as Darknet computes them.
+"""The fit of a head's anchors to the boxes, and the anchors that k-means would choose, as Darknet computes them.
 
 Source: AlexeyAB/darknet src/detector.c calc_anchors, src/matrix.c do_kmeans. Boxes and anchors are (width, height) in
 pixels of the network's input, both as if centred at one point; a box's distance to a centre is 1 - IoU. The start is k
@@ -16,14 +16,14 @@ from tools.doctor.findings import Finding, percent
 
 Sides = Float64[np.ndarray, "n 2"]  # width, height
 IOU_LEVELS = (0.25, 0.5, 0.75)
-RATIO = 4.0  # Scaled-YOLOv4 and its kin match a box to an anchor up to this many times longer or shorter
+RATIO = 4.0  # Scaled-YOLOv4 and YOLOv7 match a box to an anchor up to this many times longer or shorter
 _ROUNDS = 1000
 _GAIN = 0.05  # of the mean IoU, from which other anchors are recommended
 _IDLE = 0.01  # of the boxes, below which a level hardly learns
 
 
 class Fit(NamedTuple):
-    """How anchors fit boxes.
+    """The fit of anchors to boxes.
 
     Attributes:
         mean_iou: of each box with its best anchor, by shape.
@@ -49,7 +49,7 @@ class Level(NamedTuple):
 
 
 class Anchors(NamedTuple):
-    """What is said of a head's anchors; `skipped` says why nothing is."""
+    """The verdict on a head's anchors; `skipped` says why there is none."""
 
     skipped: str = ""
     boxes: int = 0
@@ -60,7 +60,7 @@ class Anchors(NamedTuple):
 
     @property
     def gain(self) -> float:
-        """Of the mean best IoU, by the k-means anchors. One start may end in a poor minimum: it can be below 0."""
+        """Gain of mean best IoU by the k-means anchors. One start may end in a poor minimum: it can be below 0."""
         return self.k_means.mean_iou - self.config.mean_iou
 
     @property
@@ -140,7 +140,7 @@ def examine_anchors(head: Any, boxes: Sides, count: int | None, seed: int) -> An
 
 
 def anchor_findings(anchors: Anchors, split: str) -> list[Finding]:
-    """Where other anchors, or another division of them among the levels, would serve better."""
+    """Findings where other anchors, or another division of them among the levels, would serve better."""
     if anchors.skipped:
         return [Finding("note", "anchors_skipped", split, f"anchors are not examined: {anchors.skipped}", 0)]
     findings = []

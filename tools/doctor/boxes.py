@@ -24,7 +24,7 @@ class ClassCount:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of the images and boxes of a split that can be used.
+    """Statistics of the images and boxes of a split that can be used.
 
     Attributes:
         width, height: in pixels of the network's input, by share of the boxes; `aspect` is width over height.
@@ -69,7 +69,7 @@ def statistics(data: SplitData, input_size: tuple[int, int], protocol: Evaluatio
 
 
 def boxes_of_images(data: SplitData) -> Int64[np.ndarray, " kept"]:
-    """How many boxes each image has that can be used; [images that can be]."""
+    """Number of usable boxes of each usable image."""
     counts = np.bincount(data.examined.image_of_box[data.kept_boxes], minlength=len(data.images))
     return counts[data.kept]
 
@@ -81,7 +81,7 @@ def _shares(values: Shaped[np.ndarray, " n"]) -> dict[str, float]:
 
 
 def box_findings(data: SplitData, input_size: tuple[int, int], protocol: EvaluationProtocol) -> list[Finding]:
-    """Of one split."""
+    """All findings on the boxes of one split."""
     return [*_too_small(data, input_size, protocol), *_repeated(data), *_without_boxes(data)]
 
 
@@ -107,7 +107,7 @@ def _too_small(data: SplitData, input_size: tuple[int, int], protocol: Evaluatio
 
 
 def _repeated(data: SplitData) -> list[Finding]:
-    """The same box of the same class twice on an image."""
+    """Boxes that are twice on an image, with the same class."""
     keep = np.flatnonzero(data.kept_boxes)
     place = np.column_stack([data.examined.image_of_box[keep], data.examined.box_classes[keep]])
     rows = np.column_stack([place.astype(np.float64), data.examined.found.boxes[keep]])

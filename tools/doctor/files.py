@@ -1,4 +1,4 @@
-"""Findings on files: what the door says of images and boxes, what cannot be decoded, what is stored in an odd way."""
+"""Findings on files: faults of images and boxes, what cannot be decoded, what is stored in an odd way."""
 
 import numpy as np
 
@@ -39,7 +39,7 @@ TRAITS: dict[str, tuple[Severity, str, str, str]] = {
     "grey": ("note", "the file is grey", "its levels become all three channels", ""),
 }
 
-# Causes and remedies beyond the door's own words.
+# Causes and remedies beyond the words of reading/checks.py.
 _CAUSES = {
     "truncated_image": "a download or copy that was interrupted",
     "unreadable_image": "another format under the name of a JPEG or PNG, or no image",
@@ -53,12 +53,12 @@ _CAUSES = {
 
 
 def files_findings(data: SplitData) -> list[Finding]:
-    """All of the split's."""
-    return [*_at_the_door(data), *_undecodable(data), *_nothing_left(data), *_traits(data)]
+    """All findings on the split's files."""
+    return [*_faults(data), *_undecodable(data), *_nothing_left(data), *_traits(data)]
 
 
-def _at_the_door(data: SplitData) -> list[Finding]:
-    """What the door finds when a run starts; a fault where it stops the run, a warning where it drops and goes on."""
+def _faults(data: SplitData) -> list[Finding]:
+    """Findings of the checks when a run starts: a fault where they stop it, a warning where they drop and go on."""
     path = dict(zip(reversed(data.stated.image_ids.tolist()), reversed(data.stated.image_paths), strict=True))
     findings = []
     for found in data.examined.report.findings:
@@ -99,7 +99,7 @@ def _cause(data: SplitData, found: DoorFinding) -> str:
 
 
 def _undecodable(data: SplitData) -> list[Finding]:
-    """Files that pass the door's look at header and end, and then cannot be decoded."""
+    """Files that pass the checks of header and end, and then cannot be decoded."""
     rows = [row for row in np.flatnonzero(data.examined.keep_image).tolist() if data.images[row].problem]
     if not rows:
         return []

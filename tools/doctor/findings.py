@@ -1,4 +1,4 @@
-"""What the doctor says: findings, each with its severity, place, likely cause and remedy."""
+"""Findings of the doctor, each with its severity, place, likely cause and remedy."""
 
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple

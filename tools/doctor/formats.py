@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float64, Int32
 from tools.doctor.findings import Finding, Severity, percent
 from tools.doctor.splits import SplitData
 
-Numbers = Float64[np.ndarray, "boxes 4"]
+Numbers = Float64[np.ndarray, "boxes numbers=4"]
 _TOLERANCE = 1.5  # pixels
 _FEWEST = 3  # boxes that make a suspicion
 _COCO_GAPS = frozenset({12, 26, 29, 30, 45, 66, 68, 69, 71, 83})  # ids up to 90 that COCO's 80 classes leave out

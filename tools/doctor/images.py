@@ -25,7 +25,7 @@ THUMBNAIL = 32  # pixels a side
 
 
 class ImageFacts(NamedTuple):
-    """What is in an image file.
+    """The facts about an image file.
 
     Attributes:
         problem: why it cannot be decoded, else empty; then all that follows is empty, too.
@@ -75,7 +75,7 @@ def look_inside(path: str) -> ImageFacts:
 
 
 def _stored(contents: bytes) -> tuple[tuple[str, ...], int]:
-    """How the file stores its pixels, and its EXIF orientation."""
+    """Traits of the way the file stores its pixels, and its EXIF orientation."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
@@ -96,7 +96,7 @@ def _stored(contents: bytes) -> tuple[tuple[str, ...], int]:
 
 
 def _is_cut(contents: bytes, pixels: UInt8[np.ndarray, "h w 3"]) -> bool:
-    """Whether a JPEG's data stops before its last row, though an end mark follows: a repaired or padded torso.
+    """True if a JPEG's data stops before its last row, though an end mark follows: a repaired or padded torso.
 
     libjpeg fills the rest with one colour and only warns. Bytes put before the end mark change nothing in a whole
     image; in such a one they are taken for the missing data.

@@ -78,7 +78,7 @@ def class_figure(names: Sequence[str], of_splits: Sequence[Statistics]) -> Figur
 def sample_picture(
     data: SplitData, input_size: tuple[int, int], protocol: EvaluationProtocol, seed: int
 ) -> UInt8[np.ndarray, "height width 3"] | None:
-    """Some images with their boxes, as the network sees them; none where no image can be used."""
+    """A picture of some images with their boxes, as the network sees them; none where no image can be used."""
     rows = np.flatnonzero(data.kept)
     if not len(rows):
         return None

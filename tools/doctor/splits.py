@@ -20,7 +20,7 @@ class SplitData(NamedTuple):
 
     Attributes:
         stated: the annotations before anything was looked at.
-        examined: by the door, which drops nothing here; its sizes are those of `stated`, or else the files'.
+        examined: by reading/checks.py, which drops nothing here; its sizes are those of `stated`, or else the files'.
         images: of each row of `stated`, what its file holds.
     """
 
@@ -33,7 +33,7 @@ class SplitData(NamedTuple):
 
     @property
     def kept(self) -> Bool[np.ndarray, " images"]:
-        """Images that can be used: by the door, and decoded."""
+        """Images that pass the checks and can be decoded."""
         decoded = np.array([facts.problem == "" for facts in self.images], bool)
         return self.examined.keep_image & decoded
 

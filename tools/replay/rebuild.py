@@ -21,9 +21,9 @@ class Stage(NamedTuple):
 
     title: str
     image: UInt8[np.ndarray, "h w 3"]
-    boxes: Float32[np.ndarray, "n 4"]  # yxyx relative to the picture
+    boxes: Float32[np.ndarray, "n yxyx=4"]  # yxyx relative to the picture
     classes: Int32[np.ndarray, " n"]
-    shown: Float32[np.ndarray, "4"] | None = None  # yxyx in its pixels: what the network sees of it
+    shown: Float32[np.ndarray, "yxyx=4"] | None = None  # yxyx in its pixels: what the network sees of it
 
 
 class Replay(NamedTuple):
@@ -77,11 +77,11 @@ def rebuild(experiment: Experiment, step: int, index: int) -> Replay:
         "boxes": plain(batch.boxes[0][batch.valid[0]]),
         "classes": plain(batch.classes[0][batch.valid[0]]),
     }
-    count = len(examples)
+    count, blended = len(examples), explained.compositions if len(explained.compositions) > 1 else ()
     numbers = [f" ({at} of {count})" if count > 1 else "" for at in range(1, count + 1)]
     stages = [
         *(_of_source(*source) for source in zip(numbers, examples, explained.shown, strict=True)),
-        *(_without_boxes(f"composition {at}", image) for at, image in enumerate(explained.compositions, start=1)),
+        *(_without_boxes(f"composition {at}", image) for at, image in enumerate(blended, start=1)),
     ]
     return Replay(batch, (*stages, *_last_stages(task, batch)), parameters)
 

@@ -17,6 +17,7 @@ RULES = {
     "TL104": "the shape in an annotation cannot be read",
     "TL201": "a box has no format, in annotation, docstring, comment or name",
     "TL202": "annotation and docstring name different box formats",
+    "TL203": "a last dimension of 4 does not say what the four numbers are",
     "TL301": "annotation and docstring state different shapes",
     "TL302": "annotation and docstring state different dtypes",
 }
@@ -24,7 +25,7 @@ _TENSOR_NAME = re.compile(r"^(images?|boxes|bboxes|logits|heatmaps?|feature_maps
 _BOX_NAME = re.compile(r"^(.*_)?b?box(es)?$")
 _IGNORE = re.compile(r"tensorlint:\s*ignore\[([^\]]*)\]\s*(.*)")
 _SIZE = re.compile(r"^[*#?]*(\w+=)?(\.\.\.|_|\d+|[A-Za-z_]\w*|\{.*\}|[\w(){}.][\w+\-*/(){}.,%]*)$")
-_EXAMPLE = 'such as Float32[tf.Tensor, "batch boxes 4"]'
+_EXAMPLE = 'such as Float32[tf.Tensor, "batch boxes yxyx=4"]'
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -146,7 +147,8 @@ def _subjects(subjects: list[Subject], general: str, module: Module) -> Iterator
         stated = formats_of(one.text)
         if not stated and all(forms or any(map(_formats, tensors[box])) for box in boxes):
             stated = formats_of(general) - annotated if len(formats_of(general)) == 1 else set()
-        if one in boxes and not (forms or formats_of(f"{one.text}\n{general}") or formats_in_name(one.name)):
+        is_open = any((leaf.shape or "").endswith("box=4") for leaf in found)
+        if one in boxes and not (is_open or forms or formats_of(f"{one.text}\n{general}") or formats_in_name(one.name)):
             message = f"{one.label} is named as boxes, but nothing names their format; expected yxyx, xyxy, cxcywh or "
             rules.append(("TL201", f"{message}xywh in the docstring, or an alias named so (official/vision/boxes.py)"))
         if len(forms) == len(stated) == 1 and forms != stated:
@@ -163,6 +165,9 @@ def _leaf(one: Subject, leaf: Leaf) -> Iterator[tuple[str, str]]:
     elif leaf.shape is None or not all(map(_SIZE.match, leaf.shape.split())):
         message = f"{one.label}: {leaf.text}{through} has no readable shape; expected names and sizes in one string"
         yield "TL104", f"{message}, {_EXAMPLE}"
+    elif leaf.shape.split()[-1:] == ["4"]:
+        message = f"{one.label}: {leaf.text}{through} does not say what the four numbers are; for a box write yxyx=4"
+        yield "TL203", f"{message}, xyxy=4, cxcywh=4 or xywh=4 in place of 4 (box=4 if its form is open)"
 
 
 def _stated(one: Subject, found: list[Leaf], general: str, subjects: list[Subject]) -> Iterator[tuple[str, str]]:
@@ -174,7 +179,7 @@ def _stated(one: Subject, found: list[Leaf], general: str, subjects: list[Subjec
     if not (stated and found) or len({leaf.shape for leaf in found}) > 1:
         return
     dtype, sizes = stated
-    if shapes_differ(sizes, found[0].shape.split()):
+    if shapes_differ(sizes, [size.rpartition("=")[2] for size in found[0].shape.split()]):
         message = f"{one.label} is annotated with shape {found[0].shape!r}, but its docstring says [{', '.join(sizes)}]"
         yield "TL301", f"{message}: one of them is wrong"
     if all(dtypes_differ(dtype, leaf.dtype) for leaf in found):
@@ -182,13 +187,16 @@ def _stated(one: Subject, found: list[Leaf], general: str, subjects: list[Subjec
 
 
 def _formats(leaf: Leaf) -> set[str]:
-    return {form for name in leaf.via for form in formats_in_name(name)}
+    named = [*leaf.via, *(leaf.shape or "").split()[-1:]]
+    return {form for name in named for form in formats_in_name(name)}
 
 
 def _is_box(one: Subject, found: list[Leaf]) -> bool:
     """Named as boxes, with four numbers each, as far as one can tell."""
     numbers = [
-        leaf for leaf in found if leaf.dtype != "Bool" and (leaf.shape or "...").split()[-1:] in (["4"], ["..."])
+        leaf
+        for leaf in found
+        if leaf.dtype != "Bool" and (leaf.shape or "...").split()[-1].rpartition("=")[2] in ("4", "...")
     ]
     return bool(_BOX_NAME.match(one.name) and numbers)
 

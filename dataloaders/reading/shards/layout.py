@@ -24,7 +24,7 @@ AGAIN = "Convert again: the same `python -m tools.shards` command writes what is
 
 @dataclass(frozen=True)
 class Index:
-    """Where the records of one shard are. Record i is bytes offsets[i] to offsets[i + 1]; the last is the file's size.
+    """The places of a shard's records. Record i is bytes offsets[i] to offsets[i + 1]; the last is the file's size.
 
     Attributes:
         conversion: identifies the conversion that wrote the shard.

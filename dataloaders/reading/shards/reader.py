@@ -59,7 +59,7 @@ class ShardedDataset:
         return len(self.image_ids)
 
     def fingerprint(self) -> str:
-        """Tells this truth from any other."""
+        """A hash that distinguishes this truth from any other."""
         return self.conversion
 
     def examples(self, form: TruthForm) -> Examples:
@@ -105,7 +105,7 @@ class ShardedDataset:
             return self.place(rows[0])
 
     def place(self, row: int) -> str:
-        """Where a row is, for messages: shard and record, counted from 0."""
+        """The place of a row, for messages: shard and record, counted from 0."""
         shard = self._shard(row)
         return f"{self.files[shard]}, record {row - self.starts[shard]}"
 

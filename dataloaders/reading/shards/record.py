@@ -1,4 +1,4 @@
-"""What a record of a shard is: a tf.train.Example under the usual names, and a few of our own for exactness.
+"""Records of shards: each is a tf.train.Example under the usual names, and a few of our own for exactness.
 
 | feature | value |
 |---|---|
@@ -14,7 +14,7 @@
 | image/object/cxcywh | float32, 4 numbers a box, relative: a Darknet label file's own numbers where the source is one |
 | image/object/exact | little-endian float64 as bytes, 5 a box: x, y, width, height, area in pixels, as annotated |
 
-What training must not see, or evaluation ignores, was decided at the door, when the shard was written.
+What training must not see, or evaluation ignores, was decided by the checks, when the shard was written.
 """
 
 from collections.abc import Mapping

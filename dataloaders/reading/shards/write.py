@@ -134,7 +134,7 @@ def _write_missing(split: DetectionDataset, parts: dict[str, range], conversion:
 
 
 def _is_there(shard: str, conversion: str) -> bool:
-    """Whether an earlier attempt has finished the shard."""
+    """True if an earlier attempt has finished the shard."""
     if not (tf.io.gfile.exists(index_path(shard)) and tf.io.gfile.exists(shard)):
         return False
     index = read_index(index_path(shard))

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import tensorflow as tf
 from jaxtyping import Float32
 
-A = Float32[tf.Tensor, "*a 4"]
-B = Float32[tf.Tensor, "*b 4"]
+A = Float32[tf.Tensor, "*a cxcywh=4"]
+B = Float32[tf.Tensor, "*b cxcywh=4"]
 Side = Float32[tf.Tensor, "*pairs"]
 DIOU_EXPONENT = 0.6
 
@@ -101,7 +101,7 @@ def _aspect_loss(angle: tf.Tensor) -> tf.Tensor:
     return 4 / math.pi**2 * angle * angle
 
 
-def iou_gradient(predicted: A, true: B, kind: str) -> Float32[tf.Tensor, "*pairs 4"]:
+def iou_gradient(predicted: A, true: B, kind: str) -> Float32[tf.Tensor, "*pairs cxcywh=4"]:
     """What Darknet takes for the derivative of the IoU `kind` by the predicted x, y, width and height (dx_box_iou).
 
     It is the derivative by x and y, but for a sign slip in DIoU and CIoU, and twice that by width and height. Where the

@@ -31,7 +31,9 @@ class Targets(NamedTuple):
     """Which truth has each prediction."""
 
     truth: Int32[tf.Tensor, "batch rows columns anchors"]  # its number in the image; -1: none
-    boxes: Float32[tf.Tensor, "batch rows columns anchors 4"]  # that truth's cxcywh; of some truth, where there is none
+    boxes: Float32[
+        tf.Tensor, "batch rows columns anchors cxcywh=4"
+    ]  # that truth's cxcywh; of some truth, where there is none
     classes: Int32[tf.Tensor, "batch rows columns anchors"]  # that truth's class; likewise
     ignored: Bool[tf.Tensor, "batch rows columns anchors"]  # overlaps a truth too much to be background
 

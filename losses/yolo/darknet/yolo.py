@@ -34,7 +34,7 @@ class Predictions(NamedTuple):
     """Of all slots of a level, [batch, rows, columns, anchors], or of those truths claim, [batch, truths, anchors]."""
 
     entries: Float32[tf.Tensor, "*slots coordinates"]  # that make the box: its raw sizes, the rest after the sigmoid
-    boxes: Float32[tf.Tensor, "*slots 4"]  # cxcywh relative to the network input
+    boxes: Float32[tf.Tensor, "*slots cxcywh=4"]  # cxcywh relative to the network input
     objectness: Float32[tf.Tensor, "*slots 1"]
     classes: Float32[tf.Tensor, "*slots classes"]
 
@@ -116,12 +116,12 @@ def _is_set(delta: tf.Tensor, own: tf.Tensor) -> tf.Tensor:
 
 
 def squared_error_aims(
-    true: Float32[tf.Tensor, "*truths 4"],
+    true: Float32[tf.Tensor, "*truths cxcywh=4"],
     corner: Float32[tf.Tensor, "*cells 2"],
     anchors: Float32[tf.Tensor, "anchors 2"],
     grid: tuple[int, int],
     new_coords: bool,
-) -> Float32[tf.Tensor, "*slots 4"]:
+) -> Float32[tf.Tensor, "*slots txtytwth=4"]:
     """What x, y, width and height [..., 4] should be: in cells from the cell's corner (column, row), and raw.
 
     true: cxcywh boxes; anchors: relative (width, height); grid: (rows, columns).
@@ -134,12 +134,12 @@ def squared_error_aims(
     return tf.concat([tf.broadcast_to(offsets, shape), sizes], axis=-1)
 
 
-def small_counts_more(true: Float32[tf.Tensor, "*truths 4"]) -> Float32[tf.Tensor, "*truths 1"]:
+def small_counts_more(true: Float32[tf.Tensor, "*truths cxcywh=4"]) -> Float32[tf.Tensor, "*truths 1"]:
     """2 minus the area of cxcywh boxes."""
     return (2 - true[..., 2] * true[..., 3])[..., tf.newaxis]
 
 
-def iou_slopes(predicted: A, true: B, kind: str) -> Float32[tf.Tensor, "*pairs 4"]:
+def iou_slopes(predicted: A, true: B, kind: str) -> Float32[tf.Tensor, "*pairs cxcywh=4"]:
     """`iou_gradient` (cxcywh), with 1 for a predicted side of 0."""
     sizes = predicted[..., 2:]
     safe = tf.concat([predicted[..., :2], tf.where(sizes == 0, 1.0, sizes)], axis=-1)
@@ -149,7 +149,7 @@ def iou_slopes(predicted: A, true: B, kind: str) -> Float32[tf.Tensor, "*pairs 4
 def bounded(
     delta: Float32[tf.Tensor, "*slots entries"],
     predicted: Float32[tf.Tensor, "*slots entries"],
-    true: Float32[tf.Tensor, "*truths 4"],
+    true: Float32[tf.Tensor, "*truths cxcywh=4"],
     rules: YoloLoss | GaussianYoloLoss,
 ) -> Float32[tf.Tensor, "*slots entries"]:
     """Of the entries, [..., _]: 0 for what is not finite, and at most max_delta.

@@ -27,7 +27,7 @@ class CellTruth(NamedTuple):
 
     object: Bool[tf.Tensor, "batch side side"]
     classes: Float32[tf.Tensor, "batch side side classes"]  # one-hot
-    boxes: Float32[tf.Tensor, "batch side side 4"]  # cxcywh: x, y in the cell, 0..1; sizes relative to the image
+    boxes: Float32[tf.Tensor, "batch side side cxcywh=4"]  # cxcywh: x, y in the cell, 0..1; sizes relative to the image
 
 
 class Targets(NamedTuple):

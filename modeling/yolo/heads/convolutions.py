@@ -8,14 +8,15 @@ from jaxtyping import Float
 
 from configs.yolo.heads import YoloHead
 from modeling.layers.activations import Activation
-from modeling.layers.convolution import Convolution, ConvStyle
+from modeling.layers.blocks import CONVOLUTIONS
 from modeling.layers.merging import SplitAnchors
 from modeling.layers.precision import output_dtype
 from modeling.layers.shapes import Features
+from modeling.layers.style import Style
 
 
 def yolo_predictions(
-    levels: Iterable[Features], config: YoloHead, num_classes: int, style: ConvStyle
+    levels: Iterable[Features], config: YoloHead, num_classes: int, style: Style
 ) -> list[Float[keras.KerasTensor, "batch _rows _columns _anchors channels"]]:
     """Raw numbers [batch, height, width, anchors_of_level, 5 + classes], of `output_dtype`, one per level.
 
@@ -26,8 +27,10 @@ def yolo_predictions(
         name = f"head_{number}"
         prior = math.log(config.objectness_prior / (1 - config.objectness_prior))
         bias = [0.0, 0.0, 0.0, 0.0, prior, *[0.0] * num_classes] * len(level.mask)
-        style.made.append((name, False))
-        convolution = Convolution(len(bias), 1, bias=bias, seed=style.seed_of(name), name=name, dtype=dtype)
+        style.record(name)
+        convolution = CONVOLUTIONS[style.initialiser](
+            len(bias), 1, bias=bias, seed=style.seed_of(name), name=name, dtype=dtype
+        )
         raw = convolution(features)
         if level.new_coords:
             raw = Activation("logistic", name=f"{name}_activation", dtype=dtype)(raw)

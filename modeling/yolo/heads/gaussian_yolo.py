@@ -13,8 +13,8 @@ from modeling.yolo.heads.yolo import centres_of, check_levels, check_raw, joined
 class DecodedGaussian(NamedTuple):
     """The predictions of one head level, per cell (row, column) and anchor of the level."""
 
-    boxes: Float32[tf.Tensor, "batch rows columns anchors 4"]  # cxcywh relative to the network input
-    sigmas: Float32[tf.Tensor, "batch rows columns anchors 4"]  # 0..1, of x, y, width and height
+    boxes: Float32[tf.Tensor, "batch rows columns anchors cxcywh=4"]  # cxcywh relative to the network input
+    sigmas: Float32[tf.Tensor, "batch rows columns anchors cxcywh=4"]  # 0..1, of x, y, width and height
     objectness: Float32[tf.Tensor, "batch rows columns anchors"]  # 0..1
     class_probabilities: Float32[tf.Tensor, "batch rows columns anchors classes"]  # 0..1, independent of each other
     offsets: Float32[tf.Tensor, "batch rows columns anchors 2"]  # of the centre (x, y) from its cell's corner, in cells
@@ -40,7 +40,7 @@ def decode_level(
 
 def decode(
     outputs: Sequence[Float[tf.Tensor, "batch _ _ _ channels"]], head: GaussianYoloHead, input_size: tuple[int, int]
-) -> tuple[Float32[tf.Tensor, "batch boxes 4"], Float32[tf.Tensor, "batch boxes classes"]]:
+) -> tuple[Float32[tf.Tensor, "batch boxes yxyx=4"], Float32[tf.Tensor, "batch boxes classes"]]:
     """Every prediction of all levels: yxyx boxes relative to the network input, and scores.
 
     A score is objectness * class * (1 - mean of the sigmas). Boxes are ordered by level, row, column, anchor.

@@ -13,7 +13,7 @@ from modeling.yolo.heads.yolo import centres_of, check_raw, joined, relative_anc
 class DecodedRegion(NamedTuple):
     """The predictions per cell (row, column) and anchor."""
 
-    boxes: Float32[tf.Tensor, "batch rows columns anchors 4"]  # cxcywh relative to the network input
+    boxes: Float32[tf.Tensor, "batch rows columns anchors cxcywh=4"]  # cxcywh relative to the network input
     objectness: Float32[tf.Tensor, "batch rows columns anchors"]  # 0..1
     classes: Float32[tf.Tensor, "batch rows columns anchors classes"]  # with softmax: 0..1, they add up to 1
     offsets: Float32[tf.Tensor, "batch rows columns anchors 2"]  # of the centre (x, y) from its cell's corner, 0..1
@@ -34,7 +34,7 @@ def decode_region(raw: Float32[tf.Tensor, "batch rows columns anchors channels"]
 
 def decode(
     outputs: Sequence[Float[tf.Tensor, "batch _ _ _ channels"]], head: RegionHead, input_size: tuple[int, int]
-) -> tuple[Float32[tf.Tensor, "batch boxes 4"], Float32[tf.Tensor, "batch boxes classes"]]:
+) -> tuple[Float32[tf.Tensor, "batch boxes yxyx=4"], Float32[tf.Tensor, "batch boxes classes"]]:
     """Every prediction: yxyx boxes relative to the network input, and scores = objectness * class.
 
     outputs: one tensor. Boxes are ordered by row, column, anchor. Anchors are in cells, so `input_size` is not read.

@@ -19,7 +19,7 @@ LARGEST_SIZE_LOGIT = 30.0
 class DecodedLevel(NamedTuple):
     """The predictions of one head level, per cell (row, column) and anchor of the level."""
 
-    boxes: Float32[tf.Tensor, "batch rows columns anchors 4"]  # cxcywh relative to the network input
+    boxes: Float32[tf.Tensor, "batch rows columns anchors cxcywh=4"]  # cxcywh relative to the network input
     objectness: Float32[tf.Tensor, "batch rows columns anchors"]  # 0..1
     class_probabilities: Float32[tf.Tensor, "batch rows columns anchors classes"]  # 0..1, independent of each other
     offsets: Float32[tf.Tensor, "batch rows columns anchors 2"]  # of the centre (x, y) from its cell's corner, in cells
@@ -97,9 +97,9 @@ def centres_of(
 
 
 def joined(
-    boxes: Sequence[Float32[tf.Tensor, "batch _ _ _ 4"]],
+    boxes: Sequence[Float32[tf.Tensor, "batch _ _ _ cxcywh=4"]],
     scores: Sequence[Float32[tf.Tensor, "batch _ _ _ classes"]],
-) -> tuple[Float32[tf.Tensor, "batch boxes 4"], Float32[tf.Tensor, "batch boxes classes"]]:
+) -> tuple[Float32[tf.Tensor, "batch boxes yxyx=4"], Float32[tf.Tensor, "batch boxes classes"]]:
     """cxcywh boxes and scores of all levels as yxyx boxes and scores in one row: by level, row, column, anchor."""
 
     def in_one_row(parts: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -113,7 +113,7 @@ def joined(
 
 def decode(
     outputs: Sequence[Float[tf.Tensor, "batch _ _ _ channels"]], head: YoloHead, input_size: tuple[int, int]
-) -> tuple[Float32[tf.Tensor, "batch boxes 4"], Float32[tf.Tensor, "batch boxes classes"]]:
+) -> tuple[Float32[tf.Tensor, "batch boxes yxyx=4"], Float32[tf.Tensor, "batch boxes classes"]]:
     """Every prediction of all levels: yxyx boxes relative to the network input, and scores = objectness * class.
 
     outputs: the raw logits of each level, in the order of head.levels. Boxes are ordered by level, row, column, anchor.

@@ -18,7 +18,7 @@ class CellPredictions(NamedTuple):
     classes: Float32[tf.Tensor, "batch side side classes"]
     objectness: Float32[tf.Tensor, "batch side side num"]
     # As cxcywh: x, y in the cell; width and height of the image, or their roots.
-    boxes: Float32[tf.Tensor, "batch side side num 4"]  # centre x, centre y, width, height
+    boxes: Float32[tf.Tensor, "batch side side num cxcywh=4"]  # centre x, centre y, width, height
 
 
 def num_classes(raw: Float[tf.Tensor, "batch numbers"], head: DetectionHead) -> int:
@@ -53,14 +53,14 @@ def joined_row(cells: CellPredictions) -> Float32[tf.Tensor, "batch numbers"]:
     return tf.concat([tf.reshape(part, [part.shape[0], -1]) for part in cells], axis=1)
 
 
-def sizes_of(boxes: Float32[tf.Tensor, "*slots 4"], head: DetectionHead) -> Float32[tf.Tensor, "*slots 2"]:
+def sizes_of(boxes: Float32[tf.Tensor, "*slots cxcywh=4"], head: DetectionHead) -> Float32[tf.Tensor, "*slots 2"]:
     """(width, height) relative to the image. boxes: cxcywh as in `CellPredictions`."""
     return tf.square(boxes[..., 2:]) if head.sqrt else boxes[..., 2:]
 
 
 def decode(
     outputs: Sequence[Float[tf.Tensor, "batch numbers"]], head: DetectionHead, input_size: tuple[int, int]
-) -> tuple[Float32[tf.Tensor, "batch boxes 4"], Float32[tf.Tensor, "batch boxes classes"]]:
+) -> tuple[Float32[tf.Tensor, "batch boxes yxyx=4"], Float32[tf.Tensor, "batch boxes classes"]]:
     """Every box of every cell: yxyx relative to the network input, and scores = objectness * class of the cell.
 
     outputs: one tensor. Boxes are ordered by row, column, box (Darknet get_detection_detections). `input_size` is not

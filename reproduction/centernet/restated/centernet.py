@@ -58,7 +58,7 @@ def whole_radius(height: float, width: float, rule: Radius = radius) -> int:
 
 
 def targets(
-    boxes: Float[np.ndarray, "batch truths 4"],
+    boxes: Float[np.ndarray, "batch truths xyxy=4"],
     classes: Int[np.ndarray, "batch truths"],
     valid: Bool[np.ndarray, "batch truths"],
     grid: tuple[int, int],
@@ -85,12 +85,12 @@ def targets(
     return made
 
 
-def clipped(box: Float[np.ndarray, "4"], grid: tuple[int, int]) -> Float32[np.ndarray, "4"]:
+def clipped(box: Float[np.ndarray, "xyxy=4"], grid: tuple[int, int]) -> Float32[np.ndarray, "xyxy=4"]:
     """A box xyxy within the map of (rows, columns)."""
     return np.clip(box.astype(np.float32), 0, np.array([grid[1] - 1, grid[0] - 1] * 2, np.float32))
 
 
-def add(made: Targets, place: tuple[int, int], box: Float32[np.ndarray, "4"], kind: int, around: int) -> None:
+def add(made: Targets, place: tuple[int, int], box: Float32[np.ndarray, "xyxy=4"], kind: int, around: int) -> None:
     """Writes an object of this class and radius. place: (image, row); box: xyxy, clipped."""
     image, grid = place[0], made.hm.shape[1:3]
     sides, centre = box[2:] - box[:2], (box[:2] + box[2:]) / 2
@@ -193,7 +193,7 @@ def decode(
     wh: Float[np.ndarray, "batch rows columns sizes"],
     reg: Float[np.ndarray, "batch rows columns 2"] | None,
     most: int,
-) -> tuple[Float64[np.ndarray, "batch peaks 4"], Float64[np.ndarray, "batch peaks classes"]]:
+) -> tuple[Float64[np.ndarray, "batch peaks yxyx=4"], Float64[np.ndarray, "batch peaks classes"]]:
     """The `most` best peaks: boxes yxyx relative to the map, and scores, 0 but for the peak's own class.
 
     A peak is a cell that is no less than its eight neighbours. Equal scores are ordered by class, then row, then

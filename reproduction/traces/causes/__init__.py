@@ -14,7 +14,7 @@ from typing import get_args
 
 import numpy as np
 
-from official.core.tolerance import Quantity
+from official.core.tolerance import QuantityType
 from reproduction.traces.causes.axes import letters
 from reproduction.traces.causes.causes import CAUSES, PLACES
 from reproduction.traces.causes.heads import of_head
@@ -24,7 +24,7 @@ from reproduction.traces.causes.residual import Array, Suspect, error_of, row_er
 from reproduction.traces.causes.rows import of_boxes, of_detections
 from reproduction.traces.compare import CompareError, Numbers, Stored
 
-KINDS = get_args(Quantity)
+QUANTITY_TYPES = get_args(QuantityType)
 EXPLAINS = 0.1  # of the error may be left once the cause is taken into account
 _ROUNDING = 1e-6  # of the largest number
 _FLAT = (
@@ -50,11 +50,11 @@ class Hint(Stored):
 class Clue:
     """What is known about a quantity beside its two arrays.
 
-    kind: one of KINDS.
+    kind: one of QUANTITY_TYPES.
     layout: a letter for each axis: N image, H row, W column, C channel, A anchor, E entry (x, y, w, h, objectness,
         classes); of boxes and detections the columns, as `cxcywh` or `cxcywh objectness class score`. Empty: guessed.
     alternatives: cause -> what the original would give had it this mistake. After the cause may stand a space and a
-        variant: `batch_norm_epsilon 1e-3`. hints/layers.py, images.py, decoding.py and training.py make them.
+        variant: `batch_norm_epsilon 1e-3`. Files of this folder make them, and those of a family's mistakes.
     """
 
     kind: str
@@ -102,8 +102,8 @@ def _told(hint: Hint) -> Hint:
 
 
 def _check(clue: Clue) -> None:
-    if clue.kind not in KINDS:
-        raise CompareError(f"no kind of quantity {clue.kind!r}; there are {', '.join(KINDS)}")
+    if clue.kind not in QUANTITY_TYPES:
+        raise CompareError(f"no kind of quantity {clue.kind!r}; there are {', '.join(QUANTITY_TYPES)}")
     for name in clue.alternatives:
         cause = name.partition(" ")[0]
         if cause not in CAUSES:

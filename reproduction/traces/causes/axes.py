@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Shaped
 
 from reproduction.traces.causes.residual import Array
 from reproduction.traces.compare import CompareError
+
+HeadView = Shaped[np.ndarray, "image anchor entry row column"]
 
 _GUESSED = {
     "image": {2: "HW", 3: "HWC", 4: "NHWC"},
@@ -29,7 +32,7 @@ def letters(array: Array, kind: str, layout: str) -> str:
     return _GUESSED.get(kind, _USUAL).get(array.ndim, _USUAL.get(array.ndim, "?" * array.ndim))
 
 
-def anchor_views(array: Array, layout: str) -> Iterator[Array]:
+def anchor_views(array: Array, layout: str) -> Iterator[HeadView]:
     """A head's array as [image, anchor, entry, row, column], a view where possible: for each likely anchor count.
 
     Axes A and E say it; of a channel axis alone, anchor * entries + entry is assumed.
@@ -45,8 +48,8 @@ def anchor_views(array: Array, layout: str) -> Iterator[Array]:
             yield planar.reshape(planar.shape[0], anchors, -1, *planar.shape[2:])
 
 
-def from_anchor_view(view: Array, layout: str) -> Array:
-    """The inverse of `anchor_views`: an array in `layout` again."""
+def from_anchor_view(view: HeadView, layout: str) -> Array:
+    """The array in `layout` again: the inverse of `anchor_views`."""
     if set("NAEHW") <= set(layout):
         return np.moveaxis(view, range(5), [layout.index(letter) for letter in "NAEHW"])
     planar = view.reshape(view.shape[0], -1, *view.shape[3:])

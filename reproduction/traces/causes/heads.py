@@ -6,8 +6,9 @@ The entries are x, y, w, h, objectness, classes.
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Bool, Shaped
 
-from reproduction.traces.causes.axes import GROUPS, anchor_views, from_anchor_view
+from reproduction.traces.causes.axes import GROUPS, HeadView, anchor_views, from_anchor_view
 from reproduction.traces.causes.maps import factor_between, without
 from reproduction.traces.causes.residual import Array, Suspect, size_of
 
@@ -17,7 +18,9 @@ _FEW = 1  # numbers say a factor: a gradient is sparse
 _PLACES = {group: f"entries_{group}" for group in GROUPS}
 
 
-def of_head(ours: Array, expected: Array, layout: str, kind: str) -> Iterator[Suspect]:
+def of_head(
+    ours: Shaped[np.ndarray, "*shape"], expected: Shaped[np.ndarray, "*shape"], layout: str, kind: str
+) -> Iterator[Suspect]:
     """All of this file; of an array with a channel axis, for each number of anchors that it may have."""
     for mine, theirs in zip(anchor_views(ours, layout), anchor_views(expected, layout), strict=True):
         if theirs.shape[2] < LEAST_ENTRIES:
@@ -27,7 +30,7 @@ def of_head(ours: Array, expected: Array, layout: str, kind: str) -> Iterator[Su
             yield Suspect(suspect.cause, from_anchor_view(suspect.expected, layout), words)
 
 
-def _of_view(ours: Array, expected: Array, kind: str) -> Iterator[Suspect]:
+def _of_view(ours: HeadView, expected: HeadView, kind: str) -> Iterator[Suspect]:
     differs = _differs(ours, expected)
     if not differs.any():
         return
@@ -46,7 +49,9 @@ def _of_view(ours: Array, expected: Array, kind: str) -> Iterator[Suspect]:
     yield from _located(ours, expected, differs)
 
 
-def _assignment(ours: Array, expected: Array, differs: Array) -> Iterator[Suspect]:
+def _assignment(
+    ours: HeadView, expected: HeadView, differs: Bool[np.ndarray, "image anchor entry row column"]
+) -> Iterator[Suspect]:
     """Gradients that differ because a slot [image, anchor, row, column] was judged otherwise."""
     slots = differs.any(axis=2)
     groups = [name for name, part in GROUPS.items() if differs[:, :, part].any()]
@@ -75,7 +80,7 @@ def _assignment(ours: Array, expected: Array, differs: Array) -> Iterator[Suspec
             yield without(cause, inside, ours, expected, f"{int(part.sum())} slots [image, anchor, row, column]")
 
 
-def _decoded(ours: Array, expected: Array) -> Iterator[Suspect]:
+def _decoded(ours: HeadView, expected: HeadView) -> Iterator[Suspect]:
     """Outputs that differ because entries were decoded otherwise."""
     xy = expected[:, :, GROUPS["xy"]]
     factor = factor_between(ours[:, :, GROUPS["xy"]] - 0.5, xy - 0.5)
@@ -92,7 +97,9 @@ def _decoded(ours: Array, expected: Array) -> Iterator[Suspect]:
         yield Suspect("activation_missing", _with(expected, group, undone), f"the activation of {group} undone")
 
 
-def _factors(ours: Array, expected: Array, differs: Array, is_gradient: bool) -> Iterator[Suspect]:
+def _factors(
+    ours: HeadView, expected: HeadView, differs: Bool[np.ndarray, "image anchor entry row column"], is_gradient: bool
+) -> Iterator[Suspect]:
     """A group of entries off by one factor; of width and height, by one for each anchor."""
     changed = expected
     factors = {}
@@ -125,7 +132,9 @@ def _factors(ours: Array, expected: Array, differs: Array, is_gradient: bool) ->
     yield Suspect(cause, _with(expected, "wh", part * each), words)
 
 
-def _located(ours: Array, expected: Array, differs: Array) -> Iterator[Suspect]:
+def _located(
+    ours: HeadView, expected: HeadView, differs: Bool[np.ndarray, "image anchor entry row column"]
+) -> Iterator[Suspect]:
     for group, entries in GROUPS.items():
         part = np.zeros(ours.shape, bool)
         part[:, :, entries] = True
@@ -137,13 +146,13 @@ def _located(ours: Array, expected: Array, differs: Array) -> Iterator[Suspect]:
         yield without("one_anchor", part, ours, expected, f"only in anchor {np.flatnonzero(wrong).tolist()}")
 
 
-def _with(view: Array, group: str, values: Array) -> Array:
+def _with(view: HeadView, group: str, values: Array) -> HeadView:
     changed = view.copy()
     changed[:, :, GROUPS[group]] = values
     return changed
 
 
-def _differs(ours: Array, expected: Array) -> Array:
+def _differs(ours: HeadView, expected: HeadView) -> Bool[np.ndarray, "image anchor entry row column"]:
     with np.errstate(invalid="ignore"):
         near = np.abs(ours - expected) <= _SAME * size_of(expected)
     return ~near & ~(np.isnan(ours) & np.isnan(expected)) & (ours != expected)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float
 
 from official.vision.protocol import EvaluationProtocol
 from reproduction.restated.layers import resized
@@ -13,8 +14,10 @@ GREY, ULTRALYTICS = 0.5, 114 / 255
 Sides = tuple[int, int]  # (height, width)
 
 
-def image_alternatives(image: Array, size: tuple[int, int], resize: str, interpolation: str) -> Alternatives:
-    """Of an image [rows, columns, channels] in 0..1, resized to (height, width).
+def image_alternatives(
+    image: Float[np.ndarray, "rows columns channels"], size: Sides, resize: str, interpolation: str
+) -> Alternatives:
+    """An image in 0..1, resized to (height, width) with each mistake.
 
     resize: what the original does, `stretch` or `letterbox`. interpolation: `align_corners` or `half_pixel`.
     """
@@ -66,8 +69,13 @@ def _letterboxed(
     return canvas
 
 
-def placement_alternatives(rows: Array, image: Sides, size: Sides, resize: str) -> Alternatives:
-    """Of rows cx, cy, w, h, ... relative to an image that became an input of `size`: taken back in another way."""
+def placement_alternatives(
+    rows: Float[np.ndarray, "detections columns"], image: Sides, size: Sides, resize: str
+) -> Alternatives:
+    """Detections taken back in another way to the image that became an input of `size`.
+
+    rows: cx, cy, w, h, ... relative to that image.
+    """
 
     def back(way: str, sides: Sides = image) -> Callable[[], Array]:
         def compute() -> Array:

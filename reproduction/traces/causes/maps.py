@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Bool, Shaped
 
 from reproduction.traces.causes.residual import Array, Suspect, size_of
 
@@ -10,8 +11,10 @@ _SAME = 1e-4  # of the largest: a difference below it is no difference, when it 
 _FEW, _MANY = 0.002, 0.1  # share of the elements
 
 
-def of_maps(ours: Array, expected: Array, layout: str) -> Iterator[Suspect]:
-    """All of this file, for arrays of any shape; the shapes differ only where axes are exchanged."""
+def of_maps(
+    ours: Shaped[np.ndarray, "*ours"], expected: Shaped[np.ndarray, "*expected"], layout: str
+) -> Iterator[Suspect]:
+    """Hypotheses on arrays of any shape; the shapes differ only where axes are exchanged."""
     if "H" in layout and "W" in layout:
         swapped = np.swapaxes(expected, layout.index("H"), layout.index("W"))
         yield Suspect("height_width_swapped", swapped, "rows and columns exchanged")
@@ -22,8 +25,10 @@ def of_maps(ours: Array, expected: Array, layout: str) -> Iterator[Suspect]:
     yield from _shifted(ours, expected, layout)
 
 
-def of_values(ours: Array, expected: Array, kind: str) -> Iterator[Suspect]:
-    """What a function of each element alone explains."""
+def of_values(
+    ours: Shaped[np.ndarray, "*shape"], expected: Shaped[np.ndarray, "*shape"], kind: str
+) -> Iterator[Suspect]:
+    """Hypotheses that a function of each element alone explains."""
     yield Suspect("gradient_sign", -expected, "the sign turned")
     negative = expected < -_SAME * size_of(expected)
     ratio = factor_between(ours[negative], expected[negative])
@@ -48,8 +53,10 @@ def of_values(ours: Array, expected: Array, kind: str) -> Iterator[Suspect]:
         yield Suspect("constant_offset", expected + offset, f"all plus {offset:.6g}")
 
 
-def of_places(ours: Array, expected: Array, layout: str) -> Iterator[Suspect]:
-    """Where the difference is: what is left without that part."""
+def of_places(
+    ours: Shaped[np.ndarray, "*shape"], expected: Shaped[np.ndarray, "*shape"], layout: str
+) -> Iterator[Suspect]:
+    """Hypotheses that say where the difference is: what is left without that part."""
     absmax = size_of(expected)
     with np.errstate(invalid="ignore"):
         differs = ~(np.abs(ours - expected) <= _SAME * absmax) & ~(np.isnan(ours) & np.isnan(expected))
@@ -178,8 +185,14 @@ def _channel_affine(ours: Array, expected: Array, layout: str) -> Iterator[Suspe
     yield Suspect("per_channel_affine", np.moveaxis(fitted, 0, axis), words)
 
 
-def without(cause: str, part: Array, ours: Array, expected: Array, words: str) -> Suspect:
-    """What is left where `part` is not."""
+def without(
+    cause: str,
+    part: Bool[np.ndarray, "*shape"],
+    ours: Shaped[np.ndarray, "*shape"],
+    expected: Shaped[np.ndarray, "*shape"],
+    words: str,
+) -> Suspect:
+    """The hypothesis that only `part` differs: the rest is left."""
     with np.errstate(invalid="ignore"):
         squares = np.nan_to_num((ours - expected) ** 2, posinf=0.0)
     total = float(squares.sum())
@@ -187,7 +200,9 @@ def without(cause: str, part: Array, ours: Array, expected: Array, words: str) -
     return Suspect(cause, np.where(part, ours, expected), f"{words}, with {share:.1%} of the squared error")
 
 
-def factor_between(ours: Array, expected: Array, least: int = 8) -> float | None:
+def factor_between(
+    ours: Shaped[np.ndarray, "*shape"], expected: Shaped[np.ndarray, "*shape"], least: int = 8
+) -> float | None:
     """The factor between two arrays, from their larger numbers; None where fewer than `least` say it."""
     size = size_of(expected)
     large = np.isfinite(ours) & np.isfinite(expected) & (np.abs(expected) > 0.01 * size)

@@ -3,16 +3,19 @@
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Shaped
 
 from reproduction.traces.causes.maps import factor_between
-from reproduction.traces.causes.residual import Array, Suspect
+from reproduction.traces.causes.residual import Alternatives, Array, Suspect
 
 _COUNT = 4096  # the largest number of images, subdivisions or replicas that is looked for
 _NEAR = 1e-4  # a factor this near to a whole number, or to one over it, is that
 
 
-def of_numbers(ours: Array, expected: Array, kind: str) -> Iterator[Suspect]:
-    """All of this file."""
+def of_numbers(
+    ours: Shaped[np.ndarray, "*ours"], expected: Shaped[np.ndarray, "*expected"], kind: str
+) -> Iterator[Suspect]:
+    """Hypotheses on few numbers of one shape; none where the shapes differ."""
     if ours.shape != expected.shape:
         return
     factor = factor_between(ours, expected, min(8, ours.size))
@@ -61,3 +64,14 @@ def _in_time(ours: Array, expected: Array) -> Iterator[Suspect]:
             other = np.where(np.arange(len(expected)) < expected.argmax(), peak * (expected / peak) ** power, expected)
         words = f"while the rate rises, its share to the power {power:.4g}: {4 * power:.3g} where the original's is 4"
         yield Suspect("warmup_power", other, words)
+
+
+def moved_alternatives(
+    start: Shaped[np.ndarray, " channels"], batch: Shaped[np.ndarray, " channels"], momentum: float
+) -> Alternatives:
+    """A moving statistic after one step with each mistake; it is momentum * start + (1 - momentum) * batch."""
+    others = [share for share in (1 - momentum, 0.9, 0.99, 0.999, 0.97, 0.1, 0.03) if abs(share - momentum) > 1e-9]
+    found = {
+        f"batch_norm_momentum {share:g}": lambda share=share: share * start + (1 - share) * batch for share in others
+    }
+    return found | {"batch_norm_training_mode not moved": lambda: start}

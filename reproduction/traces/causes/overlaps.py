@@ -1,46 +1,17 @@
-"""Overlaps of boxes, their derivatives and NMS with a known mistake: what is restated, with one thing changed.
+"""NMS with a known mistake: what is restated, with one thing changed."""
 
-Boxes are cxcywh in the last axis, and broadcast.
-"""
-
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import numpy as np
+from jaxtyping import Float
 
 from official.vision.protocol import EvaluationProtocol
 from reproduction.restated import nms
 from reproduction.traces.causes.residual import Alternatives, Array
-from reproduction.yolo.restated.boxes import DARKNET_KINDS, darknet_iou, diou, slopes
 
 _KINDS = ("none", "per_class_iou", "greedynms", "diounms")
 _THRESHOLDS = (0.3, 0.4, 0.45, 0.5, 0.6, 0.65, 0.7)
 _FLOORS = (0.001, 0.05, 0.1, 0.2, 0.25, 0.3, 0.5)
-
-
-def family(a: Array, b: Array, kinds: Mapping[str, Callable[[Array, Array], Array]] = DARKNET_KINDS) -> Array:
-    """IoU, GIoU, DIoU, CIoU of pairs, [..., 4]."""
-    return np.stack([kind(a, b) for kind in kinds.values()], axis=-1)
-
-
-def family_alternatives(a: Array, b: Array) -> Alternatives:
-    """Of what `family` gives."""
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    found: dict[str, Callable[[], Array]] = {}
-    for form, read in {"xyxy": _from_xyxy, "xywh": _from_xywh}.items():
-        found[f"box_format {form} expected, cxcywh given"] = lambda read=read: family(read(a), read(b))
-        found[f"box_format {form} expected, cxcywh given for the first alone"] = lambda read=read: family(read(a), b)
-    found["iou_kind distance to the power of 1"] = lambda: family(a, b, {**DARKNET_KINDS, "diou": diou})
-    found["iou_kind plain IoU for all"] = lambda: family(a, b, dict.fromkeys(DARKNET_KINDS, darknet_iou))
-    return found
-
-
-def derivative_alternatives(a: Array, b: Array, kind: str, expected: Array) -> Alternatives:
-    """Of Darknet's hand-written derivative by `a`; `expected` is that."""
-    return {
-        "ciou_gradient_wh the true derivative": lambda: slopes(a, b, kind),
-        "ciou_gradient_wh width and height halved": lambda: np.asarray(expected) * np.array([1, 1, 0.5, 0.5]),
-        **{f"iou_kind {other}": lambda other=other: slopes(a, b, other) for other in DARKNET_KINDS if other != kind},
-    }
 
 
 def protocol_mistakes(right: EvaluationProtocol) -> Iterator[tuple[str, EvaluationProtocol]]:
@@ -57,8 +28,10 @@ def protocol_mistakes(right: EvaluationProtocol) -> Iterator[tuple[str, Evaluati
             yield f"score_floor {floor}", right.model_copy(update={"score_floor": floor})
 
 
-def suppression_alternatives(boxes: Array, scores: Array, right: EvaluationProtocol) -> Alternatives:
-    """Of `suppressed`, of boxes yxyx [n, 4] and scores [n, classes]."""
+def suppression_alternatives(
+    boxes: Float[np.ndarray, "boxes yxyx=4"], scores: Float[np.ndarray, "boxes classes"], right: EvaluationProtocol
+) -> Alternatives:
+    """The rows of `suppressed` with each mistake; boxes are yxyx."""
     found: dict[str, Callable[[], Array]] = {
         cause: lambda other=other: suppressed(boxes, scores, other) for cause, other in protocol_mistakes(right)
     }
@@ -67,8 +40,10 @@ def suppression_alternatives(boxes: Array, scores: Array, right: EvaluationProto
     return found
 
 
-def suppressed(boxes: Array, scores: Array, protocol: EvaluationProtocol) -> Array:
-    """What NMS leaves: rows (yxyx, class, score)."""
+def suppressed(
+    boxes: Float[np.ndarray, "boxes yxyx=4"], scores: Float[np.ndarray, "boxes classes"], protocol: EvaluationProtocol
+) -> Float[np.ndarray, "kept 6"]:
+    """The rows (yxyx, class, score) that NMS leaves; boxes are yxyx."""
     kept = nms.detections(boxes, scores, protocol)
     return np.column_stack([kept.boxes, kept.classes, kept.scores])
 
@@ -84,15 +59,12 @@ def _of_all_classes(boxes: Array, scores: Array, protocol: EvaluationProtocol) -
 
 def _as_centred(boxes: Array, scores: Array, protocol: EvaluationProtocol) -> Array:
     """Centres and sides are taken for corners."""
-    found = suppressed(_from_xyxy(boxes), scores, protocol)
+    found = suppressed(from_xyxy(boxes), scores, protocol)
     centre, side = found[:, :2], found[:, 2:4]
     return np.concatenate([centre - side / 2, centre + side / 2, found[:, 4:]], axis=-1)
 
 
-def _from_xyxy(boxes: Array) -> Array:
+def from_xyxy(boxes: Float[np.ndarray, "*pairs xyxy=4"]) -> Float[np.ndarray, "*pairs cxcywh=4"]:
+    """Boxes cxcywh of boxes xyxy."""
     near, far = boxes[..., :2], boxes[..., 2:]
     return np.concatenate([(near + far) / 2, far - near], axis=-1)
-
-
-def _from_xywh(boxes: Array) -> Array:
-    return np.concatenate([boxes[..., :2] + boxes[..., 2:] / 2, boxes[..., 2:]], axis=-1)

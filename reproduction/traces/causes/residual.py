@@ -21,7 +21,7 @@ class Suspect(NamedTuple):
     tried: str  # in words, with numbers
 
 
-def error_of(ours: Array, expected: Array, absmax: float) -> float:
+def error_of(ours: Shaped[np.ndarray, "*ours"], expected: Shaped[np.ndarray, "*expected"], absmax: float) -> float:
     """max |ours - expected| / absmax; infinite where only one is finite, or the shapes differ."""
     if ours.shape != expected.shape:
         return math.inf
@@ -32,7 +32,7 @@ def error_of(ours: Array, expected: Array, absmax: float) -> float:
     return largest / absmax if absmax else largest
 
 
-def row_error(ours: Array, expected: Array) -> float:
+def row_error(ours: Shaped[np.ndarray, "*ours"], expected: Shaped[np.ndarray, "*expected"]) -> float:
     """Share of the rows [n, columns], [m, columns] without a partner, plus the error of those that have one."""
     if ours.ndim != 2 or expected.ndim != 2 or ours.shape[1] != expected.shape[1]:
         return math.inf
@@ -43,7 +43,9 @@ def row_error(ours: Array, expected: Array) -> float:
     return alone / max(1, len(ours) + len(expected)) + error
 
 
-def partners(ours: Array, expected: Array) -> dict[int, int]:
+def partners(
+    ours: Shaped[np.ndarray, "ours columns"], expected: Shaped[np.ndarray, "expected columns"]
+) -> dict[int, int]:
     """Row of `expected` -> the row of `ours` that is the same detection; each row once, the nearest first."""
     if not (len(ours) and len(expected)):
         return {}

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from jaxtyping import Shaped
 
 from reproduction.traces.causes.maps import factor_between
 from reproduction.traces.causes.residual import Array, Suspect, partners
-from reproduction.yolo.restated.boxes import darknet_iou
 
 # Format -> its numbers as columns x1, y1, x2, y2.
 _CORNERS: dict[str, Callable[..., tuple]] = {
@@ -25,7 +25,7 @@ COCO_IDS = np.array([number for number in range(1, 91) if number not in _MISSING
 _OVERLAP = 0.3  # any NMS threshold in use is larger
 
 
-def of_boxes(ours: Array, expected: Array) -> Iterator[Suspect]:
+def of_boxes(ours: Shaped[np.ndarray, "*ours"], expected: Shaped[np.ndarray, "*expected"]) -> Iterator[Suspect]:
     """Boxes in the first four columns, in the same order on both sides."""
     if ours.shape != expected.shape or ours.ndim < 2 or ours.shape[-1] < 4:
         return
@@ -54,7 +54,9 @@ def of_boxes(ours: Array, expected: Array) -> Iterator[Suspect]:
         yield Suspect("box_inclusive", with_boxes(four + offsets), f"columns plus {words}")
 
 
-def of_detections(ours: Array, expected: Array, columns: str) -> Iterator[Suspect]:
+def of_detections(
+    ours: Shaped[np.ndarray, "*ours"], expected: Shaped[np.ndarray, "*expected"], columns: str
+) -> Iterator[Suspect]:
     """Rows in any order: what is missing, and columns that mean something else.
 
     columns: as of `Clue.layout`; by default the box, then the class if there are six columns or more, the score last.
@@ -139,6 +141,9 @@ def _overlaps_a_better(row: Array, every: Array, box: str, scores: int, classes:
         better = better[better[:, classes] == row[classes]]
     if not len(better):
         return False
-    both = (np.stack(_CORNERS[box](*rows.T[:4]), axis=-1) for rows in (row[np.newaxis], better))
-    mine, others = (np.stack(_FROM_CORNERS["cxcywh"](*corners.T), axis=-1) for corners in both)
-    return bool((darknet_iou(mine, others) > _OVERLAP).any())
+    sides = [_CORNERS[box](*rows.T[:4]) for rows in (row[np.newaxis], better)]
+    (left, top, right, bottom), (left2, top2, right2, bottom2) = sides
+    wide = np.maximum(np.minimum(right, right2) - np.maximum(left, left2), 0)
+    high = np.maximum(np.minimum(bottom, bottom2) - np.maximum(top, top2), 0)
+    union = (right - left) * (bottom - top) + (right2 - left2) * (bottom2 - top2) - wide * high
+    return bool((wide * high > _OVERLAP * union).any())

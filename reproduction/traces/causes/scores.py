@@ -2,14 +2,13 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from official.vision.coco import evaluate_coco
-from official.vision.darknet_map import Labelled, darknet_map
-from official.vision.evaluator import darknet_truth
-from reproduction.traces.causes.residual import Array
 
 Found = Sequence[Mapping[str, Any]]  # COCO results
 _FLOORS = (0.05, 0.1, 0.2, 0.25, 0.5)
@@ -19,19 +18,26 @@ _LIMITS = (1, 10, 20)
 class Scores:
     """Of COCO results against a ground truth; each mistake is scored once, whatever is asked of it."""
 
-    def __init__(self, truth: dict[str, Any], found: Found) -> None:
-        self._truth, self._found = truth, found
+    def __init__(
+        self,
+        truth: dict[str, Any],
+        found: Found,
+        others: Mapping[str, Callable[[dict[str, Any], Found], float]] = MappingProxyType({}),
+    ) -> None:
+        """others: scores by other protocols, by name, that may have been taken for AP."""
+        self._truth, self._found, self._others = truth, found, others
         self._known: dict[str, dict[str, Any]] = {}  # by mistake
 
-    def alternatives(self, metric: str) -> Mapping[str, Callable[[], Array]]:
-        """Of AP, AP50 or AP75."""
+    def alternatives(self, metric: str) -> Mapping[str, Callable[[], Float[np.ndarray, ""]]]:
+        """AP, AP50 or AP75 with each mistake."""
         names = [f"score_floor {floor}" for floor in _FLOORS] + [f"detections_limit {most}" for most in _LIMITS]
         names += ["class_ids_91 ids for indices", "class_ids_shifted plus 1", "class_ids_shifted minus 1"]
         names.append("image_mirrored boxes")
         found = {name: lambda name=name: np.array(self._scored(name)[metric]) for name in names}
         if metric == "AP":
             found["metric_protocol AP50 for AP"] = lambda: np.array(self._scored("")["AP50"])
-            found["metric_protocol Darknet's mAP for AP"] = lambda: np.array(self._darknets())
+            for name, score in self._others.items():
+                found[f"metric_protocol {name} for AP"] = lambda score=score: np.array(score(self._truth, self._found))
         return found
 
     @functools.cached_property
@@ -68,16 +74,3 @@ class Scores:
                 for one in self._found
             ]
         return [dict(one) for one in self._found]
-
-    def _darknets(self) -> float:
-        """Darknet's mAP at IoU 0.5, by the area under the curve."""
-        sides = {image["id"]: (image["width"], image["height"]) for image in self._truth["images"]}
-        index = {number: at for at, number in enumerate(self._ids)}
-        images = np.array([one["image_id"] for one in self._found], np.int64)
-        size = np.array([sides[image] for image in images.tolist()], float).reshape(-1, 2)
-        xywh = np.array([one["bbox"] for one in self._found], float).reshape(-1, 4)
-        centred = np.concatenate([(xywh[:, :2] + xywh[:, 2:] / 2) / size, xywh[:, 2:] / size], axis=1)
-        classes = np.array([index[one["category_id"]] for one in self._found], np.int64)
-        scores = np.array([one["score"] for one in self._found], np.float32)
-        labelled = Labelled(images, classes, centred.astype(np.float32))
-        return float(darknet_map(darknet_truth(self._truth, self._ids), labelled, scores, len(self._ids))["auc"])

@@ -23,7 +23,7 @@ def record_model(
 ) -> None:
     """Every layer of a functional model in evaluation mode, by its name; maps are NHWC.
 
-    The layers of a network built from a cfg that end its sections are called as Darknet's: L004_output.
+    The layers of a network built from a cfg that end its sections are called by their number: L004_output.
 
     inputs: by the names of the model's inputs.
 

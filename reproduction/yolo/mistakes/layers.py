@@ -4,36 +4,17 @@ Arrays are as in reproduction/restated/layers.py. Each alternative is `cause` or
 `batch_norm_epsilon 1e-3`, as `Clue.alternatives` takes them.
 """
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
-
-import numpy as np
 
 from modeling.darknet import sections
 from modeling.darknet.options import Layer
-from reproduction.restated.layers import (
-    ACTIVATIONS,
-    EPSILON,
-    MOMENTUM,
-    Pads,
-    convolved,
-    leaky,
-    moments,
-    normalised,
-    per_channel,
-    resized,
-    softplus,
-    windows,
-)
 from reproduction.traces.causes.residual import Alternatives, Array
-from reproduction.traces.causes.training import moved_alternatives
-
-Parameters = Mapping[str, Array]  # by Darknet's names: weights, biases, scales, rolling_mean, rolling_variance
-_INFINITE = float(np.finfo(np.float32).max)
+from reproduction.yolo.mistakes import convolutions, joins
+from reproduction.yolo.mistakes.convolutions import Parameters
 
 
 def layer_alternatives(section: Layer, inputs: Sequence[Array], parameters: Parameters) -> Alternatives:
-    """In evaluation mode.
+    """A layer in evaluation mode with each mistake.
 
     inputs: of the layers it reads, as recorded: the one before, then those of `from`; of a route those it joins.
     Empty for sections of which no mistake is known, and for activations that this file lacks.
@@ -42,281 +23,24 @@ def layer_alternatives(section: Layer, inputs: Sequence[Array], parameters: Para
     return make(section, inputs, parameters) if make else {}
 
 
-def activation_alternatives(name: str, inputs: Array) -> Alternatives:
-    """Of an activation alone; of one that this file lacks, none."""
-    return _activations(name, lambda: inputs) if name in ACTIVATIONS else {}
-
-
 def training_alternatives(section: Layer, inputs: Sequence[Array], parameters: Parameters) -> Alternatives:
-    """In training mode: batch-norm takes the batch's mean and biased variance. Without one, as in evaluation."""
+    """A layer in training mode with each mistake.
+
+    Batch-norm takes the batch's mean and biased variance. A layer without one is as in evaluation.
+    """
     if not (isinstance(section, sections.Convolutional) and section.batch_normalize):
         return layer_alternatives(section, inputs, parameters)
-    return _convolutional(section, inputs, parameters, of_batch=True)
-
-
-def statistics_alternatives(
-    section: sections.Convolutional, inputs: Sequence[Array], parameters: Parameters
-) -> Mapping[str, Alternatives]:
-    """Of `rolling_mean` and `rolling_variance` after one forward pass in training."""
-    maps = _convolved(section, inputs[0], parameters["weights"], _usual_pads(section))
-    mean, biased = moments(maps)
-    batch = {"rolling_mean": mean, "rolling_variance": biased * _unbiased(maps)}
-    found = {name: moved_alternatives(parameters[name], new, MOMENTUM) for name, new in batch.items()}
-    wrong = MOMENTUM * parameters["rolling_variance"] + (1 - MOMENTUM) * biased
-    found["rolling_variance"] |= {"batch_norm_variance biased": lambda: wrong}
-    return found
-
-
-def _convolutional(
-    section: sections.Convolutional, inputs: Sequence[Array], parameters: Parameters, of_batch: bool = False
-) -> Alternatives:
-    if section.activation not in ACTIVATIONS or section.xnor or not set(parameters) >= {"weights", "biases"}:
-        return {}
-    (image,), weights, act, usual = inputs, parameters["weights"], ACTIVATIONS[section.activation], _usual_pads(section)
-
-    @functools.cache
-    def maps(pads: Pads = usual) -> Array:
-        return _convolved(section, image, weights, pads)
-
-    def shifted(maps: Array, statistics: tuple[Array, Array] | None = None) -> Array:
-        """What goes into the activation."""
-        if not section.batch_normalize:
-            return maps + per_channel(parameters["biases"])
-        mean, variance = statistics or (moments(maps) if of_batch else _stored(parameters))
-        return normalised(maps, mean, variance, parameters["scales"], parameters["biases"])
-
-    found: dict[str, Callable[[], Array]] = {}
-    if section.index == 0 and image.shape[1] == 3:
-        found["channels_reversed"] = lambda: act(shifted(_convolved(section, image[:, ::-1], weights, usual)))
-    for name, turned in {
-        "rows and columns exchanged": weights.swapaxes(2, 3),
-        "turned by 180 degrees": weights[:, :, ::-1, ::-1],
-        "input channels reversed": weights[:, ::-1],
-    }.items():
-        if section.size > 1 or "channels" in name:
-            found[f"weights_layout {name}"] = lambda turned=turned: act(
-                shifted(_convolved(section, image, turned, usual))
-            )
-    top, reach = usual[0], (section.size - 1) * section.dilation + 1
-    pads = {"padding_same": _same(image.shape[2:], reach, (section.stride_y, section.stride_x))}
-    if top:
-        pads["stride_alignment padded one less before, one more after"] = (top - 1, top - 1, top + 1, top + 1)
-        pads["stride_alignment padded one more before, one less after"] = (top + 1, top + 1, top - 1, top - 1)
-    found |= {name: lambda p=other: act(shifted(maps(p))) for name, other in pads.items() if other != usual}
-    if section.batch_normalize:
-        for name, other in _other_statistics(maps, parameters, of_batch).items():
-            found[name] = lambda other=other: act(shifted(maps(), other()))
-    found["bias_missing"] = lambda: act(shifted(maps()) - per_channel(parameters["biases"]))
-    return found | _activations(section.activation, lambda: shifted(maps()))
-
-
-def _other_statistics(
-    maps: Callable[[], Array], parameters: Parameters, of_batch: bool
-) -> Mapping[str, Callable[[], tuple[Array, Array]]]:
-    """Batch-norm's mistakes, each as the mean and the variance that come to the same."""
-
-    def right() -> tuple[Array, Array]:
-        return moments(maps()) if of_batch else _stored(parameters)
-
-    def with_variance(change: Callable[[Array], Array]) -> Callable[[], tuple[Array, Array]]:
-        return lambda: (right()[0], change(right()[1]))
-
-    found = {
-        f"batch_norm_epsilon {epsilon:g}": with_variance(lambda v, e=epsilon: v + e - EPSILON)
-        for epsilon in (1e-3, 1e-6, 1e-4, 2e-5)
-    }
-    for epsilon in (1e-6, EPSILON, 1e-3):
-        outside = with_variance(lambda v, e=epsilon: (np.sqrt(v) + e) ** 2 - EPSILON)
-        found[f"batch_norm_epsilon_outside {epsilon:g}"] = outside
-    found["batch_norm_training_mode"] = lambda: _stored(parameters) if of_batch else moments(maps())
-    power = 1 if of_batch else -1
-    other = with_variance(lambda v: v * _unbiased(maps()) ** power)
-    return found | {f"batch_norm_variance {'unbiased' if of_batch else 'biased'}": other}
-
-
-def _stored(parameters: Parameters) -> tuple[Array, Array]:
-    return parameters["rolling_mean"].astype(float), parameters["rolling_variance"].astype(float)
-
-
-def _unbiased(maps: Array) -> float:
-    """The factor from the biased variance to the unbiased one."""
-    count = maps.size // maps.shape[1]
-    return count / (count - 1)
-
-
-def _convolved(section: sections.Convolutional, x: Array, weights: Array, pads: Pads) -> Array:
-    return convolved(x, weights, (section.stride_y, section.stride_x), pads, section.dilation, section.groups)
-
-
-def _usual_pads(section: sections.Convolutional) -> Pads:
-    """Darknet's: a dilated kernel's padding is dilated, too (im2col_cpu_ext)."""
-    return (section.padding * section.dilation,) * 4
-
-
-def _activations(name: str, before: Callable[[], Array]) -> Alternatives:
-    """The activation's mistakes; `before` computes what goes into it."""
-    act, found = ACTIVATIONS[name], {}
-    if name == "leaky":
-        for slope in (0.2, 0.3, 0.01, 0.0):
-            found[f"leaky_slope {slope:g}"] = lambda s=slope: leaky(s)(before())
-    if name == "mish":
-        for limit in (20.0, 10.0, 5.0, 1.0):
-            found[f"mish_softplus_clipped at {limit:g}"] = lambda t=limit: (
-                before() * np.tanh(np.minimum(softplus(before()), t))
-            )
-            found[f"mish_softplus_clipped input at {limit:g}"] = lambda t=limit: (
-                before() * np.tanh(softplus(np.minimum(before(), t)))
-            )
-    if name != "linear":
-        found["activation_missing"] = before
-        found["activation_twice"] = lambda: act(act(before()))
-    for other, function in ACTIVATIONS.items():
-        if other not in (name, "linear") and not {other, name} <= {"leaky", "relu"}:
-            found[f"activation_other {other}"] = lambda f=function: f(before())
-    return found
-
-
-def _maxpool(section: sections.Maxpool, inputs: Sequence[Array], parameters: Parameters) -> Alternatives:
-    if section.maxpool_depth:
-        return {}
-    (x,) = inputs
-    strides, total = (section.stride_y, section.stride_x), section.padding
-    half = total // 2
-    pads = (half, half, total - half, total - half)
-
-    def pooled(pads: Pads, value: float = -_INFINITE) -> Array:
-        return windows(x, section.size, strides, pads, value).max(axis=(-2, -1))
-
-    found = {"maxpool_zero_padding": lambda: pooled(pads, 0.0)}
-    others = {
-        "the larger half of the padding first": (total - half, total - half, half, half),
-        "all padding last": (0, 0, total, total),
-        "all padding first": (total, total, 0, 0),
-        "as SAME": _same(x.shape[2:], section.size, strides),
-    }
-    for name, other in others.items():
-        if other != pads:
-            found[f"pooling_shift {name}"] = lambda other=other: pooled(other)
-    return found
-
-
-def _average(section: sections.LocalAvgpool, inputs: Sequence[Array], parameters: Parameters) -> Alternatives:
-    half = section.padding // 2
-    pads = (half, half, section.padding - half, section.padding - half)
-    strides = section.stride_y, section.stride_x
-    return {"average_counts_padding": lambda: windows(inputs[0], section.size, strides, pads, 0.0).mean(axis=(-2, -1))}
-
-
-def _upsample(section: sections.Upsample, inputs: Sequence[Array], parameters: Parameters) -> Alternatives:
-    (x,) = inputs
-    step = section.stride
-    if step < 1:
-        return {}
-    rows, columns = (side * step for side in x.shape[2:])
-    found = {
-        f"upsample_bilinear {rule}": lambda rule=rule: section.scale * resized(x, (rows, columns), rule)
-        for rule in ("half_pixel", "align_corners")
-    }
-    found["upsample_scale"] = lambda: x.repeat(step, 2).repeat(step, 3)
-    return found
-
-
-def _route(section: sections.Route, inputs: Sequence[Array], parameters: Parameters) -> Alternatives:
-    found: dict[str, Callable[[], Array]] = {}
-    groups = section.groups
-
-    def joined(parts: Sequence[Array], group: int) -> Array:
-        return np.concatenate([np.split(part, groups, axis=1)[group] for part in parts], axis=1)
-
-    for other in range(groups):
-        if other != section.group_id:
-            found[f"route_groups group {other}"] = lambda other=other: joined(inputs, other)
-    if groups > 1:
-        found["route_groups every second channel"] = lambda: np.concatenate(
-            [part[:, section.group_id :: groups] for part in inputs], axis=1
-        )
-    if len(inputs) > 1:
-        found["route_order"] = lambda: joined(inputs[::-1], section.group_id)
-    return found
-
-
-def _shortcut(section: sections.Shortcut, inputs: Sequence[Array], parameters: Parameters) -> Alternatives:
-    if section.weights_type != "none" or section.activation not in ACTIVATIONS:
-        return {}
-    act, first = ACTIVATIONS[section.activation], inputs[0]
-    channels = first.shape[1]
-
-    def fitted(x: Array) -> Array:
-        return np.pad(x[:, :channels], [(0, 0), (0, max(0, channels - x.shape[1])), (0, 0), (0, 0)])
-
-    def last(x: Array) -> Array:
-        """As `fitted`, from the other end."""
-        return np.pad(x[:, -channels:], [(0, 0), (max(0, channels - x.shape[1]), 0), (0, 0), (0, 0)])
-
-    rest = [fitted(x) for x in inputs[1:]]
-    found = {
-        "shortcut_missing the first input alone": lambda: act(first),
-        "shortcut_missing the first input left out": lambda: act(sum(rest)),
-        "shortcut_missing the first input twice": lambda: act(first + sum(rest) + first),
-    }
-    if any(x.shape[1] != channels for x in inputs[1:]):
-        found["shortcut_channels zeros or cut before"] = lambda: act(first + sum(last(x) for x in inputs[1:]))
-        found["shortcut_channels repeated"] = lambda: act(
-            first + sum(np.take(x, np.arange(channels) % x.shape[1], axis=1) for x in inputs[1:])
-        )
-        few = min(x.shape[1] for x in inputs)
-        found["shortcut_channels the rest lost"] = lambda: act(
-            np.concatenate([(first + sum(rest))[:, :few], 0 * first[:, few:]], axis=1)
-        )
-    if section.activation != "linear":
-        found["shortcut_activation missing"] = lambda: first + sum(rest)
-        found["shortcut_activation before the sum"] = lambda: act(first) + sum(act(x) for x in rest)
-    return found
-
-
-def _reorg(section: sections.Reorg, inputs: Sequence[Array], parameters: Parameters) -> Alternatives:
-    (x,) = inputs
-    step, (batch, channels, height, width) = section.stride, x.shape
-    if getattr(section, "reverse", 0) or height % step or width % step:
-        return {}
-    blocks = x.reshape(batch, channels, height // step, step, width // step, step)
-    shape = (batch, channels * step**2, height // step, width // step)
-    return {
-        "reorg_order (row, column, channel)": lambda: blocks.transpose(0, 3, 5, 1, 2, 4).reshape(shape),
-        "reorg_order (channel, row, column)": lambda: blocks.transpose(0, 1, 3, 5, 2, 4).reshape(shape),
-        "reorg_order (column, row, channel)": lambda: blocks.transpose(0, 5, 3, 1, 2, 4).reshape(shape),
-    }
-
-
-def _connected(section: sections.Connected, inputs: Sequence[Array], parameters: Parameters) -> Alternatives:
-    if section.batch_normalize or section.activation not in ACTIVATIONS:
-        return {}
-    (x,), act = inputs, ACTIVATIONS[section.activation]
-    weights, biases = parameters["weights"].reshape(section.output, -1), parameters["biases"].ravel()
-
-    def multiplied(x: Array) -> Array:
-        return (x.reshape(len(x), -1) @ weights.T)[:, :, np.newaxis, np.newaxis]
-
-    found = {"bias_missing": lambda: act(multiplied(x))}
-    if x.ndim == 4:
-        found["flatten_order"] = lambda: act(multiplied(x.transpose(0, 2, 3, 1)) + per_channel(biases))
-    return found | _activations(section.activation, lambda: multiplied(x) + per_channel(biases))
+    return convolutions.convolutional(section, inputs, parameters, of_batch=True)
 
 
 _TABLE: Mapping[type, Callable[..., Alternatives]] = {
-    sections.Convolutional: _convolutional,
-    sections.Maxpool: _maxpool,
-    sections.LocalAvgpool: _average,
-    sections.Upsample: _upsample,
-    sections.Route: _route,
-    sections.Shortcut: _shortcut,
-    sections.Reorg: _reorg,
-    sections.Reorg3d: _reorg,
-    sections.Connected: _connected,
+    sections.Convolutional: convolutions.convolutional,
+    sections.Maxpool: convolutions.maxpool,
+    sections.LocalAvgpool: convolutions.average,
+    sections.Upsample: joins.upsample,
+    sections.Route: joins.route,
+    sections.Shortcut: joins.shortcut,
+    sections.Reorg: joins.reorg,
+    sections.Reorg3d: joins.reorg,
+    sections.Connected: convolutions.connected,
 }
-
-
-def _same(sides: tuple[int, ...], reach: int, strides: tuple[int, int]) -> Pads:
-    """TensorFlow's SAME."""
-    totals = [max((-(-side // step) - 1) * step + reach - side, 0) for side, step in zip(sides, strides, strict=True)]
-    return *(total // 2 for total in totals), *(total - total // 2 for total in totals)

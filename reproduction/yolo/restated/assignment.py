@@ -29,7 +29,7 @@ class Assigned(NamedTuple):
     classes: Bool[np.ndarray, "batch rows columns anchors classes"]  # every class that is asked of a slot
     matches: Int64[np.ndarray, "matches 5"]  # (image, row, column, anchor of the level, truth), in order of the truths
     best: Bool[np.ndarray, " matches"]  # that anchor has, of all, the truth's shape best
-    boxes: Float64[np.ndarray, "matches 4"]  # the truth's, cxcywh relative to the network input
+    boxes: Float64[np.ndarray, "matches cxcywh=4"]  # the truth's, cxcywh relative to the network input
     labels: Int64[np.ndarray, " matches"]  # the truth's class
     undecided: Bool[np.ndarray, "batch rows columns anchors"]  # a threshold or a tie is so near that float32 may differ
     overlap: Float64[np.ndarray, "batch rows columns anchors"]  # best IoU with any truth of the image
@@ -37,7 +37,7 @@ class Assigned(NamedTuple):
 
 
 def assigned_to(
-    boxes: Float64[np.ndarray, "batch rows columns anchors 4"],
+    boxes: Float64[np.ndarray, "batch rows columns anchors cxcywh=4"],
     classes: Float64[np.ndarray, "batch rows columns anchors classes"],
     truths: Truths,
     table: Float64[np.ndarray, "all 2"],

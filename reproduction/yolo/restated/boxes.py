@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float64
 
-A = Float[np.ndarray, "*a 4"]
-B = Float[np.ndarray, "*b 4"]
+A = Float[np.ndarray, "*a cxcywh=4"]
+B = Float[np.ndarray, "*b cxcywh=4"]
 Pairs = Float64[np.ndarray, "*pairs"]
 Sides = Float64[np.ndarray, "*pairs 2"]
-Slopes = Float64[np.ndarray, "*pairs 4"]
+Slopes = Float64[np.ndarray, "*pairs cxcywh=4"]
 Flags = Bool[np.ndarray, "*pairs"]
 
 DIOU_EXPONENT = 0.6  # of the distance in Darknet's box_diou

@@ -19,7 +19,7 @@ Outputs = Float[np.ndarray, "batch _ _ _ channels"]  # the raw numbers of one le
 class Truths(NamedTuple):
     """The objects of each image, padded to a fixed count."""
 
-    boxes: Float32[np.ndarray, "batch truths 4"]  # cxcywh relative to the network input, 0..1
+    boxes: Float32[np.ndarray, "batch truths cxcywh=4"]  # cxcywh relative to the network input, 0..1
     classes: Int64[np.ndarray, "batch truths"]  # from 0
     valid: Bool[np.ndarray, "batch truths"]  # False: padding, whatever the other fields hold
 
@@ -28,7 +28,7 @@ class Object(NamedTuple):
     """One truth that takes part."""
 
     number: int  # its row in the image
-    box: Float32[np.ndarray, "4"]  # cxcywh relative to the network input
+    box: Float32[np.ndarray, "cxcywh=4"]  # cxcywh relative to the network input
     label: int
 
 
@@ -72,7 +72,7 @@ def taking_part(truths: Truths, image: int, classes: int) -> Iterator[Object]:
             yield Object(int(number), box, label)
 
 
-def cell_of(box: Float32[np.ndarray, "4"], grid: tuple[int, int]) -> tuple[int, int]:
+def cell_of(box: Float32[np.ndarray, "cxcywh=4"], grid: tuple[int, int]) -> tuple[int, int]:
     """(row, column) of the centre of a cxcywh box in a grid of (rows, columns) cells.
 
     The product is rounded to float32, as Darknet's (int)(truth.x * l.w) is. The far border belongs to the last cell.
@@ -141,8 +141,9 @@ def squares(delta: Float64[np.ndarray, "..."]) -> float:
 
 
 def in_one_row(
-    boxes: Sequence[Float64[np.ndarray, "batch ... 4"]], scores: Sequence[Float64[np.ndarray, "batch ... classes"]]
-) -> tuple[Float64[np.ndarray, "batch boxes 4"], Float64[np.ndarray, "batch boxes classes"]]:
+    boxes: Sequence[Float64[np.ndarray, "batch ... cxcywh=4"]],
+    scores: Sequence[Float64[np.ndarray, "batch ... classes"]],
+) -> tuple[Float64[np.ndarray, "batch boxes yxyx=4"], Float64[np.ndarray, "batch boxes classes"]]:
     """cxcywh boxes and scores of all levels, as yxyx boxes and scores by level, row, column, anchor."""
     batch = len(boxes[0])
     x, y, width, height = np.moveaxis(np.concatenate([part.reshape(batch, -1, 4) for part in boxes], axis=1), -1, 0)

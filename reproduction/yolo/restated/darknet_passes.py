@@ -26,7 +26,7 @@ class Slots(NamedTuple):
     """The predictions of some slots. Their numbers are float64, and exactly 0 or 1 where float32 is."""
 
     entries: Float64[np.ndarray, "*slots coordinates"]  # that make the box: its raw sizes, the rest after the sigmoid
-    boxes: Float64[np.ndarray, "*slots 4"]  # cxcywh relative to the network input
+    boxes: Float64[np.ndarray, "*slots cxcywh=4"]  # cxcywh relative to the network input
     objectness: Float64[np.ndarray, "*slots"]
     classes: Float64[np.ndarray, "*slots classes"]
 
@@ -34,7 +34,7 @@ class Slots(NamedTuple):
 class Aims(NamedTuple):
     """Of each of some slots the truth that it is asked for."""
 
-    boxes: Float64[np.ndarray, "*slots 4"]  # cxcywh relative to the network input
+    boxes: Float64[np.ndarray, "*slots cxcywh=4"]  # cxcywh relative to the network input
     corner: Float64[np.ndarray, "*slots 2"]  # (column, row) of the slot's cell
     anchors: Float64[np.ndarray, "*slots 2"]  # relative (width, height)
     weight: Float64[np.ndarray, "*slots"]  # of the truth's class
@@ -116,7 +116,7 @@ def averaged(delta: Delta, where: Bool[np.ndarray, "..."]) -> Delta:
     return delta._replace(entries=delta.entries / np.where(where, pulled, 1)[..., np.newaxis])
 
 
-def squared_error_aims(aims: Aims, new_coords: bool) -> Float64[np.ndarray, "*slots 4"]:
+def squared_error_aims(aims: Aims, new_coords: bool) -> Float64[np.ndarray, "*slots txtytwth=4"]:
     """What x, y, width and height should be: in cells from the cell's corner, and raw."""
     offsets = aims.boxes[..., :2] * np.array(aims.grid[::-1]) - aims.corner
     factors = aims.boxes[..., 2:] / aims.anchors
@@ -124,7 +124,9 @@ def squared_error_aims(aims: Aims, new_coords: bool) -> Float64[np.ndarray, "*sl
     return np.concatenate([offsets, sizes], axis=-1)
 
 
-def iou_slopes(boxes: Float64[np.ndarray, "*slots 4"], aims: Aims, kind: str) -> Float64[np.ndarray, "*slots 4"]:
+def iou_slopes(
+    boxes: Float64[np.ndarray, "*slots cxcywh=4"], aims: Aims, kind: str
+) -> Float64[np.ndarray, "*slots cxcywh=4"]:
     """`darknet_slopes` of predicted cxcywh boxes, a side of 0 taken for 1 (delta_yolo_box)."""
     empty = boxes[..., 2:].astype(np.float32) == 0
     sides = np.where(empty, 1, boxes[..., 2:])

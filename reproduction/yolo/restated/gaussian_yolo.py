@@ -50,8 +50,8 @@ EPSILON = 1e-9
 class Decoded(NamedTuple):
     """The predictions of one level."""
 
-    boxes: Float64[np.ndarray, "batch rows columns anchors 4"]  # cxcywh relative to the network input
-    sigmas: Float64[np.ndarray, "batch rows columns anchors 4"]  # 0..1, of x, y, width and height
+    boxes: Float64[np.ndarray, "batch rows columns anchors cxcywh=4"]  # cxcywh relative to the network input
+    sigmas: Float64[np.ndarray, "batch rows columns anchors cxcywh=4"]  # 0..1, of x, y, width and height
     objectness: Float64[np.ndarray, "batch rows columns anchors"]  # 0..1
     classes: Float64[np.ndarray, "batch rows columns anchors classes"]  # 0..1, independent of each other
     offsets: Float64[np.ndarray, "batch rows columns anchors 2"]  # of the centre (x, y) from its cell's corner, cells
@@ -73,7 +73,7 @@ def decode(raw: Raw, head: GaussianYoloHead, level: GaussianYoloLevel, input_siz
 
 def decode_all(
     outputs: Sequence[Outputs], head: GaussianYoloHead, input_size: tuple[int, int]
-) -> tuple[Float64[np.ndarray, "batch boxes 4"], Float64[np.ndarray, "batch boxes classes"]]:
+) -> tuple[Float64[np.ndarray, "batch boxes yxyx=4"], Float64[np.ndarray, "batch boxes classes"]]:
     """Every prediction: yxyx boxes relative to the network input, and scores, by level, row, column, anchor.
 
     A score is objectness * class * (1 - mean of the sigmas). outputs: raw, of each level.

@@ -39,7 +39,7 @@ PRIOR_SCALE = 0.01
 class Decoded(NamedTuple):
     """The predictions of the one level."""
 
-    boxes: Float64[np.ndarray, "batch rows columns anchors 4"]  # cxcywh relative to the network input
+    boxes: Float64[np.ndarray, "batch rows columns anchors cxcywh=4"]  # cxcywh relative to the network input
     objectness: Float64[np.ndarray, "batch rows columns anchors"]  # 0..1
     classes: Float64[np.ndarray, "batch rows columns anchors classes"]  # with softmax: they add up to 1
     offsets: Float64[np.ndarray, "batch rows columns anchors 2"]  # of the centre (x, y) from its cell's corner, 0..1
@@ -64,7 +64,7 @@ def decode(raw: Raw, head: RegionHead) -> Decoded:
 
 def decode_all(
     outputs: Sequence[Outputs], head: RegionHead
-) -> tuple[Float64[np.ndarray, "batch boxes 4"], Float64[np.ndarray, "batch boxes classes"]]:
+) -> tuple[Float64[np.ndarray, "batch boxes yxyx=4"], Float64[np.ndarray, "batch boxes classes"]]:
     """Every prediction: yxyx boxes relative to the network input, and scores = objectness * class.
 
     outputs: raw, one array. Boxes are ordered by row, column, anchor.

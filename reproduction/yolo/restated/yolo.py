@@ -56,7 +56,7 @@ SMALLEST_PROBABILITY = 1e-7  # where a logarithm is taken of what is no logit
 class Decoded(NamedTuple):
     """The predictions of one level."""
 
-    boxes: Float64[np.ndarray, "batch rows columns anchors 4"]  # cxcywh relative to the network input
+    boxes: Float64[np.ndarray, "batch rows columns anchors cxcywh=4"]  # cxcywh relative to the network input
     objectness: Float64[np.ndarray, "batch rows columns anchors"]  # 0..1
     classes: Float64[np.ndarray, "batch rows columns anchors classes"]  # 0..1, independent of each other
 
@@ -79,7 +79,7 @@ def decode(raw: Raw, head: YoloHead, level: YoloLevel, input_size: tuple[int, in
 
 def decode_all(
     outputs: Sequence[Outputs], head: YoloHead, input_size: tuple[int, int]
-) -> tuple[Float64[np.ndarray, "batch boxes 4"], Float64[np.ndarray, "batch boxes classes"]]:
+) -> tuple[Float64[np.ndarray, "batch boxes yxyx=4"], Float64[np.ndarray, "batch boxes classes"]]:
     """Every prediction: yxyx boxes relative to the network input, and scores = objectness * class.
 
     outputs: raw, of each level. Boxes are ordered by level, row, column, anchor.

@@ -35,7 +35,7 @@ class Cells(NamedTuple):
 
     classes: Float64[np.ndarray, "batch side side classes"]
     objectness: Float64[np.ndarray, "batch side side num"]
-    boxes: Float64[np.ndarray, "batch side side num 4"]  # as cxcywh: x, y in the cell; sizes, or their roots
+    boxes: Float64[np.ndarray, "batch side side num cxcywh=4"]  # as cxcywh: x, y in the cell; sizes, or their roots
 
 
 class CellTruths(NamedTuple):
@@ -43,7 +43,9 @@ class CellTruths(NamedTuple):
 
     object: Bool[np.ndarray, "batch side side"]
     classes: Float64[np.ndarray, "batch side side classes"]  # one-hot
-    boxes: Float64[np.ndarray, "batch side side 4"]  # cxcywh: x, y in the cell, 0..1; sizes relative to the image
+    boxes: Float64[
+        np.ndarray, "batch side side cxcywh=4"
+    ]  # cxcywh: x, y in the cell, 0..1; sizes relative to the image
 
 
 def cells_of(raw: Row, head: DetectionHead) -> Cells:
@@ -63,7 +65,7 @@ def cells_of(raw: Row, head: DetectionHead) -> Cells:
 
 def decode_all(
     outputs: Sequence[Row], head: DetectionHead
-) -> tuple[Float64[np.ndarray, "batch boxes 4"], Float64[np.ndarray, "batch boxes classes"]]:
+) -> tuple[Float64[np.ndarray, "batch boxes yxyx=4"], Float64[np.ndarray, "batch boxes classes"]]:
     """Every box: yxyx relative to the network input, and scores = objectness * class of the cell.
 
     outputs: one array. Boxes are ordered by row, column, box (get_detection_detections).

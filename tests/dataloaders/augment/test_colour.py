@@ -9,7 +9,7 @@ from dataloaders.augment.colour import apply_colour, draw_colour
 from dataloaders.augment.compiled import fused
 from dataloaders.augment.hsv import distort as plain_distort
 from dataloaders.batch import ColourDraws, Effects, TrainBatch
-from reproduction.restated import pixels
+from reproduction.yolo.restated import pixels
 
 IMAGES = np.random.default_rng(2).integers(0, 256, (3, 10, 14, 3), np.uint8)
 IMAGES[0, 0, :4] = [[0, 0, 0], [255, 255, 255], [90, 90, 90], [255, 0, 255]]

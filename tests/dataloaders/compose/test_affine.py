@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from configs.data import AffineAugmentation
-from dataloaders.compose import affine, exact, pixels
+from dataloaders.compose import affine, pixels
 from dataloaders.compose.pieces import boxes_in_input, exact_map, sides
 
 SIZE = 96  # the originals know square inputs only
@@ -67,7 +67,7 @@ def _canvas(images, draws):
 def test_the_canvas_equals_the_originals(count, seed):
     images = _images(SIZES[:count])
     draws = affine.draw(V7, _seed(seed), tf.constant(SIZES[:count]), INPUT)
-    ours = exact.canvas_image([tf.constant(image) for image in images], draws, (2 * SIZE, 2 * SIZE))
+    ours = affine.canvas_image([tf.constant(image) for image in images], draws, (2 * SIZE, 2 * SIZE))
     np.testing.assert_array_equal(ours, _canvas(images, draws))
 
 
@@ -76,7 +76,7 @@ def test_an_image_beside_the_canvas_is_left_out():
     draws = affine.draw(V7, _seed(1), tf.constant(sizes), INPUT)
     assert (draws.corner + draws.resized < 0).numpy().any()
     images = _images(sizes)
-    ours = exact.canvas_image([tf.constant(image) for image in images], draws, (2 * SIZE, 2 * SIZE))
+    ours = affine.canvas_image([tf.constant(image) for image in images], draws, (2 * SIZE, 2 * SIZE))
     np.testing.assert_array_equal(ours, _canvas(images, draws))
 
 
@@ -113,7 +113,7 @@ def test_the_warp_equals_bilinear_sampling_in_float64(config, seed):
     fx, fy = (x - x0)[..., np.newaxis], (y - y0)[..., np.newaxis]
     above = canvas[y0, x0] * (1 - fx) + canvas[y0, x0 + 1] * fx
     below = canvas[y0 + 1, x0] * (1 - fx) + canvas[y0 + 1, x0 + 1] * fx
-    ours = exact.warped_image([tf.constant(image) for image in images], draws, INPUT).numpy()
+    ours = affine.warped_image([tf.constant(image) for image in images], draws, INPUT).numpy()
     difference = np.abs(ours - (above * (1 - fy) + below * fy))
     assert np.quantile(difference, 0.999) < 0.55 and difference.max() < 1.5  # rounding; float32 positions of noise
 
@@ -135,7 +135,7 @@ def test_boxes_equal_the_originals(count):
         h, w = np.moveaxis(after[..., 2:] - after[..., :2], -1, 0)
         aspect = np.maximum(w / (h + 1e-16), h / (w + 1e-16))
         expected = (w > 2) & (h > 2) & (w * h / (w0 * h0 + 1e-16) > 0.1) & (aspect < 20)
-        on_canvas = exact.boxes_on_canvas(tf.constant(boxes), draws)
+        on_canvas = affine.boxes_on_canvas(tf.constant(boxes), draws)
         np.testing.assert_allclose(np.clip(on_canvas, 0, 2 * SIZE), before, atol=1e-3)
         mapped = boxes_in_input(tf.constant(boxes), tf.constant(SIZES[:count]), *exact_map(pieces))
         ours, keep = affine.truths_of(V7, mapped, pieces.frame, INPUT)

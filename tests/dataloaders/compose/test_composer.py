@@ -10,9 +10,11 @@ import tensorflow as tf
 from PIL import Image
 
 from configs.data import AffineAugmentation, DarknetAugmentation, ReuseWindow, TrainSplit
-from dataloaders.compose.composer import Composer, geometry_of
+from dataloaders.compose.composer import Composer
 from dataloaders.compose.pieces import Pieces, boxes_in_input, cut, no_pieces
-from dataloaders.compose.reuse_window import load_window
+from dataloaders.compose.pixels import blend
+from dataloaders.compose.recipes import geometry_of
+from dataloaders.compose.reuse_window import load_block
 from dataloaders.pipeline import train_dataset
 from dataloaders.reading.sources import open_source
 from official.vision.protocol import EvaluationProtocol
@@ -25,6 +27,7 @@ MIXUP = DarknetAugmentation(jitter=0.2, mixup=1.0)
 V7 = AffineAugmentation(nine=0.3, mixup=0.3, translate=0.2, scale=(0.3, 1.8))
 WINDOW = DarknetAugmentation(jitter=0.3, mosaic=1.0, fill="mean", window=ReuseWindow(examples=6, reuse=3))
 ALL = {"jitter": JITTER, "mosaic": MOSAIC, "mixup": MIXUP, "yolov7": V7, "window": WINDOW}
+EACH = ("jitter", "mosaic", "mixup", "yolov7")  # an image of these is decoded for one example
 
 
 def _open(folder):
@@ -73,20 +76,32 @@ def test_threads_hosts_and_resuming_change_no_byte(seven, augmentation):
 def test_a_window_uses_each_image_reuse_times_and_reads_it_once(seven):
     split, dataset = _split(seven, WINDOW), _open(seven)
     composer = Composer(dataset.examples("cxcywh"), split, INPUT, STRETCH, "cxcywh", 11)
-    blocks = composer.blocks
-    assert (blocks.examples, blocks.images) == (6, 8)
-    places = [
-        blocks.images_of(tf.constant(position, tf.int64), blocks.at(tf.constant(position, tf.int64), 11)[1], 4, 11)
-        for position in range(6)
-    ]
+    assert (composer.schedule.examples, composer.schedule.images) == (6, 8)
+    places = [composer.plan(tf.constant(position, tf.int64)).places for position in range(6)]
     assert Counter(np.concatenate(places).tolist()) == dict.fromkeys(range(8), 3)
 
     counting = _Counting(dataset.examples("cxcywh"))
     composer = Composer(counting, split, INPUT, STRETCH, "cxcywh", 11)
-    window = load_window(tf.constant(0, tf.int64), blocks.images, counting, 11, split.max_boxes, INPUT)
+    images = load_block(tf.constant(0, tf.int64), composer.schedule, counting, 11, split.max_boxes, INPUT)
     for position in range(6):
-        composer.of_window(tf.constant(position, tf.int64), window)
+        composer(tf.constant(position, tf.int64), images)
     assert len(counting.reads) == 8
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "yolov7")) for name in EACH])
+@pytest.mark.parametrize("precise", [False, True])
+def test_an_explanation_is_of_the_example_that_is_made(seven, name, precise):
+    split = _split(seven, ALL[name].model_copy(update={"precise": precise}))
+    composer = Composer(_open(seven).examples("cxcywh"), split, INPUT, STRETCH, "cxcywh", 11)
+    position = tf.constant(5, tf.int64)
+    made, example = composer.explain(position), composer(position)
+    kind, images = made.parameters["kind"], made.compositions
+    assert len(made.rows) == len(made.shown) == sum(kind)
+    assert len(made.parameters["compositions"]) == len(images) == len(kind)
+    assert composer.examples.read(tf.constant(made.rows[0], tf.int64)).example_id == example.example_id
+    assert ("pieces" not in made.parameters) == precise
+    image = images[0] if len(images) == 1 else blend(*images, made.parameters["share"], composer.geometry.rounding)
+    np.testing.assert_array_equal(image, example.image)
 
 
 class _Counting:

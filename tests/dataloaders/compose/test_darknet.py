@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from configs.data import DarknetAugmentation
-from dataloaders.compose import darknet, exact
+from dataloaders.compose import darknet
 from dataloaders.compose.pieces import boxes_in_input, exact_map
 
 SIZES = np.array([[300, 470], [480, 640], [640, 426], [90, 250]], np.int32)
@@ -160,7 +160,7 @@ def test_mean_fill_equals_opencvs_build(seed):
     cropped[y : y + part.shape[0], x : x + part.shape[1]] = part
     expected = cv2.resize(cropped, INPUT[::-1], interpolation=cv2.INTER_LINEAR)
     expected = expected[:, ::-1] if draws.flip[0] else expected
-    ours = exact.darknet_image([tf.constant(image)], draws, "mean", "opencv", INPUT)
+    ours = darknet.precise_image([tf.constant(image)], draws, "mean", "opencv", INPUT)
     np.testing.assert_array_equal(ours, expected)
 
 
@@ -168,10 +168,10 @@ def test_crop_equals_darknets(golden):
     recorded = np.load(golden("misc/image_ops.npz"))
     image = tf.constant(recorded["image_u8_chw"].transpose(1, 2, 0))
     for left, top, width, height in ((-5, -3, 45, 30), (4, 2, 20, 15), (10, -6, 40, 20)):
-        ours = exact.crop_image(image, tf.constant([top, left, height, width]))
+        ours = darknet.crop_image(image, tf.constant([top, left, height, width]))
         expected = recorded[f"crop_{left}_{top}_{width}_{height}"].transpose(1, 2, 0)
         np.testing.assert_array_equal(ours.numpy() / np.float32(255), expected)
-    outside = exact.crop_image(image, tf.constant([100, 200, 3, 2]))
+    outside = darknet.crop_image(image, tf.constant([100, 200, 3, 2]))
     np.testing.assert_array_equal(outside, tf.broadcast_to(image[-1, -1], [3, 2, 3]))
 
 
@@ -182,7 +182,7 @@ def test_a_mosaic_copies_what_the_original_copies(seed, fill):
     sizes = np.array([[30, 47], [48, 64], [64, 42], [9, 25]], np.int32)
     images, draws = [tf.constant(image) for image in _images(sizes)], _draws(seed, sizes)
     frames = [
-        exact.darknet_image(
+        darknet.precise_image(
             [image],
             darknet.DarknetDraws(draws.window[n : n + 1], draws.flip[n : n + 1], tf.zeros([1, 2], tf.int32), draws.cut),
             fill,
@@ -215,7 +215,7 @@ def test_a_mosaic_copies_what_the_original_copies(seed, fill):
                 expected[y, :cut_x] = frame[below, right]
             if number == 3 and y >= cut_y:
                 expected[y, cut_x:] = frame[below, beyond]
-    np.testing.assert_array_equal(exact.darknet_image(images, draws, fill, "bilinear", INPUT), expected)
+    np.testing.assert_array_equal(darknet.precise_image(images, draws, fill, "bilinear", INPUT), expected)
 
 
 def _reference_truth(box, size, window, flip):

@@ -14,7 +14,8 @@ import tensorflow as tf
 from tensorflow.python.data.experimental.ops import testing
 
 from configs.data import DarknetAugmentation, DarknetSource, Split, TfRecordSource, TrainSplit
-from dataloaders.compose.composer import Composer, rows_of_steps
+from dataloaders.compose.composer import Composer
+from dataloaders.compose.recipes import rows_of_steps
 from dataloaders.pipeline import eval_dataset, train_dataset
 from dataloaders.reading.annotations import DataError
 from dataloaders.reading.dataset import Truth, in_parallel

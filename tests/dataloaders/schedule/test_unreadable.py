@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from configs.data import DarknetAugmentation, ReuseWindow, TrainSplit
-from dataloaders.compose.composer import Composer, rows_of_steps
+from dataloaders.compose.composer import Composer
+from dataloaders.compose.recipes import rows_of_steps
 from dataloaders.pipeline import train_dataset
 from dataloaders.reading.annotations import DataError
 from dataloaders.reading.sources import open_source

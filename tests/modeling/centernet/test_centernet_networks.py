@@ -11,7 +11,8 @@ import tensorflow as tf
 from configs.centernet.task import CenterNetLoss, CenterNetModel
 from losses.centernet.loss import centernet_loss
 from losses.truth import Truth
-from modeling.centernet.network import build_centernet, build_folded_centernet, fold_centernet_into
+from modeling.centernet.network import build_centernet, build_folded_centernet
+from modeling.folding import fold_into
 from modeling.weights.torch_names import torch_name
 from official.core.task import Moment
 from reproduction.centernet.losses import maps
@@ -100,7 +101,7 @@ def test_folding_changes_nothing(in_float64, golden_centernet, network):
     case = Case(golden_centernet(f"{network}_trace.npz"))
     model, config = build(case)
     folded = build_folded_centernet(config, NETWORKS[network][1])
-    fold_centernet_into(folded, model)
+    fold_into(folded, model)
     assert not any("gamma" in variable.path for variable in folded.variables)
     outputs = folded(maps(case.trace, "input"), training=False)
     for output, name in zip(outputs, head_names(case.trace, "eval", len(outputs)), strict=True):
@@ -231,8 +232,8 @@ def test_a_network_for_any_size_takes_two_sizes(network):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"decoder": None}, "backbone resnet goes with decoder deconv, got null"),
-        ({"decoder": {"type": "dla_up"}}, "goes with decoder deconv, got dla_up"),
+        ({"decoder": None}, "backbone resnet goes with a decoder .the original's: deconv or dla_up., got null"),
+        ({"backbone": {"type": "hourglass"}, "input_size": (128, 128)}, "hourglass goes with decoder null, got deconv"),
         ({"input_size": (64, 80)}, "multiples of 32"),
         ({"backbone": {"type": "hourglass"}, "decoder": None}, "multiples of 128"),
         ({"backbone": {"type": "hourglass", "dims": (8, 8)}, "decoder": None}, "modules has 6 numbers, dims 2"),

@@ -12,9 +12,9 @@ from modeling.darknet.cfg import Network, parse_cfg, read_cfg
 from modeling.darknet.classes import with_classes
 from modeling.darknet.grammar import CfgError
 from modeling.darknet.shapes import layer_shapes
+from modeling.folding import fold_into
 from modeling.layers.batch_norm import BatchNorm
 from modeling.layers.convolution import Convolution
-from modeling.yolo.network import fold_into
 from official.core.errors import UserError
 from tests.modeling.trained import trained_like
 

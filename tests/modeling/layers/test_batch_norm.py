@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from modeling.layers.batch_norm import BatchNorm
-from modeling.layers.convolution import ConvStyle, conv_block
+from modeling.layers.blocks import conv_block
+from modeling.layers.style import Style
 
 SHAPE = (4, 5, 7, 6)
 
@@ -135,7 +136,7 @@ def test_local_statistics_differ_between_replicas(two_replicas):
 
 @pytest.mark.parametrize("sync", [False, True])
 def test_conv_stack_compiles_with_the_same_statistics_and_gradients(sync):
-    style = ConvStyle("leaky", "sync" if sync else "local", 0.9, seed=3)
+    style = Style("leaky", "sync" if sync else "local", 1e-5, 0.9, "uniform", seed=3)
     inputs = keras.Input((10, 14, 6))
     x = conv_block(inputs, 8, 3, stride=2, name="one", style=style)
     model = keras.Model(inputs, conv_block(x, 8, 3, name="two", style=style))

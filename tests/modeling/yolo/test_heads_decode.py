@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from configs.yolo.heads import DetectionHead, GaussianYoloHead, RegionHead, YoloHead
 from modeling.darknet.cfg import parse_cfg
-from modeling.layers.convolution import ConvStyle
+from modeling.layers.style import Style
 from modeling.yolo.heads import BOX_DECODERS, gaussian_yolo, region
 from modeling.yolo.heads.convolutions import yolo_predictions
 from official.vision.boxes import convert_boxes
@@ -149,7 +149,7 @@ def test_the_convolutions_of_new_coords_end_in_a_sigmoid():
     levels = [{"mask": (0, 1), "new_coords": True}, {"mask": (2,)}]
     head = YoloHead(anchors=ANCHORS, levels=levels, objectness_prior=0.01)
     features = [keras.Input((3, 4, 8)), keras.Input((6, 8, 8))]
-    style = ConvStyle("leaky", "local", 0.99, seed=0)
+    style = Style("leaky", "local", 1e-5, 0.99, "uniform", seed=0)
     model = keras.Model(features, yolo_predictions(features, head, CLASSES, style))
     near, far = model([tf.zeros([1, 3, 4, 8]), tf.zeros([1, 6, 8, 8])])
     np.testing.assert_allclose(near[0, 0, 0, 1], [0.5] * 4 + [0.01] + [0.5] * CLASSES, rtol=1e-5)

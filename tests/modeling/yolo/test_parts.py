@@ -84,7 +84,7 @@ def test_every_layer_equals_the_cfgs_with_a_file_of_random_weights(shared, tmp_p
 
     images = np.random.default_rng(3).uniform(size=(1, *SIZE, 3)).astype(np.float32)
     theirs = outputs(original, [record.name for record in records])(images, training=False)
-    ours = outputs(model, [name for name, _ in model.convolutions])(images, training=False)
+    ours = outputs(model, [one.convolution for one in model.made])(images, training=False)
     names = [record.name for record in records] + [layer_name(head) for head in network.heads]
     wrong = [name for name, one, two in zip(names, ours, theirs, strict=True) if not within(one, two, 1e-5)]
     assert wrong == []
@@ -99,7 +99,7 @@ def test_shapes_weights_and_operations_are_those_darknet_counts(golden, experime
     _, height, width = recorded["net"]
     model = build_detector(model_of(experiment).model_copy(update={"input_size": (height, width)}), 80, seed=0)
     shapes = [(c, h, w) for _, kind, c, h, w, *_ in recorded["layers"] if kind == "convolutional"]
-    ours = [model.get_layer(name).output.shape[1:] for name, _ in model.convolutions]
+    ours = [model.get_layer(name).output.shape[1:] for name in [one.convolution for one in model.made]]
     assert [(c, h, w) for h, w, c in ours] == shapes
     assert model.count_params() == recorded["weight_floats_before_sharing"]
     assert bflops(model) == pytest.approx(recorded["bflops"], abs=0.0006)  # recorded with three decimals, in float32
@@ -157,7 +157,7 @@ def test_two_levels_are_the_coarsest(decoder):
 
 @pytest.mark.parametrize("decoder", ["fpn", "pan"])
 def test_one_level_is_an_error(decoder):
-    with pytest.raises(UserError, match=f"levels: 1 given, but the {decoder} decoder makes 2 to 3"):
+    with pytest.raises(UserError, match=f"levels: 1 given, but the {decoder} decoder makes 2 to 4"):
         build_detector(small({"type": "darknet53", "width": 0.125}, {"type": decoder}, 1), 4, seed=0)
 
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from modeling.folding import fold_into
 from modeling.layers.batch_norm import BatchNorm
 from modeling.layers.convolution import Convolution
-from modeling.yolo.network import build_detector, build_folded, fold_batch_norm, fold_into
+from modeling.yolo.network import build_detector, build_folded, fold_batch_norm
 from tests.modeling.trained import compiled_step, trained_like
 
 SIZE = (96, 160)  # (height, width)
@@ -43,7 +44,7 @@ def test_shapes_and_number_of_weights_are_the_cfgs(golden, yolo_model, cfg):
     ]
     weights = {variable.path: int(np.prod(variable.shape)) for variable in model.variables}
     actual = []
-    for name, _ in model.convolutions:
+    for name in [one.convolution for one in model.made]:
         _, height, width, channels = model.get_layer(name).output.shape
         own = [count for path, count in weights.items() if path.split("/")[0] in (name, f"{name}_norm")]
         actual.append((channels, height, width, sum(own)))
@@ -152,11 +153,11 @@ def test_folding_another_network_is_an_error(yolo_model):
         fold_batch_norm(yolo_model("yolov4_tiny", 3, width=0.25), 4, model)
 
 
-@pytest.mark.parametrize("levels", [1, 4])
+@pytest.mark.parametrize("levels", [1, 5])
 def test_impossible_number_of_levels_is_an_error(yolo_model, levels):
     config = yolo_model("yolov4_tiny", 1)
     head = config.head.model_copy(update={"levels": config.head.levels * levels})
-    with pytest.raises(ValueError, match=f"{levels} given, but the tiny decoder makes 2 to 3"):
+    with pytest.raises(ValueError, match=f"{levels} given, but the tiny decoder makes 2 to 4"):
         build_detector(config.model_copy(update={"head": head}), 4, seed=0)
 
 

@@ -14,6 +14,7 @@ from official.core.errors import UserError
 from reproduction import gates
 from reproduction.experiment.subject import Subject, SubjectError, subject_of
 from reproduction.gates import BEFORE_TRAINING, GATES, numbers_in, pass_through, run
+from reproduction.originals import with_original
 from reproduction.traces.case import Case, Row
 from reproduction.traces.check import Check
 from reproduction.traces.result import NoInputsError, Table, first_divergence
@@ -99,7 +100,7 @@ def test_a_gate_that_breaks_has_failed_and_hides_no_other(as_gate, error):
 def test_without_any_input_no_gate_passes_and_each_says_what_it_needs(family, number, request, tmp_path):
     """Gate 1 alone may: CenterNet's options are in the experiment itself. Gate 10 is in tests/test_reproduce.py."""
     experiment = request.getfixturevalue(family)
-    result = pass_through(number, Subject(experiment, traces=(tmp_path,), assets=tmp_path))
+    result = pass_through(number, with_original(Subject(experiment, traces=(tmp_path,), assets=tmp_path)))
     if (family, number) == ("centernet", 1):
         assert result.outcome == "pass"
         return
@@ -116,14 +117,14 @@ def test_without_any_input_no_gate_passes_and_each_says_what_it_needs(family, nu
 )
 def test_recorded_cases_pass_and_a_changed_number_is_the_first_divergence(yolo, number, name, quantity, tmp_path):
     case = Path(name).stem
-    result = pass_through(number, Subject(yolo, (SUBSETS / "golden",), cases=(case,)))
+    result = pass_through(number, with_original(Subject(yolo, (SUBSETS / "golden",), cases=(case,))))
     assert result.outcome == "pass" and result.counts()["pass"] > 1 and result.first_divergence is None
     arrays = dict(np.load(SUBSETS / "golden" / name))
     arrays[quantity] = arrays[quantity] + np.float32(1)
     changed = tmp_path / name
     changed.parent.mkdir()
     np.savez(changed, **arrays)
-    found = pass_through(number, Subject(yolo, (tmp_path,)))
+    found = pass_through(number, with_original(Subject(yolo, (tmp_path,))))
     assert found.outcome == "fail"
     assert (found.first_divergence.case, found.first_divergence.quantity) == (case, quantity)
 
@@ -133,7 +134,7 @@ def test_a_file_that_is_no_trace_fails_its_gate(yolo, tmp_path):
     (tmp_path / "loss").mkdir()
     (tmp_path / "loss" / "cut.npz").write_bytes(b"PK\x03\x04 cut")
     shutil.copy(SUBSETS / "golden" / "loss" / "ciou_v4tiny.npz", tmp_path / "loss")
-    result = pass_through(5, Subject(yolo, (tmp_path,)))
+    result = pass_through(5, with_original(Subject(yolo, (tmp_path,))))
     assert result.outcome == "fail" and result.counts()["pass"] > 0
     assert any("cut.npz" in row.note for row in result.rows if row.outcome == "fail")
 
@@ -141,8 +142,8 @@ def test_a_file_that_is_no_trace_fails_its_gate(yolo, tmp_path):
 def test_foreign_cases_do_not_count(yolo, centernet):
     """A region head proves nothing about a YOLOv4 one; Darknet's traces nothing about CenterNet."""
     traces = (SUBSETS / "golden",)
-    assert pass_through(5, Subject(yolo, traces, cases=("region*",))).outcome == "no_inputs"
-    assert pass_through(5, Subject(centernet, traces)).outcome == "no_inputs"
+    assert pass_through(5, with_original(Subject(yolo, traces, cases=("region*",)))).outcome == "no_inputs"
+    assert pass_through(5, with_original(Subject(centernet, traces))).outcome == "no_inputs"
 
 
 def test_two_files_of_one_name_are_not_chosen_between(yolo, tmp_path):
@@ -150,8 +151,11 @@ def test_two_files_of_one_name_are_not_chosen_between(yolo, tmp_path):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "yolov4-tiny.weights").touch()
     with pytest.raises(SubjectError, match=r"there are a/yolov4-tiny.weights, b/yolov4-tiny.weights; name more of it"):
-        Subject(yolo, assets=tmp_path).find("yolov4-tiny.weights")
-    assert Subject(yolo, assets=tmp_path).find("a/yolov4-tiny.weights") == tmp_path / "a" / "yolov4-tiny.weights"
+        with_original(Subject(yolo, assets=tmp_path)).find("yolov4-tiny.weights")
+    assert (
+        with_original(Subject(yolo, assets=tmp_path)).find("a/yolov4-tiny.weights")
+        == tmp_path / "a" / "yolov4-tiny.weights"
+    )
 
 
 @pytest.mark.parametrize(("text", "numbers"), [("1-9", list(BEFORE_TRAINING)), ("7, 2,2-3", [2, 3, 7]), ("12", [12])])
@@ -186,12 +190,14 @@ class TestTheExperimentsOwnLoss:
 
         monkeypatch.setattr(autodiff, "_level", broken)
         for number in (5, 6):
-            result = pass_through(number, Subject(automatic, cases=("own_*",)))
+            result = pass_through(number, with_original(Subject(automatic, cases=("own_*",))))
             assert result.outcome == "fail" and result.ran == {}
             assert {row.note for row in result.rows} == {"RuntimeError: the loss is broken"}
 
     def test_of_the_automatic_gradient_the_terms_that_are_darknets_are_compared_and_the_rest_is_named(self, automatic):
-        result = pass_through(6, Subject(automatic, (SUBSETS / "golden",), cases=("ciou_v4tiny", "mse_v3")))
+        result = pass_through(
+            6, with_original(Subject(automatic, (SUBSETS / "golden",), cases=("ciou_v4tiny", "mse_v3")))
+        )
         assert result.outcome == "pass"
         compared = {row.quantity for row in result.rows if row.outcome == "pass"}
         assert {"train/L009_loss_delta: objectness", "train/L009_loss_delta: classes"} <= compared
@@ -200,7 +206,9 @@ class TestTheExperimentsOwnLoss:
         assert "ignore_thresh 0.5, here 0.7" in skipped["options"]
 
     def test_a_recording_with_an_option_that_it_has_not_is_skipped_and_says_which(self, automatic):
-        result = pass_through(6, Subject(automatic, (SUBSETS / "golden",), cases=("ciou_v4_heads_differ_scale",)))
+        result = pass_through(
+            6, with_original(Subject(automatic, (SUBSETS / "golden",), cases=("ciou_v4_heads_differ_scale",)))
+        )
         assert result.outcome == "no_inputs"
         assert "max_delta: no meaning with gradient: autodiff" in result.note
 
@@ -210,5 +218,5 @@ class TestTheExperimentsOwnLoss:
         arrays["train/L008_output"] = change(arrays["train/L008_output"])
         (tmp_path / "loss").mkdir()
         np.savez(tmp_path / "loss" / "case.npz", **arrays)
-        result = pass_through(6, Subject(yolo, (tmp_path,), cases=("case",)))
+        result = pass_through(6, with_original(Subject(yolo, (tmp_path,), cases=("case",))))
         assert result.outcome == "fail" and "train/L008_output" in result.first_divergence.note

@@ -6,10 +6,12 @@ import pytest
 
 from configs.experiment import Experiment
 from official.core.config_io import load_config
-from reproduction.experiment.subject import Subject, darknet_experiment
+from reproduction.experiment.subject import Subject
 from reproduction.gates import BEFORE_TRAINING, OF_EVERY_EXPERIMENT, pass_through
+from reproduction.originals import with_original
 from reproduction.traces.case import Row
 from reproduction.traces.check import run_check
+from reproduction.yolo.recipe import darknet_experiment
 from tests.conftest import SUBSETS
 
 EXPERIMENTS = SUBSETS.parent / "configs" / "experiments"
@@ -87,13 +89,13 @@ CFGS = ("Gaussian_yolov3_BDD.cfg", "tiny-yolo-voc.cfg", "yolov1/tiny-yolo.cfg")
 def failures(name: str, number: int, shared: Path) -> list[str]:
     experiment = load_config(str(EXPERIMENTS / f"{name}.yaml"), Experiment, [])
     traces = (shared / "golden", shared / "golden_centernet")
-    result = pass_through(number, Subject(experiment, traces, shared / "assets"))
+    result = pass_through(number, with_original(Subject(experiment, traces, shared / "assets")))
     return [f"{row.case} {row.quantity}: {row.note}" for row in result.rows if row.outcome == "fail"]
 
 
 def assert_none_fails(experiment: Experiment, checks: tuple[str, ...]) -> None:
     """No row of these checks fails, and what is skipped says why."""
-    subject = Subject(experiment)
+    subject = with_original(Subject(experiment))
     for name in checks:
         rows = [row for row in run_check(OWN[name], subject) if isinstance(row, Row)]
         assert [f"{name} {row.quantity}: {row.note}" for row in rows if row.outcome == "fail"] == []

@@ -9,10 +9,11 @@ from configs.experiment import Experiment
 from losses.centernet import loss
 from losses.centernet import targets as centernet_targets
 from modeling.centernet import decode, inference
-from modeling.layers import torch_blocks
+from modeling.layers import blocks
 from official.core.config_io import load_config
 from reproduction.centernet import targets as golden_targets
 from reproduction.experiment.subject import Subject
+from reproduction.originals import with_original
 from tests.reproduction.known_bugs.bug import Bug
 
 EXPERIMENTS = Path(__file__).parents[3] / "configs" / "experiments"
@@ -26,12 +27,12 @@ BEFORE = ("decode_small_k40", "gaussian/draw0", "targets_small_val/s0", "loss_sm
 def res18(shared: Path) -> Subject:
     """ResNet-18 without deformable convolutions, beside the traces of it."""
     experiment = load_config(str(EXPERIMENTS / "centernet_resdcn18_coco.yaml"), Experiment, RES18)
-    return Subject(experiment, (shared / "golden_centernet",))
+    return with_original(Subject(experiment, (shared / "golden_centernet",)))
 
 
 def _momentum(patch: MonkeyPatch) -> None:
-    made = torch_blocks.BatchNorm
-    patch.setattr(torch_blocks, "BatchNorm", lambda momentum, **options: made(1 - momentum, **options))
+    made = blocks.BatchNorm
+    patch.setattr(blocks, "BatchNorm", lambda momentum, **options: made(1 - momentum, **options))
 
 
 def _peaks_by_rows(patch: MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from official.core import layer_rules
 from official.core.config_io import load_config
 from official.optimization import optimizers, schedules
 from reproduction.experiment.subject import Subject
+from reproduction.originals import with_original
 from reproduction.yolo import functions
 from tests.reproduction.known_bugs.bug import Bug
 
@@ -24,7 +25,7 @@ def yolov4_tiny(*overrides: str) -> Callable[[Path], Subject]:
 
     def subject(shared: Path) -> Subject:
         experiment = load_config(str(EXPERIMENTS / "yolov4_tiny_coco.yaml"), Experiment, overrides)
-        return Subject(experiment, (shared / "golden",), shared / "assets")
+        return with_original(Subject(experiment, (shared / "golden",), shared / "assets"))
 
     return subject
 

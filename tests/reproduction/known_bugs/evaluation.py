@@ -8,8 +8,10 @@ from pytest import MonkeyPatch
 
 from modeling.darknet.cfg import read_cfg
 from official.vision import evaluator, nms, resize
-from reproduction.experiment.subject import Subject, darknet_experiment
+from reproduction.experiment.subject import Subject
+from reproduction.originals import with_original
 from reproduction.yolo import inference
+from reproduction.yolo.recipe import darknet_experiment
 from tasks.yolo.darknet_files import coco_classes
 from tests.reproduction.known_bugs.bug import Bug
 
@@ -26,7 +28,7 @@ def yolo_fastest(shared: Path) -> Subject:
     classes = coco_classes(read_cfg(str(folder / CFG)), str(photographs / LABELS), None, None)
     data.append(f"task.data.classes={list(classes)}")
     experiment = darknet_experiment(str(folder / CFG), str(folder / "yolo-fastest-1.1.weights"), data)
-    return Subject(experiment, (shared / "golden",), shared / "assets")
+    return with_original(Subject(experiment, (shared / "golden",), shared / "assets"))
 
 
 def _least_score(floor: float) -> Callable[[MonkeyPatch], None]:

@@ -14,7 +14,11 @@ from tests.reproduction.known_bugs.bug import Bug
 
 
 def _epsilon(value: float) -> Callable[[MonkeyPatch], None]:
-    return lambda patch: patch.setattr(batch_norm, "EPSILON", value)
+    def plant(patch: MonkeyPatch) -> None:
+        made = batch_norm.BatchNorm
+        patch.setattr(build, "BatchNorm", lambda *rest, **options: made(*rest, **{**options, "epsilon": value}))
+
+    return plant
 
 
 def _epsilon_outside(patch: MonkeyPatch) -> None:
@@ -23,7 +27,7 @@ def _epsilon_outside(patch: MonkeyPatch) -> None:
 
     def outside(self, inputs, mean, variance, is_training):
         if not is_training:
-            variance = tf.square(tf.sqrt(tf.convert_to_tensor(variance)) + 1e-6) - batch_norm.EPSILON
+            variance = tf.square(tf.sqrt(tf.convert_to_tensor(variance)) + 1e-6) - self.epsilon
         return right(self, inputs, mean, variance, is_training)
 
     patch.setattr(batch_norm.BatchNorm, "_fused", outside)

@@ -9,6 +9,7 @@ from pytest import MonkeyPatch
 from configs.experiment import Experiment
 from official.core.config_io import load_config
 from reproduction.experiment.subject import Subject
+from reproduction.originals import with_original
 from tests.reproduction.known_bugs.bug import Bug
 
 EXPERIMENTS = Path(__file__).parents[3] / "configs" / "experiments"
@@ -21,7 +22,7 @@ def shipped(name: str, *overrides: str) -> Callable[[Path], Subject]:
 
     def subject(shared: Path) -> Subject:
         experiment = load_config(str(EXPERIMENTS / f"{name}.yaml"), Experiment, overrides)
-        return Subject(experiment.model_copy(update={"reproduces": None}))
+        return with_original(Subject(experiment.model_copy(update={"reproduces": None})))
 
     return subject
 

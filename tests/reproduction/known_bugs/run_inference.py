@@ -11,7 +11,7 @@ import serving.formats.saved_model
 import tasks.centernet.task
 import tasks.detection
 from configs.yolo.heads import YoloHead, YoloLevel
-from modeling.yolo import network
+from modeling import folding
 from modeling.yolo.heads import yolo
 from official.vision import detect
 from official.vision.nms import Detections
@@ -62,16 +62,19 @@ def _offset_left_out(patch: MonkeyPatch) -> None:
 
 def _epsilon(value: float) -> Plant:
     """Of the fold alone."""
-    return lambda patch: patch.setattr(network, "EPSILON", value)
+    right = folding.folding_scale
+    return lambda patch: patch.setattr(
+        folding, "folding_scale", lambda gamma, variance, epsilon: right(gamma, variance, value)
+    )
 
 
 def _folded_from(change: Callable[[str, Any], Any]) -> Plant:
     """What the fold reads of a batch-norm."""
 
     def plant(patch: MonkeyPatch) -> None:
-        right = network._read
+        right = folding._read
         patch.setattr(
-            network, "_read", lambda source, like, path=None: change(path or like.path, right(source, like, path))
+            folding, "_read", lambda source, like, path=None: change(path or like.path, right(source, like, path))
         )
 
     return plant
@@ -149,6 +152,20 @@ def _exported_in_input(patch: MonkeyPatch) -> None:
     _protocol(serving.formats.saved_model, resize="stretch")(patch)
 
 
+def _exported_first_size(patch: MonkeyPatch) -> None:
+    """`encoded` takes the first image's size for the whole batch."""
+    right = tf.map_fn
+
+    def wrong(function: Callable[[Any], Any], elements: Any, **others: Any) -> Any:
+        found = right(function, elements, **others)
+        if not isinstance(found, tuple):  # resized images alone, of one size
+            return found
+        resized, sizes = found
+        return resized, tf.tile(sizes[:1], [tf.shape(sizes)[0], 1])
+
+    patch.setattr(serving.formats.saved_model.tf, "map_fn", wrong)
+
+
 BUGS = (
     of_run("run: the decoder without scale_x_y", _decoded_with(lambda level: {"scale_x_y": 1.0}), 3, "own_decoding",
            "boxes", "scale_x_y", DARKNET, quick=True),
@@ -180,6 +197,8 @@ BUGS = (
            "box_units", DEMO),
     of_run("run: the export's boxes stay letterboxed", _exported_in_input, 3, "own_export", "serving_default, image *",
            "letterbox_or_stretch", DEMO),
+    of_run("run: the export has one size for a batch", _exported_first_size, 3, "own_export", "encoded, image 1",
+           "image_size_of_another", DEMO),
     of_run("run: CenterNet decodes without offset", _offset_left_out, 3, "own_decoding", "boxes", "offset_missing",
            CENTERNET),
 )  # fmt: skip

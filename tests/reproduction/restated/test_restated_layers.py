@@ -5,6 +5,7 @@ import pytest
 
 from reproduction.restated.layers import ACTIVATIONS, EPSILON, convolved, moments, normalised, per_channel, windows
 from reproduction.traces.case import Case
+from reproduction.yolo.case import network_of
 
 CONVOLUTIONS = [
     *("act_bn_leaky", "act_bn_mish", "conv_stride_xy", "conv_groups2", "conv_dilation2", "conv_s2_even", "conv_5x5_s2"),
@@ -15,7 +16,7 @@ CONVOLUTIONS = [
 @pytest.mark.parametrize("mode", ["eval", "train"])
 def test_convolutional(golden, name, mode):
     case = Case(golden(f"{'layers' if mode == 'eval' else 'layers_cudnn_emulated'}/{name}.npz"))
-    layer = case.network.layers[0]
+    layer = network_of(case).layers[0]
     image, expected = case.trace["X"].astype(float), case.trace[f"{mode}/L000_output"]
     get = lambda one: case.trace[f"init/L000_{one}"].astype(float)  # noqa: E731
     image = image[np.newaxis] if image.ndim == 3 else image
@@ -33,7 +34,7 @@ def test_convolutional(golden, name, mode):
 @pytest.mark.parametrize("name", ["maxpool_3s2_even", "maxpool_2s1"])
 def test_windows_of_a_maximum(golden, name):
     case = Case(golden(f"layers/{name}.npz"))
-    layer = case.network.layers[-1]
+    layer = network_of(case).layers[-1]
     given, expected = case.trace[f"eval/L{layer.index - 1:03d}_output"], case.trace[f"eval/L{layer.index:03d}_output"]
     half = layer.padding // 2
     pads = (half, half, layer.padding - half, layer.padding - half)

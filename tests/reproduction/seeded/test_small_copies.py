@@ -8,19 +8,23 @@ import tensorflow as tf
 from configs.experiment import Experiment
 from modeling.layers.batch_norm import BatchNorm
 from official.core.config_io import load_config
-from reproduction.experiment.own import Own, small_size
-from reproduction.experiment.subject import darknet_experiment
-from reproduction.seeded.families import family_of
-from reproduction.seeded.inference import seed_weights
+from reproduction.experiment.own import Own
+from reproduction.originals import original_of
 from reproduction.seeded.stated_step import ELEMENTS, Stated, some_of
 from reproduction.seeded.updates import without_draws
+from reproduction.seeded.weights import seed_weights
 from reproduction.traces.precision import graphs_as_written
+from reproduction.yolo.recipe import darknet_experiment
 from tests.conftest import SUBSETS
 
 DEMO = str(SUBSETS.parent / "configs" / "experiments" / "demo.yaml")
 DOWN = "[convolutional]\nfilters=4\nsize=3\nstride=2\npad=1\nactivation=leaky\n"
 YOLO = "[convolutional]\nfilters=7\nsize=1\nactivation=linear\n[yolo]\nmask=0\nanchors=9,9\nclasses=2\nnum=1\n"
 CONNECTED = "[connected]\noutput=28\nactivation=linear\n[detection]\nclasses=2\nside=2\nnum=1\ncoords=4\nsqrt=1\n"
+
+
+def own_of(experiment: Experiment) -> Own:
+    return Own(experiment, original_of(experiment))
 
 
 @pytest.mark.parametrize(
@@ -36,13 +40,13 @@ CONNECTED = "[connected]\noutput=28\nactivation=linear\n[detection]\nclasses=2\n
 def test_a_small_copy_has_an_input_that_the_network_can_take(tmp_path, layers, size):
     path = tmp_path / "net.cfg"
     path.write_text(f"[net]\nwidth=256\nheight=256\nchannels=3\nbatch=1\nmax_batches=9\n{layers}", encoding="utf-8")
-    own = Own(darknet_experiment(str(path), None, []))
-    assert small_size(own.experiment.task.model) == size
+    own = own_of(darknet_experiment(str(path), None, []))
+    assert own.small_size == size
     assert own.output_shapes((256, 256)) == [own.model.outputs[0].shape[1:]]
 
 
 def test_seeded_weights_let_no_deep_network_run_away():
-    own = Own(load_config(DEMO, Experiment, [])).small
+    own = own_of(load_config(DEMO, Experiment, [])).small
     size = own.experiment.task.model.input_size
     inputs = x = keras.Input((*size, 3))
     x = keras.layers.Conv2D(4, 3, strides=8, padding="same", use_bias=False)(x)
@@ -77,8 +81,8 @@ def test_elements_are_spread_over_a_variable_and_hold_none_of_it():
 
 @pytest.mark.parametrize(("off", "is_own"), [(1e-7, True), (1e-3, False)])
 def test_a_step_is_stated_from_the_runs_pixels_where_gate_8_passes_them(off, is_own):
-    own = Own(load_config(DEMO, Experiment, [])).small
-    stated = Stated(own, family_of(own), own.model)
+    own = own_of(load_config(DEMO, Experiment, [])).small
+    stated = Stated(own, own.family, own.model)
     rng = np.random.default_rng(7)
     size = tuple(own.experiment.task.model.input_size)
     batch = stated.family.plain(stated.family.batch(stated.family.labels(rng), size, rng))

@@ -10,9 +10,9 @@ from official.core.config import Sgd
 from reproduction.traces.causes import CAUSES, Clue, explain
 from reproduction.traces.causes.images import image_alternatives
 from reproduction.traces.causes.rows import COCO_IDS
-from reproduction.traces.causes.training import SgdStep, step_alternatives
 from reproduction.traces.compare import CompareError
 from reproduction.yolo.mistakes.heads import Level, decoding_alternatives
+from reproduction.yolo.mistakes.training import SgdStep, step_alternatives
 
 RANDOM = np.random.default_rng(3)
 MAP = RANDOM.normal(size=(2, 6, 7, 10))  # NCHW

@@ -7,16 +7,18 @@ from reproduction.centernet import targets
 from reproduction.centernet.mistakes import radius_alternatives, target_alternatives
 from reproduction.traces.case import Case
 from reproduction.traces.causes.images import placement_alternatives
+from reproduction.traces.causes.numbers import moved_alternatives
 from reproduction.traces.causes.scores import Scores
-from reproduction.traces.causes.training import moved_alternatives
 from reproduction.yolo import loss
+from reproduction.yolo.case import heads_of
 from reproduction.yolo.mistakes.heads import assignment_alternatives, delta_alternatives
+from reproduction.yolo.mistakes.scores import OTHER_SCORES
 
 
 @pytest.mark.parametrize("name", ["ciou_v4tiny", "mse_v3"])
 def test_assignment_is_darknets(golden, name):
     case = Case(golden(f"loss/{name}.npz"))
-    for layer in case.heads:
+    for layer in heads_of(case):
         right = loss._rule(case, layer)
         recorded = case.trace[f"train/L{layer.index:03d}_class_ids"]
         assert np.array_equal(right.class_ids().ravel(), recorded.ravel())
@@ -28,7 +30,7 @@ def test_assignment_is_darknets(golden, name):
 def test_gradient_of_boxes_with_a_mistake(golden, kind):
     """Each is another than what was recorded, which the formulas give without one."""
     case = Case(golden(f"loss/{kind}_plain.npz"))
-    for layer in case.heads:
+    for layer in heads_of(case):
         right, delta = loss._rule(case, layer), loss.of_slots(case, layer, f"train/L{layer.index:03d}_loss_delta")
         np.testing.assert_allclose(right.delta(), delta, rtol=2e-6, atol=2e-6)
         others = delta_alternatives(right, delta)
@@ -81,7 +83,7 @@ def test_scores_with_a_mistake():
         "annotations": [{"id": 1, "image_id": 1, "category_id": 4, "bbox": [10, 10, 30, 20], "area": 600}],
     }
     found = [{"image_id": 1, "category_id": 4, "bbox": [10, 10, 30, 20], "score": 0.15}]
-    others = Scores(truth, found).alternatives("AP")
+    others = Scores(truth, found, OTHER_SCORES).alternatives("AP")
     assert others["score_floor 0.1"]() == pytest.approx(1.0)
     assert others["score_floor 0.2"]() == pytest.approx(0.0)
     assert others["class_ids_shifted plus 1"]() == pytest.approx(0.0)

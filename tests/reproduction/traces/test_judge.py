@@ -11,13 +11,13 @@ import tensorflow as tf
 from configs.experiment import Experiment
 from official.core.config_io import ConfigError, load_config
 from reproduction.report.model import Report
-from reproduction.traces import judge
 from reproduction.traces.case import Case, Row
 from reproduction.traces.causes import Clue
 from reproduction.traces.compare import OfAbsmax
 from reproduction.traces.judge import JudgeError, judge_again, read_rows, read_tolerances
 from reproduction.traces.result import GateResult
 from reproduction.traces.trace import write_trace
+from tools import judge as command
 
 TIGHT = OfAbsmax(bound=1e-6)
 TOLERANCES = """
@@ -66,7 +66,7 @@ def test_each_kind_and_precision_has_its_own(rows, tolerances):
 def run(monkeypatch, *arguments) -> int:
     monkeypatch.setattr(sys, "argv", ["judge", *map(str, arguments)])
     with pytest.raises(SystemExit) as exit_code:
-        judge.main()
+        command.main()
     return int(exit_code.value.code or 0)
 
 
@@ -90,7 +90,7 @@ def test_an_experiment_has_its_own(rows, tmp_path, monkeypatch, capsys):
     config = str(Path(__file__).parents[3] / "configs/experiments/yolov4_tiny_coco.yaml")
     key = "reproduces.tolerances={layer: {float32: {type: of_absmax, bound: 0.01}}}"
     changed = load_config(config, Experiment, [key])
-    monkeypatch.setattr(judge, "load_config", lambda *_: changed)
+    monkeypatch.setattr(command, "load_config", lambda *_: changed)
     assert run(monkeypatch, tmp_path / "rows.json", "--config", config) == 0
     for word, other in (("float32", "float31"), ("layer", "lair")):
         with pytest.raises(ConfigError, match=other):

@@ -13,6 +13,7 @@ from reproduction.traces.case import Case
 from reproduction.traces.compare import CompareError
 from reproduction.traces.trace import Layout, Source, Trace, read_trace, write_trace
 from reproduction.traces.walk import first_divergence, keras_walk, layer_tensors
+from reproduction.yolo.case import network_of
 from reproduction.yolo.inference import inference
 from reproduction.yolo.rebuilt import Rebuilt
 from reproduction.yolo.walk import darknet_walk, recorded_parameters
@@ -175,7 +176,7 @@ def test_every_layer_of_a_recorded_detector(golden, shared):
     case = Case(golden("infer/yolo-fastest-1.1_96x64_all_layers.npz"), "", shared / "assets")
     rows = list(inference(case))
     assert {row.outcome for row in rows} == {"pass"}
-    layers = zip(case.network.layers, Rebuilt.fresh(case).graph.outputs, strict=True)
+    layers = zip(network_of(case).layers, Rebuilt.fresh(case).graph.outputs, strict=True)
     tensors = {id(tensor) for layer, tensor in layers if not isinstance(layer, sections.HEAD_SECTIONS)}
     assert sum(row.quantity.startswith("alone/") for row in rows) == len(tensors) > 100
 

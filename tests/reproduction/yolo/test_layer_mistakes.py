@@ -8,7 +8,9 @@ import pytest
 from modeling.darknet import sections
 from reproduction.traces.case import Case
 from reproduction.traces.causes import Clue, explain
-from reproduction.yolo.mistakes.layers import layer_alternatives, statistics_alternatives, training_alternatives
+from reproduction.yolo.case import network_of
+from reproduction.yolo.mistakes.convolutions import statistics_alternatives
+from reproduction.yolo.mistakes.layers import layer_alternatives, training_alternatives
 from reproduction.yolo.rebuilt import STATISTICS
 from reproduction.yolo.walk import reads
 
@@ -37,7 +39,7 @@ CASES = {
 
 def last_layer(case: Case, mode: str):
     """(the section, its recorded inputs, its parameters, its recorded output)."""
-    layer = case.network.layers[-1]
+    layer = network_of(case).layers[-1]
     names = [f"{mode}/L{index:03d}_output" if index >= 0 else "X" for index in reads(layer)]
     prefix = f"init/L{layer.index:03d}_"
     parameters = {name.removeprefix(prefix): case.trace[name] for name in case.trace if name.startswith(prefix)}

@@ -96,7 +96,7 @@ def test_boxes_lie_on_what_the_network_sees(tmp_path):
         folder, "hourglass", f"task.data.train.source={source}", "task.data.classes=[target]",
         "task.data.train.augmentation={type: centernet, crop: shift_scale, colour: false}",
     )  # fmt: skip
-    task = jobs.build_task(config)
+    task = build_task(config)
     mirrored, seen = set(), 0
     for batch in task.train_inputs(0, HostShare(), (64, 96)).take(4):
         images, labels = task.prepare(batch)
@@ -188,7 +188,7 @@ def test_several_scales_are_merged(trained, data, tmp_path):
         plain = experiment(data, "resnet", f"task.evaluation={{resize: {resize}, decimals: null}}")
         soft = experiment(data, "resnet", f"task.evaluation={{resize: {resize}, decimals: null, nms: soft_nms}}")
         for kind, config in (("plain", plain), ("soft", soft)):
-            scorer = Scorer(jobs.build_task(config))
+            scorer = Scorer(build_task(config))
             results[name, kind] = scorer.score(find_weights(str(folder))).first[1]
         one, other = results[name, "plain"], results[name, "soft"]
         np.testing.assert_allclose(other.boxes[0, 0], one.boxes[0, 0], atol=1e-5)

@@ -168,7 +168,7 @@ def test_a_backbone_alone_is_a_start_but_nothing_to_evaluate(trained, tmp_path):
     path = str(tmp_path / "x.conv.4")
     backbone = [record for record in records if record.index < 4]
     write_weights_file(path, read_weights(files.weights, records), backbone)
-    task = jobs.build_task(trained.experiment)
+    task = build_task(trained.experiment)
     loaded = task.load_weights(task.build_model(), path)
     assert not loaded.complete and "L006_convolutional" in loaded.report and loaded.examples_seen == 8
     with pytest.raises(CheckpointError, match=r"x\.conv\.4: lacks weights of this model"):

@@ -18,7 +18,7 @@ from official.core.distribution import Placement
 from official.core.evaluation import Evaluation
 from official.core.task import HostShare
 from official.core.trainer import NotFiniteError, Run
-from tasks.jobs import build_task
+from tasks import build_task
 from tests.broken_images import break_jpeg
 from tools.demo_data import write_synthetic
 

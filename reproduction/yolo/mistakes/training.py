@@ -1,7 +1,10 @@
-"""What one step of training would give with a known mistake: the restated update, with one thing changed."""
+"""One update of a parameter with a known mistake: the restated update, with one thing changed."""
 
 from collections.abc import Callable
 from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
 
 from official.core.config import Sgd
 from reproduction.restated.optimisers import update
@@ -16,14 +19,15 @@ class SgdStep(NamedTuple):
     """
 
     config: Sgd
-    before: Array
-    gradient: Array
-    buffer: Array
+    before: Float[np.ndarray, "*parameter"]
+    gradient: Float[np.ndarray, "*parameter"]
+    buffer: Float[np.ndarray, "*parameter"]
     rate: float
     decays: bool
     count: int = 1
 
-    def after(self) -> Array:
+    def after(self) -> Float[np.ndarray, "*parameter"]:
+        """The parameter after the update."""
         given = [self.before], [self.gradient], {"momentum": [self.buffer]}, [self.decays], [self.rate]
         return update(self.config, *given, step=1)[0][0]
 
@@ -32,7 +36,7 @@ class SgdStep(NamedTuple):
 
 
 def step_alternatives(step: SgdStep) -> Alternatives:
-    """Of the parameter after one update."""
+    """The parameter after one update with each mistake."""
     found: dict[str, Callable[[], Array]] = {}
     decay, momentum, count = step.config.weight_decay, step.config.momentum, step.count
     if decay and step.decays:
@@ -54,12 +58,3 @@ def step_alternatives(step: SgdStep) -> Alternatives:
             found[f"learning_rate_scale {words} {count}"] = step._replace(rate=step.rate * factor).after
     found["gradient_sign"] = step._replace(gradient=-step.gradient).after
     return found
-
-
-def moved_alternatives(start: Array, batch: Array, momentum: float) -> Alternatives:
-    """Of a moving statistic after one step, which is momentum * start + (1 - momentum) * batch."""
-    others = [share for share in (1 - momentum, 0.9, 0.99, 0.999, 0.97, 0.1, 0.03) if abs(share - momentum) > 1e-9]
-    found = {
-        f"batch_norm_momentum {share:g}": lambda share=share: share * start + (1 - share) * batch for share in others
-    }
-    return found | {"batch_norm_training_mode not moved": lambda: start}

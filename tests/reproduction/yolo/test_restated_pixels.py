@@ -1,4 +1,4 @@
-"""Restated colours against what Darknet and CenterNet recorded, OpenCV itself, and what the product's tasks prepare."""
+"""Restated colours against what Darknet recorded, OpenCV itself, and what the product's task prepares."""
 
 import colorsys
 
@@ -7,14 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from configs.centernet.augmentation import CenterNetAugmentation
-from configs.centernet.task import CenterNetModel
 from configs.data import DarknetAugmentation
 from dataloaders.augment.colour import apply_colour
 from dataloaders.batch import ColourDraws, TrainBatch
-from dataloaders.centernet.augment import CenterNetDraws, coloured
-from modeling.centernet.inference import standardise
-from reproduction.restated import pixels
+from reproduction.yolo.restated import pixels
 
 RNG = np.random.default_rng(2)
 IMAGES = RNG.integers(0, 256, (4, 10, 64, 3), np.uint8)  # whole vectors of OpenCV: no rest of a row
@@ -25,7 +21,6 @@ BOXES = np.zeros((4, 3, 4), np.float32)  # none, one, and as many as there are r
 BOXES[1, 0] = [0.25, 0.5, 0.5, 0.125]
 BOXES[2] = [[0.25, 0.5, 0.5, 0.125], [0.5, 0.5, 0, 0], [1.0, 0.5, 0.25, 0.5]]
 VALID = np.array([[False] * 3, [True, False, False], [True] * 3, [False] * 3])
-MODEL = CenterNetModel(input_size=(64, 64), backbone={"type": "resnet"}, decoder={"type": "deconv"})
 GAINS = np.round(RNG.uniform(-0.5, 0.5, [3, 4]) * 2**15) / 2**15
 DRAWS = {
     "darknet_float": [[0.1, -0.3, 0.0, 0.5], [1.5, 0.4, 1.0, 1.0], [0.7, 1.5, 1.0, 1.0]],
@@ -47,7 +42,7 @@ def test_yolo_inputs_are_the_products(colour):
     classes, ids = tf.zeros(VALID.shape, tf.int32), tf.range(4, dtype=tf.int64)
     fields = tf.constant(IMAGES), tf.constant(BOXES), classes, tf.constant(VALID), ids
     theirs = apply_colour(TrainBatch(*fields, ColourDraws(*map(tf.constant, draws))), config)
-    ours = pixels.yolo_inputs(IMAGES, BOXES, VALID, draws, config)
+    ours = pixels.inputs(IMAGES, BOXES, VALID, draws, config)
     np.testing.assert_allclose(ours[1], theirs[1], atol=1e-7)
     if colour == "darknet_float":
         np.testing.assert_allclose(ours[0], theirs[0], atol=1e-6)
@@ -55,19 +50,19 @@ def test_yolo_inputs_are_the_products(colour):
         off = np.rint((ours[0] - theirs[0].numpy()) * 255)
         np.testing.assert_allclose(theirs[0] + off / 255, ours[0], atol=1e-7)
         assert off.min() >= -1 and off.max() <= 1 and np.count_nonzero(off) * 1000 <= off.size
-    changed = np.abs(ours[0] - pixels.yolo_inputs(IMAGES, BOXES, VALID, [FLIP, *floats(NOTHING)], config)[0])
+    changed = np.abs(ours[0] - pixels.inputs(IMAGES, BOXES, VALID, [FLIP, *floats(NOTHING)], config)[0])
     assert (changed.reshape(4, -1).mean(axis=1) > 0.02).sum() >= 3
 
 
 def test_draws_that_change_nothing_and_no_augmentation():
     for colour in DRAWS:
         config = DarknetAugmentation(colour={"type": colour})
-        images, boxes = pixels.yolo_inputs(IMAGES, BOXES, VALID, [FLIP, *floats(NOTHING)], config)
+        images, boxes = pixels.inputs(IMAGES, BOXES, VALID, [FLIP, *floats(NOTHING)], config)
         np.testing.assert_array_equal(images[0], IMAGES[0, :, ::-1] / 255)
         np.testing.assert_array_equal(images[1], IMAGES[1] / 255)
         np.testing.assert_array_equal(boxes[:2], BOXES[:2])
         np.testing.assert_array_equal(boxes[2, :, 0], [0.75, 0.5, 0])
-    images, boxes = pixels.yolo_inputs(IMAGES, BOXES, VALID, [FLIP, *floats(NOTHING)], None)
+    images, boxes = pixels.inputs(IMAGES, BOXES, VALID, [FLIP, *floats(NOTHING)], None)
     np.testing.assert_array_equal(images, IMAGES / 255)
     np.testing.assert_array_equal(boxes, BOXES)
 
@@ -76,7 +71,7 @@ def test_draws_that_change_nothing_and_no_augmentation():
 def test_effects_are_refused(effect):
     config = DarknetAugmentation(colour={"type": "darknet_opencv"} | effect)
     with pytest.raises(NotImplementedError, match="blur and gaussian_noise are not restated"):
-        pixels.yolo_inputs(IMAGES, BOXES, VALID, [FLIP, *floats(NOTHING)], config)
+        pixels.inputs(IMAGES, BOXES, VALID, [FLIP, *floats(NOTHING)], config)
 
 
 @pytest.mark.parametrize("name", [*RECORDED, "hue-0.1_sat1.5_exp0.7"])
@@ -135,33 +130,6 @@ def test_darknets_and_the_gains_distortions_are_opencvs():
 def check(image, colour, change, hsv):
     draws = [np.array([False]), *(np.array([one], np.float32) for one in change)]
     config = DarknetAugmentation(colour={"type": colour})
-    ours, _ = pixels.yolo_inputs(image[np.newaxis], BOXES[:1], VALID[:1], draws, config)
+    ours, _ = pixels.inputs(image[np.newaxis], BOXES[:1], VALID[:1], draws, config)
     off = np.rint(ours[0] * 255) - cv2.cvtColor(cv2.merge(hsv), cv2.COLOR_HSV2RGB)
     assert np.abs(off).max() <= 1 and np.count_nonzero(off) * 1000 <= off.size
-
-
-def test_colours_are_centernets(golden_centernet):
-    path = golden_centernet("augment_train_random_crop.npz").with_name("augment_units.npz")
-    if not path.is_file():
-        pytest.skip(f"{path.name} is not at hand")
-    trace = np.load(path)
-    np.testing.assert_allclose(pixels.AXES, trace["color/eig_vec_bgr_rows"], rtol=1e-7)
-    for number in range(6):
-        get = lambda key, number=number: trace[f"color{number}/{key}"]  # noqa: E731
-        draws = (
-            get("order_0bright_1contrast_2satur").astype(np.int32),
-            (1 + get("uniform_draws_in_order")).astype(np.float32),
-            get("lighting_normal").astype(np.float32),
-        )
-        np.testing.assert_allclose(pixels.recoloured(get("image").astype(float), *draws), get("out"), atol=1e-6)
-
-
-@pytest.mark.parametrize("config", [None, CenterNetAugmentation(), CenterNetAugmentation(colour=False)])
-def test_centernet_inputs_are_the_products(config):
-    order = np.array([[0, 1, 2], [2, 1, 0], [1, 2, 0], [2, 0, 1]], np.int32)
-    strength, lighting = 1 + RNG.uniform(-0.4, 0.4, [4, 3]), RNG.normal(0, 0.1, [4, 3])
-    draws = FLIP, order, *floats([strength, lighting])
-    fields = tf.constant(BOXES), tf.zeros(VALID.shape, tf.int32), tf.constant(VALID), tf.range(4, dtype=tf.int64)
-    batch = TrainBatch(tf.constant(IMAGES), *fields, CenterNetDraws(*map(tf.constant, draws)))
-    theirs = standardise(coloured(batch, config), MODEL)
-    np.testing.assert_allclose(pixels.centernet_inputs(IMAGES, *draws, config, MODEL), theirs, atol=1e-5)

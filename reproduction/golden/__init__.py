@@ -1,1 +1,0 @@
-"""Compares this implementation with recorded traces: `python reproduce.py --traces DIR`."""
