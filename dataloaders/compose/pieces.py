@@ -8,8 +8,9 @@ which it will be seen, and goes straight to its place: no canvas larger than the
 by the rounded numbers, so that they lie where the pixels do.
 """
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import tensorflow as tf
 from jaxtyping import Bool, Float32, Int32, Int64, Shaped, UInt8
 
@@ -133,6 +134,19 @@ def clip_to(boxes: Float32[tf.Tensor, "p n 4"], limits: Float32[tf.Tensor, "#p 4
     """Boxes yxyx, clipped to a rectangle top, left, bottom, right for all of a piece."""
     low, high = (tf.tile(edge, [1, 1, 2]) for edge in tf.split(limits[:, tf.newaxis], 2, axis=-1))
     return tf.clip_by_value(boxes, low, high)
+
+
+def explain_pieces(
+    cells: Int32[tf.Tensor, "p yxyx=4"], flip: Bool[tf.Tensor, " p"], cuts: Cuts, count: int
+) -> tuple[list[dict[str, Any]], list[Float32[np.ndarray, "yxyx=4"]]]:
+    """Of the first `count` images: what is decoded and where it goes; and what is shown, yxyx in the image's pixels."""
+    pieces, shown = [], []
+    for at in range(count):
+        of_piece = {name: field[at] for name, field in cuts._asdict().items()}
+        pieces.append({"cell": cells[at], "flip": flip[at], **of_piece})
+        top, left, height, width = cuts.crop[at].numpy().astype(np.float32) * int(cuts.ratio[at])
+        shown.append(np.stack([top, left, top + height, left + width]))
+    return pieces, shown
 
 
 def _sampling(pieces: Pieces) -> tuple[Float32[tf.Tensor, "p 2"], Float32[tf.Tensor, "p 2"]]:

@@ -7,6 +7,7 @@ import tensorflow as tf
 from PIL import Image
 
 from official.core.errors import UserError
+from serving.formats.saved_model import METADATA_FILE
 from serving.predict import BadImageError, detect_files, detect_image, find_images, load_detector
 
 
@@ -49,6 +50,17 @@ def test_threshold_leaves_out_what_is_below(exported, photos):
     some = detect_image(detector, photos / "a.jpg", threshold)
     np.testing.assert_array_equal(some.scores, everything.scores[everything.scores >= threshold])
     assert len(detect_image(detector, photos / "a.jpg", 1.0).boxes) == 0
+
+
+def test_a_protocol_with_words_of_one_family_is_read(exported, tmp_path):
+    """Those of today's CenterNet, and those that every export had."""
+    shutil.copytree(exported.directory, tmp_path / "model")
+    path = tmp_path / "model" / METADATA_FILE
+    metadata = json.loads(path.read_text())
+    metadata["protocol"] |= {"flip_test": False, "scales": [1.0], "decimals": 2}
+    path.write_text(json.dumps(metadata))
+    protocol = load_detector(tmp_path / "model").protocol
+    assert protocol.model_dump(mode="json") == metadata["protocol"] and protocol.nms == exported.protocol.nms
 
 
 def test_inputs_are_files_folders_and_globs(photos):

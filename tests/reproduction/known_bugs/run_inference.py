@@ -9,7 +9,7 @@ from pytest import MonkeyPatch
 import modeling.yolo.heads
 import serving.formats.graph
 import tasks.centernet.task
-import tasks.yolo.task
+import tasks.detection
 from configs.yolo.heads import YoloHead, YoloLevel
 from modeling import folding
 from modeling.yolo.heads import yolo
@@ -181,9 +181,9 @@ BUGS = (
     of_run("run: the fold forgets the mean", _folded_from(_no_mean), 3, "own_inference", "output 0",
            "fold_statistics", DEMO),
     of_run("run: evaluation gives 0..255", _evaluates_levels, 3, "own_detections", "image of *", "image_range", DEMO),
-    of_run("run: evaluation drops scores below 0.2", _protocol(tasks.yolo.task, score_floor=0.2), 3, "own_detections",
+    of_run("run: evaluation drops scores below 0.2", _protocol(tasks.detection, score_floor=0.2), 3, "own_detections",
            "image of *", "score_floor", DARKNET),
-    of_run("run: evaluation's NMS at 0.6", _protocol(tasks.yolo.task, nms_threshold=0.6), 3, "own_detections",
+    of_run("run: evaluation's NMS at 0.6", _protocol(tasks.detection, nms_threshold=0.6), 3, "own_detections",
            "image of *", "nms_threshold", DARKNET),
     of_run("run: the export normalises twice", _exported_pixels(1 / 255), 3, "own_export", "serving_default, image *",
            "image_range", DEMO),
