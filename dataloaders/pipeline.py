@@ -12,7 +12,7 @@ from jaxtyping import Int64
 
 from configs.data import Split, TrainSplit
 from dataloaders.batch import PADDING_ID, EvalBatch, TrainBatch
-from dataloaders.examples import ExampleMaker
+from dataloaders.compose.example_maker import ExampleMaker
 from dataloaders.reading.dataset import DetectionDataset, decode_example
 from official.core.errors import UserError
 from official.vision.protocol import EvaluationProtocol

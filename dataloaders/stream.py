@@ -5,8 +5,8 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from configs.data import TrainSplit
+from dataloaders.compose.example_maker import ExampleMaker
 from dataloaders.compose.recipes import rows_of_steps
-from dataloaders.examples import ExampleMaker
 from dataloaders.pipeline import train_dataset
 from dataloaders.reading.dataset import DetectionDataset
 from dataloaders.schedule.phases import phases_of

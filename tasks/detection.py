@@ -19,7 +19,7 @@ from jaxtyping import Float, Float32, UInt8
 from configs.data import TrainSplit
 from configs.experiment import Task as TaskConfig
 from dataloaders.batch import EvalBatch, TrainBatch
-from dataloaders.examples import ExampleMaker
+from dataloaders.compose.example_maker import ExampleMaker
 from dataloaders.pictures import picture_of, picture_of_detections
 from dataloaders.pipeline import eval_dataset
 from dataloaders.reading.dataset import in_parallel

@@ -18,10 +18,10 @@ from dataloaders.centernet.augment import (
     transform_corners,
     whole_affine,
 )
+from dataloaders.compose.example_maker import ExampleMaker, Explained
 from dataloaders.compose.jpeg import encoded_pixels
 from dataloaders.compose.pieces import Cuts, Pieces, Pixels, cut, explain_pieces, shrink_of
 from dataloaders.compose.pixels import cell_of
-from dataloaders.examples import ExampleMaker, Explained
 from dataloaders.reading.dataset import Example, Examples, decode_example
 from dataloaders.schedule.order import row_at, seed_at
 from official.vision.protocol import EvaluationProtocol

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float32, Int32, Int64, Shaped, UInt8
 from configs.data import TrainSplit
 from dataloaders.augment.colour import draw_colour
 from dataloaders.batch import ColourDraws, TrainBatch, pad_rows
+from dataloaders.compose.example_maker import ExampleMaker, Explained
 from dataloaders.compose.pieces import (
     Cuts,
     Pieces,
@@ -30,7 +31,6 @@ from dataloaders.compose.pixels import Cells, blend, cell_of, put_together
 from dataloaders.compose.recipes import geometry_of, schedule_of_split
 from dataloaders.compose.reuse_window import BlockImages, load_block, with_images
 from dataloaders.compose.truths import read_all, truth_of
-from dataloaders.examples import ExampleMaker, Explained
 from dataloaders.reading.dataset import Examples, TruthForm, decode_example
 from dataloaders.schedule.images import ExamplePlan, Makeup
 from official.vision.boxes import convert_boxes
@@ -49,10 +49,10 @@ class Seeds(NamedTuple):
 class Layout(NamedTuple):
     """Everything derived from an example's random draws. Rows are padded to the most images; padded rows are empty."""
 
-    cells: Int32[tf.Tensor, "p 4"]
+    cells: Int32[tf.Tensor, "p yxyx=4"]
     flip: Bool[tf.Tensor, " p"]
     cuts: Cuts
-    boxes: Float32[tf.Tensor, "p n 4"]  # yxyx in pixels of the input
+    boxes: Float32[tf.Tensor, "p n yxyx=4"]  # yxyx in pixels of the input
     keep: Bool[tf.Tensor, "p n"]
     colour: ColourDraws
 
@@ -207,9 +207,9 @@ class Composer(ExampleMaker):
         self,
         pieces: Pieces,
         sizes: Int32[tf.Tensor, "p 2"],
-        yxyx: Float32[tf.Tensor, "p n 4"],
+        yxyx: Float32[tf.Tensor, "p n yxyx=4"],
         ratio: Int32[tf.Tensor, " p"],
-    ) -> tuple[Cuts, Float32[tf.Tensor, "p n 4"], Bool[tf.Tensor, "p n"]]:
+    ) -> tuple[Cuts, Float32[tf.Tensor, "p n box=4"], Bool[tf.Tensor, "p n"]]:
         cuts = cut(pieces, sizes, ratio, rim=isinstance(self.geometry.fill, str))
         return cuts, *self.geometry.truths(boxes_in_input(yxyx, sizes, cuts.scale, cuts.offset), pieces)
 
@@ -227,7 +227,7 @@ class Composer(ExampleMaker):
         return self._joined(parts, tf.slice(layout.cells, [first, 0], [count, 4]))
 
     def _trace_joined(
-        self, cells: list[UInt8[tf.Tensor, "_h _w 3"]], places: Int32[tf.Tensor, "p 4"]
+        self, cells: list[UInt8[tf.Tensor, "_h _w 3"]], places: Int32[tf.Tensor, "p yxyx=4"]
     ) -> UInt8[tf.Tensor, "H W 3"]:
         return put_together(cells, places, self.input_size)
 
@@ -253,7 +253,7 @@ class Composer(ExampleMaker):
         self,
         image: UInt8[tf.Tensor, "H W 3"],
         truths: Truths,
-        boxes: Float32[tf.Tensor, "p n 4"],
+        boxes: Float32[tf.Tensor, "p n yxyx=4"],
         keep: Bool[tf.Tensor, "p n"],
         colour: ColourDraws,
     ) -> TrainBatch:

@@ -22,9 +22,9 @@ RATIOS = (1, 2, 4, 8)  # by which a JPEG decoder can shrink an image at no cost
 class Pieces(NamedTuple):
     """First dimension of every field: the piece."""
 
-    window: Float32[tf.Tensor, "p 4"]  # top, left, bottom, right in pixels of the source; may reach beyond it
-    cell: Int32[tf.Tensor, "p 4"]  # the rectangle that it fills: top, left, bottom, right in pixels of the input
-    frame: Float32[tf.Tensor, "p 4"]  # beyond it nothing is shown but the fill, and boxes are clipped to it; as `cell`
+    window: Float32[tf.Tensor, "p yxyx=4"]  # top, left, bottom, right in pixels of the source; may reach beyond it
+    cell: Int32[tf.Tensor, "p yxyx=4"]  # the rectangle that it fills: top, left, bottom, right in pixels of the input
+    frame: Float32[tf.Tensor, "p yxyx=4"]  # as `cell`: beyond it there is but the fill, and boxes are clipped to it
     flip: Bool[tf.Tensor, " p"]  # the window is shown mirrored, left to right
 
 
@@ -44,7 +44,7 @@ class Truths(NamedTuple):
     size: Int32[tf.Tensor, "p 2"]  # (height, width) in pixels
     example_id: Int64[tf.Tensor, " p"]
     count: Int32[tf.Tensor, " p"]  # of boxes
-    yxyx: Float32[tf.Tensor, "p n 4"]  # relative to the image; zeros after its boxes
+    yxyx: Float32[tf.Tensor, "p n yxyx=4"]  # relative to the image; zeros after its boxes
     classes: Int32[tf.Tensor, "p n"]
 
 
@@ -112,11 +112,11 @@ def exact_map(pieces: Pieces) -> tuple[Float32[tf.Tensor, "p 2"], Float32[tf.Ten
 
 
 def boxes_in_input(
-    boxes: Float32[tf.Tensor, "p n 4"],
+    boxes: Float32[tf.Tensor, "p n yxyx=4"],
     sizes: Int32[tf.Tensor, "p 2"],
     scale: Float32[tf.Tensor, "p 2"],
     offset: Float32[tf.Tensor, "p 2"],
-) -> Float32[tf.Tensor, "p n 4"]:
+) -> Float32[tf.Tensor, "p n yxyx=4"]:
     """Boxes yxyx relative to sources of `sizes` -> yxyx in pixels of the input; not clipped."""
     per_side = scale * tf.cast(sizes, tf.float32)
     corners = boxes * tf.tile(per_side, [1, 2])[:, tf.newaxis] + tf.tile(offset, [1, 2])[:, tf.newaxis]
@@ -124,13 +124,15 @@ def boxes_in_input(
     return tf.stack([top, tf.minimum(left, right), bottom, tf.maximum(left, right)], axis=-1)
 
 
-def sides(boxes: Shaped[tf.Tensor, "*batch 4"]) -> Shaped[tf.Tensor, "*batch 2"]:
+def sides(boxes: Shaped[tf.Tensor, "*batch yxyx=4"]) -> Shaped[tf.Tensor, "*batch 2"]:
     """(height, width) of rectangles top, left, bottom, right: [..., 4] -> [..., 2]."""
     low, high = tf.split(boxes, 2, axis=-1)
     return high - low
 
 
-def clip_to(boxes: Float32[tf.Tensor, "p n 4"], limits: Float32[tf.Tensor, "#p 4"]) -> Float32[tf.Tensor, "p n 4"]:
+def clip_to(
+    boxes: Float32[tf.Tensor, "p n yxyx=4"], limits: Float32[tf.Tensor, "#p yxyx=4"]
+) -> Float32[tf.Tensor, "p n yxyx=4"]:
     """Boxes yxyx, clipped to a rectangle top, left, bottom, right for all of a piece."""
     low, high = (tf.tile(edge, [1, 1, 2]) for edge in tf.split(limits[:, tf.newaxis], 2, axis=-1))
     return tf.clip_by_value(boxes, low, high)

@@ -7,7 +7,7 @@ import tensorflow as tf
 from PIL import Image
 
 from official.core.errors import UserError
-from serving.formats.saved_model import METADATA_FILE
+from serving.formats.folder import METADATA_FILE
 from serving.predict import BadImageError, detect_files, detect_image, find_images, load_detector
 
 
