@@ -145,7 +145,7 @@ def test_every_option_belongs_to_a_part(path):
     optional = {f"trainer.{name}" for name in ("clip_global_norm", "moving_average", "freeze", "layers", "initialise")}
     optional |= {"trainer.micro_batches", "runtime.precision"}
     # Of the network's parts.
-    optional |= {f"task.model.{name}" for name in ("decoder", "mean", "std", "activation", "norm", "norm_momentum")}
+    optional |= {f"task.model.{name}" for name in ("decoder", "mean", "std", "activation", "initialiser", "norm")}
     for key in keys(experiment):
         assert key.startswith((*parts, *optional)), key
 
