@@ -28,9 +28,9 @@ from configs.centernet.augmentation import CenterNetAugmentation
 from configs.centernet.task import CenterNetProtocol
 from configs.data import AffineAugmentation, CocoSource, DarknetAugmentation, ReuseWindow, TrainSplit
 from dataloaders.centernet.input import Centred
-from dataloaders.pipeline import train_batches, train_dataset
-from dataloaders.reading.dataset import DetectionDataset
-from dataloaders.reading.sources import open_source
+from dataloaders.compose.composer import Composer
+from dataloaders.pipeline import train_dataset
+from dataloaders.reading.sources import DetectionDataset, open_source
 from official.vision.protocol import EvaluationProtocol
 
 ASSETS = Path(__file__).resolve().parents[2] / "shared" / "assets" / "coco_val"
@@ -60,7 +60,8 @@ def yolo(
 
     def batches(data: DetectionDataset, source: CocoSource, steps: tf.data.Dataset) -> tf.data.Dataset:
         split = TrainSplit(source=source, batch_size=BATCH, threads=threads, augmentation=augmentation)
-        return train_batches(data.examples("cxcywh"), split, (side, side), EvaluationProtocol(), "cxcywh", 0, steps)
+        make = Composer(data.examples("cxcywh"), split, (side, side), EvaluationProtocol(), "cxcywh", 0)
+        return train_dataset(make, split, steps)
 
     return batches
 

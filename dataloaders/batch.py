@@ -31,12 +31,12 @@ class ColourDraws(NamedTuple):
 class TrainBatch(NamedTuple):
     """Examples of a training step, before colour and flip.
 
-    Form and unit of the boxes, and whether they are flipped already, are those of the family's own maker of examples.
+    Boxes are cxcywh or xyxy; which, in what unit and whether flipped already, says the family's maker of examples.
     Padding rows: zeros, class 0, not valid.
     """
 
     image: UInt8[tf.Tensor, "b H W 3"]
-    boxes: Float32[tf.Tensor, "b n 4"]
+    boxes: Float32[tf.Tensor, "b n box=4"]
     classes: Int32[tf.Tensor, "b n"]
     valid: Bool[tf.Tensor, "b n"]
     example_id: Int64[tf.Tensor, " b"]

@@ -7,7 +7,6 @@ import tensorflow as tf
 from jaxtyping import Bool, Float32, Int32, UInt8
 
 from dataloaders.batch import PADDING_ID, EvalBatch
-from official.vision.boxes import cxcywh_to_yxyx
 from official.vision.draw import draw_boxes, grid
 from official.vision.nms import Detections
 from official.vision.protocol import EvaluationProtocol
@@ -19,7 +18,7 @@ SHOWN_SCORE = 0.25
 
 def picture_of(
     images: Float32[tf.Tensor, "b H W 3"],
-    boxes: Float32[tf.Tensor, "b n 4"],
+    boxes: Float32[tf.Tensor, "b n yxyx=4"],
     classes: Int32[tf.Tensor, "b n"],
     valid: Bool[tf.Tensor, "b n"],
     class_names: Sequence[str],
@@ -28,10 +27,10 @@ def picture_of(
 
     Args:
         images: network input, RGB 0..1, after colour and flip.
-        boxes: cxcywh relative to the input; padding rows are not valid.
+        boxes: yxyx relative to the input; padding rows are not valid.
     """
     pixels = tf.cast(tf.round(images[:MOST_PICTURES] * 255.0), tf.uint8).numpy()
-    rows = zip(pixels, cxcywh_to_yxyx(boxes).numpy(), classes.numpy(), valid.numpy(), strict=False)
+    rows = zip(pixels, boxes.numpy(), classes.numpy(), valid.numpy(), strict=False)
     return grid(
         [
             draw_boxes(image, corners[real], [class_names[number] for number in ids[real]], None, ids[real])

@@ -12,24 +12,26 @@ from jaxtyping import Int64
 
 from configs.data import Split, TrainSplit
 from dataloaders.batch import PADDING_ID, EvalBatch, TrainBatch
-from dataloaders.compose.composer import Composer
-from dataloaders.compose.reuse_window import with_images
-from dataloaders.reading.dataset import DetectionDataset, Examples, TruthForm, decode_example
+from dataloaders.compose.example_maker import ExampleMaker
+from dataloaders.reading.dataset import DetectionDataset, decode_example
 from official.core.errors import UserError
 from official.vision.protocol import EvaluationProtocol
 from official.vision.resize import pixel_type, resize_image
 
 
 def train_dataset(
-    make: Callable[[Int64[tf.Tensor, ""]], TrainBatch],
+    make: ExampleMaker,
     split: TrainSplit,
     steps: tf.data.Dataset,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """The batches of the training steps that `steps` names: `TrainBatch` elements with static shapes.
 
+    Every training example of every recipe passes here, finished but for what the accelerator does. So an operation
+    that may follow any recipe (CutOut, say) belongs here: after `make`, on its pixels and boxes, drawn by the position.
+
     Args:
-        make: the example at a position of the stream.
+        make: makes the example at a position of the stream.
         steps: int64 scalars, numbers of steps (0-based) in any selection and order.
         shard: (index, count) of this host; it reads its part of each global batch, split.batch_size / count examples.
 
@@ -38,39 +40,7 @@ def train_dataset(
         tf.errors.OpError: while iterating, an image cannot be decoded as it was checked; `check` of the data set then
             names it.
     """
-    return batches_of(positions_of(split, steps, shard), make, split, shard)
-
-
-def train_batches(
-    examples: Examples,
-    split: TrainSplit,
-    input_size: tuple[int, int],
-    protocol: EvaluationProtocol,
-    box_form: TruthForm,
-    seed: int,
-    steps: tf.data.Dataset,
-    shard: tuple[int, int] = (0, 1),
-) -> tf.data.Dataset:
-    """The batches of composed examples; see `Composer` and `train_dataset` for the arguments.
-
-    Their images are decoded for one example alone, or for all examples of a block.
-    """
-    composer = Composer(examples, split, input_size, protocol, box_form, seed)
-    if composer.schedule.reuse == 1:
-        return train_dataset(composer, split, steps, shard)
-    positions = positions_of(split, steps, shard)
-    elements = with_images(positions, composer.schedule, examples, seed, split.max_boxes, input_size)
-    return batches_of(elements, composer.of_block, split, shard)
-
-
-def batches_of(
-    elements: tf.data.Dataset, make: Callable[..., TrainBatch], split: TrainSplit, shard: tuple[int, int]
-) -> tf.data.Dataset:
-    """The batches of the examples that `make` gives for each element: a position, or a position and more.
-
-    Every training example of every recipe passes here, finished but for what the accelerator does. So an operation
-    that may follow any recipe (CutOut, say) belongs here: after `make`, on its pixels and boxes, drawn by the position.
-    """
+    elements = make.inputs(positions_of(split, steps, shard))
     return batched(elements, make, split.threads, split.batch_size // shard[1])
 
 
@@ -122,7 +92,7 @@ def eval_dataset(
 
 def batched(
     numbers: tf.data.Dataset,
-    example: Callable[[tf.Tensor], TrainBatch | EvalBatch],
+    example: Callable[..., TrainBatch | EvalBatch],
     threads: int | None,
     batch_size: int,
     padding: tf.data.Dataset | None = None,

@@ -7,7 +7,10 @@ from jaxtyping import Bool, Float32, Int32
 
 
 class Truth(NamedTuple):
-    """The objects of each image, padded to a fixed count. A family states the form of its boxes: its original's own."""
+    """The objects of each image, padded to a fixed count.
+
+    Boxes are cxcywh or xyxy, in the unit of the original: each family states its own.
+    """
 
     boxes: Float32[tf.Tensor, "batch truths box=4"]
     classes: Int32[tf.Tensor, "batch truths"]  # contiguous, 0-based

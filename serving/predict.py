@@ -1,4 +1,4 @@
-"""Detect with an exported SavedModel: in files, folders or globs; writes pictures with boxes and COCO-format JSON."""
+"""Detect with an export: in files, folders or globs; writes pictures with boxes and COCO-format JSON."""
 
 import glob
 import json
@@ -12,33 +12,19 @@ import tensorflow as tf
 from jaxtyping import Float32, Int32, UInt8
 from PIL import Image
 
-from official.core.errors import UserError, first_line
+from official.core.errors import UserError
 from official.core.progress import track
 from official.vision.boxes import yxyx_to_xywh
 from official.vision.draw import draw_boxes
-from official.vision.protocol import EvaluationProtocol
 from official.vision.resize import decode_image
-from serving.formats.saved_model import FORMAT, METADATA_FILE, local_path
+from serving.formats import Detector, load_detector
+from serving.formats.folder import local_path
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 class BadImageError(UserError):
     """A file that cannot be read or decoded as an image."""
-
-
-class ExportedProtocol(EvaluationProtocol, extra="allow"):
-    """The protocol of an export, whose family may have words of its own: they are kept as they are."""
-
-
-class Detector(NamedTuple):
-    """A loaded export."""
-
-    saved_model: object  # its variables live as long as this does
-    classes: tuple[str, ...]
-    category_ids: tuple[int, ...]
-    input_size: tuple[int, int]
-    protocol: ExportedProtocol
 
 
 class ImageDetections(NamedTuple):
@@ -48,35 +34,6 @@ class ImageDetections(NamedTuple):
     boxes: Float32[np.ndarray, "n yxyx=4"]  # yxyx in pixels of the image
     scores: Float32[np.ndarray, " n"]
     classes: Int32[np.ndarray, " n"]  # contiguous
-
-
-def load_detector(directory: str | os.PathLike) -> Detector:
-    """Loads what serving.formats.saved_model wrote.
-
-    Raises:
-        FileNotFoundError: no such folder. UserError: not a SavedModel, not one of ours, damaged, or remote.
-    """
-    directory = local_path(directory, "copy the export to a local folder first")
-    if not directory.is_dir():
-        raise FileNotFoundError(f"{directory}: no such folder; expected an exported SavedModel, which export.py writes")
-    if not (directory / "saved_model.pb").is_file():
-        raise UserError(f"{directory}: not a SavedModel (no saved_model.pb in it); export.py writes one")
-    metadata_path = directory / METADATA_FILE
-    if not metadata_path.is_file():
-        raise UserError(f"{directory}: a SavedModel, but without {METADATA_FILE}; export.py writes it, export again")
-    try:
-        metadata = json.loads(metadata_path.read_text(encoding="utf-8"))
-        if metadata["format"] != FORMAT:
-            raise UserError(f"format {metadata['format']}, this version reads {FORMAT}")
-        described = {key: tuple(metadata[key]) for key in ("classes", "category_ids", "input_size")}
-        protocol = ExportedProtocol.model_validate(metadata["protocol"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{metadata_path}: not the description of an export ({error!r}); export again") from error
-    try:
-        saved_model = tf.saved_model.load(str(directory))
-    except Exception as error:  # what TensorFlow raises depends on which byte is wrong
-        raise UserError(f"{directory}: a damaged SavedModel ({first_line(error)}); export again") from error
-    return Detector(saved_model, protocol=protocol, **described)
 
 
 def find_images(inputs: Sequence[str]) -> list[Path]:
@@ -113,10 +70,10 @@ def detect_image(detector: Detector, path: Path, score_threshold: float) -> Imag
     except (OSError, tf.errors.InvalidArgumentError) as error:
         reason = str(getattr(error, "message", error)).splitlines()[0]
         raise BadImageError(f"{path}: cannot be decoded as a JPEG or PNG image ({reason})") from error
-    outputs = detector.saved_model.signatures["serving_default"](images=image[tf.newaxis])  # [1, h, w, 3]
-    scores = outputs["detection_scores"].numpy()[0]
-    wanted = (np.arange(len(scores)) < outputs["num_detections"].numpy()[0]) & (scores >= score_threshold)
-    boxes, classes = (outputs[name].numpy()[0][wanted] for name in ("detection_boxes", "detection_classes"))
+    outputs = detector.run(image.numpy()[np.newaxis])  # [1, h, w, 3]
+    scores = outputs["detection_scores"][0]
+    wanted = (np.arange(len(scores)) < outputs["num_detections"][0]) & (scores >= score_threshold)
+    boxes, classes = (outputs[name][0][wanted] for name in ("detection_boxes", "detection_classes"))
     return ImageDetections(image.numpy(), boxes, scores[wanted], classes)
 
 

@@ -1,34 +1,102 @@
-"""What all detector families share as tasks: their data, its reports, evaluation by COCO's metrics, pictures."""
+"""The contract of a detector family, and what is built on it once: data, its reports, evaluation, pictures.
+
+A family fills in the abstract members of `DetectionTask`, and nothing else is asked of it.
+"""
 
 import json
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import pydantic
 import tensorflow as tf
-from jaxtyping import UInt8
+from jaxtyping import Float, Float32, UInt8
 
+from configs.data import TrainSplit
 from configs.experiment import Task as TaskConfig
-from dataloaders.batch import EvalBatch
-from dataloaders.pictures import picture_of_detections
+from dataloaders.batch import EvalBatch, TrainBatch
+from dataloaders.compose.example_maker import ExampleMaker
+from dataloaders.pictures import picture_of, picture_of_detections
 from dataloaders.pipeline import eval_dataset
 from dataloaders.reading.dataset import in_parallel
 from dataloaders.reading.sources import DetectionDataset, open_source
-from dataloaders.stream import TrainStream, stream_of
+from dataloaders.stream import TrainStream
+from losses.truth import Truth
 from official.core.config import Duration
-from official.core.task import HostShare
+from official.core.task import HostShare, Loaded, Moment, Scalar, Scalars
+from official.vision.detect import detect
 from official.vision.evaluator import CocoEvaluator
 from official.vision.nms import Detections
 
 
-class DetectionTask:
+class Shown(NamedTuple):
+    """A training batch for people."""
+
+    images: Float32[tf.Tensor, "batch height width 3"]  # as the network sees them, but RGB 0..1
+    boxes: Float32[tf.Tensor, "batch truths yxyx=4"]  # yxyx relative to the input, as these images show the objects
+    sent: Float32[tf.Tensor, "batch truths yxyx=4"]  # the same before the flip, as the host's images show them
+
+
+class DetectionTask(ABC):
     """`config` is the experiment's `task`, `seed` its `runtime.seed`, `duration` its `trainer.duration`."""
 
     def __init__(self, config: TaskConfig, seed: int, duration: Duration) -> None:
         self.config, self.seed, self._duration = config, seed, duration
         self.batch_size = config.data.train.batch_size
+
+    @abstractmethod
+    def build_model(self) -> keras.Model:
+        """The network to be trained, with fresh weights from the run's seed."""
+
+    @abstractmethod
+    def load_weights(self, model: keras.Model, path: str) -> Loaded:
+        """Fills a network of `build_model` from an original's file of weights.
+
+        Raises:
+            UserError: the file cannot be read, or is another network's; the message names it.
+        """
+
+    @abstractmethod
+    def example_maker(self, split: TrainSplit, input_size: tuple[int, int]) -> ExampleMaker:
+        """What makes the examples of a split at (height, width); images come from `self.stream.stand_ins`.
+
+        split: the run's own, or that without its augmentation.
+        """
+
+    @abstractmethod
+    def prepare(self, batch: TrainBatch) -> tuple[Float32[tf.Tensor, "batch height width 3"], Truth]:
+        """On the accelerator: a batch as the host sends it -> the network's input, and the truth as `loss` takes it."""
+
+    @abstractmethod
+    def loss(
+        self, outputs: Sequence[Float[tf.Tensor, "batch ..."]], labels: Truth, moment: Moment
+    ) -> tuple[Scalar, Scalars]:
+        """The mean over the examples of a loss of the network's raw outputs, in float32, and its named parts."""
+
+    @abstractmethod
+    def build_inference_model(self) -> keras.Model:
+        """The network for evaluation and export, without batch-norm; its weights come by `fold`.
+
+        It takes float32 images, RGB 0..1, whatever `prepare` makes for training: what else it needs is inside.
+        """
+
+    @abstractmethod
+    def fold(self, trained: keras.Model, inference: keras.Model) -> None:
+        """Gives one of `build_inference_model` the weights that make it equal a trained network."""
+
+    @abstractmethod
+    def decode(
+        self, outputs: Any
+    ) -> tuple[Float32[tf.Tensor, "batch boxes yxyx=4"], Float32[tf.Tensor, "batch boxes classes"]]:
+        """Outputs of an inference model -> boxes yxyx relative to its input, and scores 0..1; nothing suppressed."""
+
+    @abstractmethod
+    def shown(self, batch: TrainBatch) -> Shown:
+        """A training batch as the network sees it, in the colours and the boxes that people know."""
 
     @property
     def num_classes(self) -> int:
@@ -45,7 +113,8 @@ class DetectionTask:
     @cached_property
     def stream(self) -> TrainStream:
         """Of training batches."""
-        return stream_of(self.config, self.seed, self._duration, self.train_data)
+        split, size = self.config.data.train, tuple(self.config.model.input_size)
+        return TrainStream(split, size, self.seed, self._duration, self.train_data, self.example_maker)
 
     def input_size_at(self, step: int) -> tuple[int, int]:
         return self.stream.sizes.at(step)
@@ -105,6 +174,15 @@ class DetectionTask:
     def check_eval_inputs(self) -> None:
         for row in range(len(self.validation_data)):
             self.validation_data.check(row)
+
+    def detect(self, model: Callable[..., Any], batch: EvalBatch) -> Detections:
+        """Detections of an evaluation batch by a network for inference, which is called as a model is."""
+        size, protocol = self.config.model.input_size, self.config.evaluation
+        return detect(model, self.decode, batch.image, batch.image_size, protocol, size)
+
+    def pictures(self, batch: TrainBatch) -> UInt8[np.ndarray, "height width 3"]:
+        shown = self.shown(batch)
+        return picture_of(shown.images, shown.boxes, batch.classes, batch.valid, self.config.data.classes)
 
     def draw(self, batch: EvalBatch, detections: Detections) -> UInt8[np.ndarray, "height width 3"]:
         return picture_of_detections(batch, detections, self.config.data.classes, self.config.evaluation)

@@ -18,8 +18,9 @@ from dataloaders.centernet.augment import (
     transform_corners,
     whole_affine,
 )
+from dataloaders.compose.example_maker import ExampleMaker, Explained
 from dataloaders.compose.jpeg import encoded_pixels
-from dataloaders.compose.pieces import Cuts, Pieces, Pixels, cut, shrink_of
+from dataloaders.compose.pieces import Cuts, Pieces, Pixels, cut, explain_pieces, shrink_of
 from dataloaders.compose.pixels import cell_of
 from dataloaders.reading.dataset import Example, Examples, decode_example
 from dataloaders.schedule.order import row_at, seed_at
@@ -29,7 +30,7 @@ from official.vision.warp import Map
 BLACK = 0
 
 
-class Centred:
+class Centred(ExampleMaker):
     """Makes the example at a position: a row of a TrainBatch (its fields without the first dimension).
 
     All boxes keep their rows, also those that the map moves out of sight: which count is the loss's decision.
@@ -66,6 +67,19 @@ class Centred:
             example.example_id,
             colours,
         )
+
+    def explain(self, position: Int64[tf.Tensor, ""]) -> Explained:
+        """One image under an affine map."""
+        row = row_at(position, len(self.examples), self.seed)
+        example = self.examples.read(row)
+        affine, _ = self.draws(position, example.size)
+        found = {"affine": affine, "map": affine_map(affine, self.input_size)}
+        if self.precise:
+            return Explained([int(row)], found, [None])
+        pieces, cuts = self.cuts(example.size, affine, encoded_pixels(example))
+        found |= {"kind": [1], "fill": BLACK}
+        found["pieces"], shown = explain_pieces(pieces.cell, pieces.flip, cuts, 1)
+        return Explained([int(row)], found, shown)
 
     def _exact(self, example: Example, affine: MapDraws) -> tuple[UInt8[tf.Tensor, "H W 3"], Map]:
         """The input by the original's own step, of the whole image; and the map by which boxes go."""

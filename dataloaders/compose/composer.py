@@ -15,12 +15,23 @@ from jaxtyping import Bool, Float32, Int32, Int64, Shaped, UInt8
 from configs.data import TrainSplit
 from dataloaders.augment.colour import draw_colour
 from dataloaders.batch import ColourDraws, TrainBatch, pad_rows
-from dataloaders.compose.pieces import Cuts, Pieces, Pixels, Truths, boxes_in_input, cut, no_pieces, shrink_of
-from dataloaders.compose.pixels import Cells, Fill, blend, cell_of, put_together
+from dataloaders.compose.example_maker import ExampleMaker, Explained
+from dataloaders.compose.pieces import (
+    Cuts,
+    Pieces,
+    Pixels,
+    Truths,
+    boxes_in_input,
+    cut,
+    explain_pieces,
+    no_pieces,
+    shrink_of,
+)
+from dataloaders.compose.pixels import Cells, blend, cell_of, put_together
 from dataloaders.compose.recipes import geometry_of, schedule_of_split
-from dataloaders.compose.reuse_window import BlockImages, load_block
+from dataloaders.compose.reuse_window import BlockImages, load_block, with_images
 from dataloaders.compose.truths import read_all, truth_of
-from dataloaders.reading.dataset import Example, Examples, TruthForm, decode_example
+from dataloaders.reading.dataset import Examples, TruthForm, decode_example
 from dataloaders.schedule.images import ExamplePlan, Makeup
 from official.vision.boxes import convert_boxes
 from official.vision.protocol import EvaluationProtocol
@@ -38,32 +49,15 @@ class Seeds(NamedTuple):
 class Layout(NamedTuple):
     """Everything derived from an example's random draws. Rows are padded to the most images; padded rows are empty."""
 
-    cells: Int32[tf.Tensor, "p 4"]
+    cells: Int32[tf.Tensor, "p yxyx=4"]
     flip: Bool[tf.Tensor, " p"]
     cuts: Cuts
-    boxes: Float32[tf.Tensor, "p n 4"]  # yxyx in pixels of the input
+    boxes: Float32[tf.Tensor, "p n yxyx=4"]  # yxyx in pixels of the input
     keep: Bool[tf.Tensor, "p n"]
     colour: ColourDraws
 
 
-class Explanation(NamedTuple):
-    """The stages of one example, as `Composer` goes through them.
-
-    An example of one whole image has no draws, compositions or fill; one whose images are decoded as a whole, no
-    layout; one that is not blended, no share.
-    """
-
-    makeup: Makeup
-    rows: list[int]  # of the data set, one of each image
-    examples: list[Example]  # as they are stored
-    draws: list[tuple]  # one of each composition: the geometry's own NamedTuple
-    layout: Layout | None  # its cells, flips and cuts are the pieces
-    compositions: list[UInt8[tf.Tensor, "H W 3"]]  # before they are blended
-    share: Float32[tf.Tensor, ""] | None  # of the first of two compositions
-    fill: Fill | None  # what is shown around the images
-
-
-class Composer:
+class Composer(ExampleMaker):
     """Makes the example at a position: a row of a TrainBatch (its fields without the first dimension)."""
 
     def __init__(
@@ -97,44 +91,51 @@ class Composer:
         """The images and the seed of the example at a position."""
         return self.schedule.plan(position, len(self.examples), self.seed)
 
-    def __call__(self, position: Int64[tf.Tensor, ""]) -> TrainBatch:
-        """The example at a position, of images that are read and decoded for it alone."""
+    def inputs(self, positions: tf.data.Dataset) -> tf.data.Dataset:
+        """Positions with the decoded images of their block, where examples share images."""
+        if self.schedule.reuse == 1:
+            return positions
+        return with_images(positions, self.schedule, self.examples, self.seed, self.split.max_boxes, self.input_size)
+
+    def __call__(self, position: Int64[tf.Tensor, ""], images: BlockImages | None = None) -> TrainBatch:
+        """The example at a position, of the images of its block, or of images that are read for it alone."""
         plan = self.plan(position)
         if self.geometry is None:
             return self._whole(plan)
+        if images is not None:
+            return self._composed(plan, *images.at(plan.places))
         if self.geometry.precise:
             branches = [lambda makeup=makeup: self._precise(plan, makeup) for makeup in self.schedule.makeups]
             return _switch(plan.makeup, branches)
         return self._composed(plan, *self._read(plan))
 
-    def of_block(self, position: Int64[tf.Tensor, ""], images: BlockImages) -> TrainBatch:
-        """The example at a position, of the decoded images of its block."""
-        plan = self.plan(position)
-        return self._composed(plan, *images.at(plan.places))
-
-    def explain(self, position: Int64[tf.Tensor, ""]) -> Explanation:
-        """The stages on the way to the example at a position, an eager tensor; by the same steps as the stream's."""
+    def explain(self, position: Int64[tf.Tensor, ""]) -> Explained:
+        """The stages on the way to the example at a position, by the same steps as the stream's."""
         plan = self.plan(position)
         makeup = self.schedule.makeups[int(plan.makeup)]
         rows = plan.rows[: sum(makeup)].numpy().tolist()
-        read = [self.examples.read(tf.constant(row, tf.int64)) for row in rows]
+        shown, drawn = [None] * len(rows), {"kind": makeup}
         if self.geometry is None:
-            return Explanation(makeup, rows, read, [], None, [], None, None)
-        seeds, layout = _seeds(plan), None
+            return Explained(rows, drawn, shown)
+        read = [self.examples.read(tf.constant(row, tf.int64)) for row in rows]
+        seeds = _seeds(plan)
         draws = self._draws(makeup, seeds, tf.stack([example.size for example in read]))
+        drawn |= {"compositions": draws, "fill": self.geometry.fill}
         if self.geometry.precise:
             decoded = [decode_example(example) for example in read]
             images = [self.geometry.precise_image(*part) for part in zip(draws, _parts(decoded, makeup), strict=True)]
         else:
             truths, pixels = self._read(plan) if self.schedule.reuse == 1 else self._block_of(plan).at(plan.places)
             layout = self._layout(plan, seeds, truths, pixels)
+            drawn["pieces"], shown = explain_pieces(layout.cells, layout.flip, layout.cuts, len(rows))
             cells, firsts = self._cells(plan.count, pixels, layout), np.cumsum([0, *makeup])
             images = [
                 self._composition(cells, layout, tf.constant(first, tf.int32), count)
                 for first, count in zip(firsts, makeup, strict=False)
             ]
-        share = self.geometry.share(seeds.share) if len(images) > 1 else None
-        return Explanation(makeup, rows, read, draws, layout, images, share, self.geometry.fill)
+        if len(images) > 1:
+            drawn["share"] = self.geometry.share(seeds.share)
+        return Explained(rows, drawn, shown, images)
 
     def _read(self, plan: ExamplePlan) -> tuple[Truths, Pixels]:
         return read_all(self.examples, plan.rows, plan.count, self.split.max_boxes)
@@ -206,9 +207,9 @@ class Composer:
         self,
         pieces: Pieces,
         sizes: Int32[tf.Tensor, "p 2"],
-        yxyx: Float32[tf.Tensor, "p n 4"],
+        yxyx: Float32[tf.Tensor, "p n yxyx=4"],
         ratio: Int32[tf.Tensor, " p"],
-    ) -> tuple[Cuts, Float32[tf.Tensor, "p n 4"], Bool[tf.Tensor, "p n"]]:
+    ) -> tuple[Cuts, Float32[tf.Tensor, "p n box=4"], Bool[tf.Tensor, "p n"]]:
         cuts = cut(pieces, sizes, ratio, rim=isinstance(self.geometry.fill, str))
         return cuts, *self.geometry.truths(boxes_in_input(yxyx, sizes, cuts.scale, cuts.offset), pieces)
 
@@ -226,7 +227,7 @@ class Composer:
         return self._joined(parts, tf.slice(layout.cells, [first, 0], [count, 4]))
 
     def _trace_joined(
-        self, cells: list[UInt8[tf.Tensor, "_h _w 3"]], places: Int32[tf.Tensor, "p 4"]
+        self, cells: list[UInt8[tf.Tensor, "_h _w 3"]], places: Int32[tf.Tensor, "p yxyx=4"]
     ) -> UInt8[tf.Tensor, "H W 3"]:
         return put_together(cells, places, self.input_size)
 
@@ -252,7 +253,7 @@ class Composer:
         self,
         image: UInt8[tf.Tensor, "H W 3"],
         truths: Truths,
-        boxes: Float32[tf.Tensor, "p n 4"],
+        boxes: Float32[tf.Tensor, "p n yxyx=4"],
         keep: Bool[tf.Tensor, "p n"],
         colour: ColourDraws,
     ) -> TrainBatch:

@@ -8,8 +8,9 @@ which it will be seen, and goes straight to its place: no canvas larger than the
 by the rounded numbers, so that they lie where the pixels do.
 """
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import tensorflow as tf
 from jaxtyping import Bool, Float32, Int32, Int64, Shaped, UInt8
 
@@ -21,9 +22,9 @@ RATIOS = (1, 2, 4, 8)  # by which a JPEG decoder can shrink an image at no cost
 class Pieces(NamedTuple):
     """First dimension of every field: the piece."""
 
-    window: Float32[tf.Tensor, "p 4"]  # top, left, bottom, right in pixels of the source; may reach beyond it
-    cell: Int32[tf.Tensor, "p 4"]  # the rectangle that it fills: top, left, bottom, right in pixels of the input
-    frame: Float32[tf.Tensor, "p 4"]  # beyond it nothing is shown but the fill, and boxes are clipped to it; as `cell`
+    window: Float32[tf.Tensor, "p yxyx=4"]  # top, left, bottom, right in pixels of the source; may reach beyond it
+    cell: Int32[tf.Tensor, "p yxyx=4"]  # the rectangle that it fills: top, left, bottom, right in pixels of the input
+    frame: Float32[tf.Tensor, "p yxyx=4"]  # as `cell`: beyond it there is but the fill, and boxes are clipped to it
     flip: Bool[tf.Tensor, " p"]  # the window is shown mirrored, left to right
 
 
@@ -43,7 +44,7 @@ class Truths(NamedTuple):
     size: Int32[tf.Tensor, "p 2"]  # (height, width) in pixels
     example_id: Int64[tf.Tensor, " p"]
     count: Int32[tf.Tensor, " p"]  # of boxes
-    yxyx: Float32[tf.Tensor, "p n 4"]  # relative to the image; zeros after its boxes
+    yxyx: Float32[tf.Tensor, "p n yxyx=4"]  # relative to the image; zeros after its boxes
     classes: Int32[tf.Tensor, "p n"]
 
 
@@ -111,11 +112,11 @@ def exact_map(pieces: Pieces) -> tuple[Float32[tf.Tensor, "p 2"], Float32[tf.Ten
 
 
 def boxes_in_input(
-    boxes: Float32[tf.Tensor, "p n 4"],
+    boxes: Float32[tf.Tensor, "p n yxyx=4"],
     sizes: Int32[tf.Tensor, "p 2"],
     scale: Float32[tf.Tensor, "p 2"],
     offset: Float32[tf.Tensor, "p 2"],
-) -> Float32[tf.Tensor, "p n 4"]:
+) -> Float32[tf.Tensor, "p n yxyx=4"]:
     """Boxes yxyx relative to sources of `sizes` -> yxyx in pixels of the input; not clipped."""
     per_side = scale * tf.cast(sizes, tf.float32)
     corners = boxes * tf.tile(per_side, [1, 2])[:, tf.newaxis] + tf.tile(offset, [1, 2])[:, tf.newaxis]
@@ -123,16 +124,31 @@ def boxes_in_input(
     return tf.stack([top, tf.minimum(left, right), bottom, tf.maximum(left, right)], axis=-1)
 
 
-def sides(boxes: Shaped[tf.Tensor, "*batch 4"]) -> Shaped[tf.Tensor, "*batch 2"]:
+def sides(boxes: Shaped[tf.Tensor, "*batch yxyx=4"]) -> Shaped[tf.Tensor, "*batch 2"]:
     """(height, width) of rectangles top, left, bottom, right: [..., 4] -> [..., 2]."""
     low, high = tf.split(boxes, 2, axis=-1)
     return high - low
 
 
-def clip_to(boxes: Float32[tf.Tensor, "p n 4"], limits: Float32[tf.Tensor, "#p 4"]) -> Float32[tf.Tensor, "p n 4"]:
+def clip_to(
+    boxes: Float32[tf.Tensor, "p n yxyx=4"], limits: Float32[tf.Tensor, "#p yxyx=4"]
+) -> Float32[tf.Tensor, "p n yxyx=4"]:
     """Boxes yxyx, clipped to a rectangle top, left, bottom, right for all of a piece."""
     low, high = (tf.tile(edge, [1, 1, 2]) for edge in tf.split(limits[:, tf.newaxis], 2, axis=-1))
     return tf.clip_by_value(boxes, low, high)
+
+
+def explain_pieces(
+    cells: Int32[tf.Tensor, "p yxyx=4"], flip: Bool[tf.Tensor, " p"], cuts: Cuts, count: int
+) -> tuple[list[dict[str, Any]], list[Float32[np.ndarray, "yxyx=4"]]]:
+    """Of the first `count` images: what is decoded and where it goes; and what is shown, yxyx in the image's pixels."""
+    pieces, shown = [], []
+    for at in range(count):
+        of_piece = {name: field[at] for name, field in cuts._asdict().items()}
+        pieces.append({"cell": cells[at], "flip": flip[at], **of_piece})
+        top, left, height, width = cuts.crop[at].numpy().astype(np.float32) * int(cuts.ratio[at])
+        shown.append(np.stack([top, left, top + height, left + width]))
+    return pieces, shown
 
 
 def _sampling(pieces: Pieces) -> tuple[Float32[tf.Tensor, "p 2"], Float32[tf.Tensor, "p 2"]]:

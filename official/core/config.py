@@ -89,7 +89,7 @@ class Sgd(Config):
 class Adam(Config):
     """Adam as Darknet does it (adam=1): decay enters the gradient before its moments, of biases and scales as well.
 
-    With weight_decay 0 it is PyTorch's Adam, which CenterNet was trained with; Keras has its epsilon elsewhere.
+    With weight_decay 0 it is PyTorch's Adam; Keras has its epsilon elsewhere.
     """
 
     type: Literal["adam"] = "adam"

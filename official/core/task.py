@@ -63,26 +63,8 @@ class Objective(Protocol):
 
 
 @runtime_checkable
-class Task(Objective, Protocol):
-    """What a detector family provides."""
-
-    batch_size: int
-    """Examples of one optimiser step: all replicas, all micro-batches."""
-
-    def examples_per_epoch(self) -> int:
-        """Of the training split, which is opened for it."""
-
-    def input_size_at(self, step: int) -> tuple[int, int]:
-        """(height, width) of step `step` (0-based); one step is compiled for each that occurs."""
-
-    def data_reports(self) -> dict[str, dict[str, Any]]:
-        """What the checks at the door found in each split that is open (JSON values)."""
-
-    def facts(self) -> dict[str, Any]:
-        """What must not change in a run (JSON values): network, classes, category ids, number of examples."""
-
-    def facts_of(self, manifest: dict[str, Any]) -> dict[str, Any]:
-        """A checkpoint's manifest, which an older version may have written, with its facts in today's words."""
+class Network(Protocol):
+    """The network that is trained, and the same for inference."""
 
     def build_model(self) -> keras.Model:
         """The network with fresh weights from the run's seed."""
@@ -96,8 +78,45 @@ class Task(Objective, Protocol):
     def fold(self, trained: keras.Model, inference: keras.Model) -> None:
         """Copies a trained network's weights into one of `build_inference_model`."""
 
+    def decode(self, outputs: Any) -> Any:
+        """What the outputs of a network for inference mean: boxes and scores, before any is left out."""
+
+    def facts(self) -> dict[str, Any]:
+        """What must not change in a run (JSON values): network, classes, category ids, number of examples."""
+
+    def facts_of(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        """A checkpoint's manifest, which an older version may have written, with its facts in today's words."""
+
+
+@runtime_checkable
+class Inputs(Protocol):
+    """The batches of training."""
+
+    batch_size: int
+    """Examples of one optimiser step: all replicas, all micro-batches."""
+
+    def examples_per_epoch(self) -> int:
+        """Of the training split, which is opened for it."""
+
+    def input_size_at(self, step: int) -> tuple[int, int]:
+        """(height, width) of step `step` (0-based); one step is compiled for each that occurs."""
+
     def train_inputs(self, start_step: int, shard: HostShare, input_size: tuple[int, int]) -> tf.data.Dataset:
         """Batches, static in shape: those of all steps from `start_step` (0-based) on that use `input_size`."""
+
+    def example_name(self, example_id: int) -> str:
+        """What a user knows a training example by, such as its file."""
+
+    def pictures(self, batch: Batch) -> Any:
+        """uint8 [height, width, 3] picture of a training batch as the network sees it, truth drawn in."""
+
+    def data_reports(self) -> dict[str, dict[str, Any]]:
+        """What the checks of the data found in each split that is open (JSON values)."""
+
+
+@runtime_checkable
+class Unreadable(Protocol):
+    """What becomes of examples that turn out to be unreadable."""
 
     def replace_unreadable(self, first_step: int, last_step: int) -> list[str]:
         """Reads the examples of these steps one by one. What cannot be read is replaced in later `train_inputs`.
@@ -114,8 +133,10 @@ class Task(Objective, Protocol):
     def check_eval_inputs(self) -> None:
         """Reads the validation split one by one; raises a UserError that names a file that cannot be read."""
 
-    def example_name(self, example_id: int) -> str:
-        """What a user knows a training example by, such as its file."""
+
+@runtime_checkable
+class Scoring(Protocol):
+    """Evaluation on the validation split."""
 
     def eval_inputs(self) -> tf.data.Dataset:
         """The validation split once, in order."""
@@ -129,5 +150,7 @@ class Task(Objective, Protocol):
     def evaluator(self) -> Evaluator:
         """A fresh evaluator of the validation split."""
 
-    def pictures(self, batch: Batch) -> Any:
-        """uint8 [height, width, 3] picture of a training batch as the network sees it, truth drawn in."""
+
+@runtime_checkable
+class Task(Objective, Network, Inputs, Unreadable, Scoring, Protocol):
+    """All that a detector family provides to training, evaluation and export."""

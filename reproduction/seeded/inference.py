@@ -27,7 +27,8 @@ from reproduction.traces.causes import Clue
 from reproduction.traces.causes.overlaps import protocol_mistakes
 from reproduction.traces.compare import AbsoluteAndRelative, Numbers, OfAbsmax, SameSet, judge, measure_rows
 from reproduction.traces.precision import graphs_as_written, precision
-from serving.formats.saved_model import export_saved_model
+from serving.formats import write_export
+from serving.formats.graph import detection_graph
 
 FOLDED = OfAbsmax(bound=1e-4)  # folding rounds every weight
 KEPT = SameSet(bound=1e-4)
@@ -248,8 +249,10 @@ def export(case: Case, subject: Subject) -> Iterator[Row]:
     inference = _folded(own, _trained(own, "float32"), "float32")
     gc.collect()  # what it was made of is large
     with graphs_as_written(), tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as loaded:
-        export_saved_model(inference, own.task.decode, protocol, experiment.task.data.classes, size, f"{folder}/export")
-        gc.collect()  # its graphs hold the weights many times over, and so do those that are loaded
+        graph = detection_graph(inference, own.task.decode, protocol, experiment.task.data.classes, size)
+        write_export(graph, "saved_model", f"{folder}/export")
+        del graph
+        gc.collect()  # its functions hold the weights many times over, and so do those that are loaded
         signatures = loaded.enter_context(signatures_of(f"{folder}/export"))
         yield from _raw_rows(case, own, inference, signatures["raw"])
         for name, sides in BATCHES.items():

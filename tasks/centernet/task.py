@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32
 
 from configs.centernet.task import CenterNetTask
+from configs.data import TrainSplit
 from dataloaders.batch import EvalBatch, TrainBatch
 from dataloaders.centernet.augment import STRIDE, coloured
-from dataloaders.pictures import picture_of
+from dataloaders.centernet.input import Centred
 from losses.centernet.loss import centernet_loss
 from losses.truth import Truth
 from modeling.centernet.decode import decode
@@ -24,11 +24,10 @@ from modeling.centernet.weights import load_centernet_weights
 from modeling.folding import fold_into
 from official.core.task import Loaded, Moment, Scalar, Scalars
 from official.vision.boxes import swap_xy
-from official.vision.detect import detect
 from official.vision.nms import Detections
 from official.vision.resize import static_size
 from tasks.centernet.scales import detect_at_scales
-from tasks.detection import DetectionTask
+from tasks.detection import DetectionTask, Shown
 
 
 class CenterNet(DetectionTask):
@@ -42,6 +41,11 @@ class CenterNet(DetectionTask):
     def load_weights(self, model: keras.Model, path: str) -> Loaded:
         return load_centernet_weights(model, path)
 
+    def example_maker(self, split: TrainSplit, input_size: tuple[int, int]) -> Centred:
+        """Boxes are xyxy in pixels of the output maps, as after the flip."""
+        examples = self.stream.stand_ins.examples("xyxy_pixels")
+        return Centred(examples, split, input_size, self.config.evaluation, self.seed)
+
     def prepare(self, batch: TrainBatch) -> tuple[Float32[tf.Tensor, "batch height width 3"], Truth]:
         return standardise(coloured(batch, self.config.data.train.augmentation), self.config.model), Truth(
             batch.boxes, batch.classes, batch.valid
@@ -54,7 +58,7 @@ class CenterNet(DetectionTask):
 
     def decode(
         self, outputs: Sequence[Float[tf.Tensor, "_ ..."]]
-    ) -> tuple[Float32[tf.Tensor, "batch boxes 4"], Float32[tf.Tensor, "batch boxes classes"]]:
+    ) -> tuple[Float32[tf.Tensor, "batch boxes yxyx=4"], Float32[tf.Tensor, "batch boxes classes"]]:
         """Maps of an inference model to (boxes yxyx relative to its input, scores)."""
         return decode(tf.nest.flatten(outputs), self.config.model.head)
 
@@ -67,13 +71,15 @@ class CenterNet(DetectionTask):
         fold_into(inference.network, trained)
 
     def detect(self, model: Callable[..., Any], batch: EvalBatch) -> Detections:
-        size, protocol = self.config.model.input_size, self.config.evaluation
+        protocol = self.config.evaluation
         if protocol.sees_whole_images:
-            return detect_at_scales(model, self.decode, batch.image, protocol, size)
-        return detect(model, self.decode, batch.image, batch.image_size, protocol, size)
+            return detect_at_scales(model, self.decode, batch.image, protocol, self.config.model.input_size)
+        return super().detect(model, batch)
 
-    def pictures(self, batch: TrainBatch) -> UInt8[np.ndarray, "height width 3"]:
+    def shown(self, batch: TrainBatch) -> Shown:
         images = tf.clip_by_value(coloured(batch, self.config.data.train.augmentation)[..., ::-1], 0.0, 1.0)
-        rows, columns = (side // STRIDE for side in self.config.model.input_size)
-        boxes = tf.clip_by_value(swap_xy(batch.boxes) / [rows, columns, rows, columns], 0.0, 1.0)
-        return picture_of(images, boxes, batch.classes, batch.valid, self.config.data.classes)
+        rows, columns = (side // STRIDE for side in batch.image.shape[1:3])
+        boxes = swap_xy(batch.boxes) / [rows, columns, rows, columns]
+        top, left, bottom, right = tf.unstack(boxes, axis=-1)
+        mirrored = tf.stack([top, 1 - right, bottom, 1 - left], axis=-1)
+        return Shown(images, boxes, tf.where(batch.draws.flip[:, tf.newaxis, tf.newaxis], mirrored, boxes))

@@ -1,26 +1,25 @@
 """The YOLO family as a task: wires model, loss, data and evaluation for the trainer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32
 
+from configs.data import TrainSplit
 from configs.yolo.losses import in_todays_words
 from configs.yolo.task import YoloTask
 from dataloaders.augment.colour import apply_colour
-from dataloaders.batch import EvalBatch, TrainBatch
-from dataloaders.pictures import picture_of
+from dataloaders.batch import TrainBatch
+from dataloaders.compose.composer import Composer
 from losses.truth import Truth
 from losses.yolo import LOSSES
 from modeling.folding import fold_into
 from modeling.yolo.heads import BOX_DECODERS
 from official.core.task import Loaded, Moment, Scalar, Scalars
-from official.vision.detect import detect
-from official.vision.nms import Detections
-from tasks.detection import DetectionTask
+from official.vision.boxes import cxcywh_to_yxyx
+from tasks.detection import DetectionTask, Shown
 from tasks.yolo import network
 
 
@@ -42,6 +41,11 @@ class Yolo(DetectionTask):
     def load_weights(self, model: keras.Model, path: str) -> Loaded:
         return network.load(self.config.model, self.num_classes, model, path)
 
+    def example_maker(self, split: TrainSplit, input_size: tuple[int, int]) -> Composer:
+        """Boxes are cxcywh relative to the network's input, not mirrored yet."""
+        examples, protocol = self.stream.stand_ins.examples("cxcywh"), self.config.evaluation
+        return Composer(examples, split, input_size, protocol, "cxcywh", self.seed)
+
     def prepare(self, batch: TrainBatch) -> tuple[Float32[tf.Tensor, "batch height width 3"], Truth]:
         images, boxes = apply_colour(batch, self.config.data.train.augmentation)
         return images, Truth(boxes, tf.cast(batch.classes, tf.int32), batch.valid)
@@ -53,7 +57,7 @@ class Yolo(DetectionTask):
 
     def decode(
         self, outputs: Float[tf.Tensor, "batch ..."] | Sequence[Float[tf.Tensor, "batch ..."]]
-    ) -> tuple[Float32[tf.Tensor, "batch boxes 4"], Float32[tf.Tensor, "batch boxes classes"]]:
+    ) -> tuple[Float32[tf.Tensor, "batch boxes yxyx=4"], Float32[tf.Tensor, "batch boxes classes"]]:
         """Network outputs to (boxes yxyx relative to the network input, scores)."""
         outputs = tf.nest.flatten(outputs)  # Keras hands out a lone output without its list
         model = self.config.model
@@ -65,10 +69,6 @@ class Yolo(DetectionTask):
     def fold(self, trained: keras.Model, inference: keras.Model) -> None:
         fold_into(inference, trained)
 
-    def detect(self, model: Callable[..., Any], batch: EvalBatch) -> Detections:
-        size, protocol = self.config.model.input_size, self.config.evaluation
-        return detect(model, self.decode, batch.image, batch.image_size, protocol, size)
-
-    def pictures(self, batch: TrainBatch) -> UInt8[np.ndarray, "height width 3"]:
+    def shown(self, batch: TrainBatch) -> Shown:
         images, labels = self.prepare(batch)
-        return picture_of(images, labels.boxes, labels.classes, labels.valid, self.config.data.classes)
+        return Shown(images, cxcywh_to_yxyx(labels.boxes), cxcywh_to_yxyx(batch.boxes))

@@ -17,7 +17,7 @@ NAMES = ("cell", "dot")
 
 def test_truth_is_drawn_where_it_is_and_padding_is_not():
     images = tf.zeros([2, 48, 96, 3])
-    boxes = tf.constant([[[0.5, 0.5, 0.5, 0.5], [0, 0, 0, 0]], [[0, 0, 0, 0], [0, 0, 0, 0]]], tf.float32)
+    boxes = tf.constant([[[0.25, 0.25, 0.75, 0.75], [0, 0, 0, 0]], [[0, 0, 0, 0], [0, 0, 0, 0]]], tf.float32)
     valid = tf.constant([[True, False], [False, False]])
     picture = picture_of(images, boxes, tf.constant([[1, 0], [0, 0]]), valid, ("cell", "dot"))
     assert picture.dtype == np.uint8

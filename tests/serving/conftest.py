@@ -13,7 +13,8 @@ from modeling.yolo.heads.yolo import decode
 from modeling.yolo.network import build_detector, fold_batch_norm
 from official.vision.detect import Decode
 from official.vision.protocol import EvaluationProtocol
-from serving.formats.saved_model import export_saved_model
+from serving.formats import write_export
+from serving.formats.graph import DetectionGraph, detection_graph
 
 INPUT_SIZE = (96, 64)
 CLASSES = ("circle", "star", "square")
@@ -25,6 +26,7 @@ class Exported(NamedTuple):
     decode: Decode
     protocol: EvaluationProtocol
     input_size: tuple[int, int]
+    graph: DetectionGraph
 
 
 @pytest.fixture(scope="session")
@@ -43,8 +45,14 @@ def exported(tmp_path_factory) -> Exported:
     # A low threshold and few detections: so that NMS has something to do on random weights.
     protocol = EvaluationProtocol(detections_per_image=20, nms_threshold=0.3)
     directory = tmp_path_factory.mktemp("exported") / "nested" / "saved_model"
-    export_saved_model(model, bound, protocol, CLASSES, INPUT_SIZE, directory, category_ids=(3, 7, 90))
-    return Exported(directory, model, bound, protocol, INPUT_SIZE)
+    graph = detection_graph(model, bound, protocol, CLASSES, INPUT_SIZE, category_ids=(3, 7, 90))
+    write_export(graph, "saved_model", directory)
+    return Exported(directory, model, bound, protocol, INPUT_SIZE, graph)
+
+
+@pytest.fixture(scope="session")
+def graph(exported) -> DetectionGraph:
+    return exported.graph
 
 
 @pytest.fixture

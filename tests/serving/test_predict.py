@@ -7,6 +7,7 @@ import tensorflow as tf
 from PIL import Image
 
 from official.core.errors import UserError
+from serving.formats.folder import METADATA_FILE
 from serving.predict import BadImageError, detect_files, detect_image, find_images, load_detector
 
 
@@ -51,6 +52,17 @@ def test_threshold_leaves_out_what_is_below(exported, photos):
     assert len(detect_image(detector, photos / "a.jpg", 1.0).boxes) == 0
 
 
+def test_a_protocol_with_words_of_one_family_is_read(exported, tmp_path):
+    """Those of today's CenterNet, and those that every export had."""
+    shutil.copytree(exported.directory, tmp_path / "model")
+    path = tmp_path / "model" / METADATA_FILE
+    metadata = json.loads(path.read_text())
+    metadata["protocol"] |= {"flip_test": False, "scales": [1.0], "decimals": 2}
+    path.write_text(json.dumps(metadata))
+    protocol = load_detector(tmp_path / "model").protocol
+    assert protocol.model_dump(mode="json") == metadata["protocol"] and protocol.nms == exported.protocol.nms
+
+
 def test_inputs_are_files_folders_and_globs(photos):
     names = [path.name for path in find_images([str(photos / "c.JPEG"), str(photos / "*.*"), str(photos)])]
     assert names == ["c.JPEG", "a.jpg", "b.png"]
@@ -89,13 +101,17 @@ def test_corrupt_image_is_skipped_and_listed(exported, photos, tmp_path):
 def test_folders_that_are_no_export(exported, photos, tmp_path):
     with pytest.raises(FileNotFoundError, match="no such folder"):
         load_detector(tmp_path / "missing")
-    with pytest.raises(ValueError, match="not a SavedModel"):
-        load_detector(photos)
-    (photos / "saved_model.pb").touch()
-    with pytest.raises(ValueError, match=r"without detector\.json"):
+    with pytest.raises(ValueError, match=r"not an export \(no detector\.json in it\)"):
         load_detector(photos)
     (photos / "detector.json").write_text('{"format": 99}')
     with pytest.raises(ValueError, match="format 99"):
+        load_detector(photos)
+    description = json.loads((exported.directory / "detector.json").read_text())
+    (photos / "detector.json").write_text(json.dumps(description))
+    with pytest.raises(ValueError, match="not a SavedModel"):
+        load_detector(photos)
+    (photos / "detector.json").write_text(json.dumps(description | {"written_as": "clay"}))
+    with pytest.raises(ValueError, match=r"detector\.json: no format 'clay'; expected one of saved_model"):
         load_detector(photos)
     with pytest.raises(ValueError, match=r"threshold 1\.5"):
         detect_files(exported.directory, [str(photos)], tmp_path / "out", 1.5)

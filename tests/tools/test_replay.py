@@ -11,10 +11,9 @@ import tensorflow as tf
 from PIL import Image
 
 from configs.experiment import Experiment
-from dataloaders.reading.sources import open_source
-from dataloaders.stream import stream_of
 from official.core.config_io import load_config
 from official.core.errors import UserError
+from tasks import build_task
 from tools.replay.__main__ import main
 from tools.replay.rebuild import rebuild
 
@@ -65,9 +64,7 @@ def _experiment(folder, augmentation, *more):
 
 
 def _stream(experiment):
-    train = experiment.task.data.train
-    data = open_source(train.source, experiment.task.data.classes, train.on_bad, train.max_boxes)
-    return stream_of(experiment.task, experiment.runtime.seed, experiment.trainer.duration, data)
+    return build_task(experiment).stream
 
 
 def _batch_of_run(experiment, step):

@@ -15,7 +15,7 @@ from dataloaders.compose.pieces import Pieces, boxes_in_input, cut, no_pieces
 from dataloaders.compose.pixels import blend
 from dataloaders.compose.recipes import geometry_of
 from dataloaders.compose.reuse_window import load_block
-from dataloaders.pipeline import train_batches
+from dataloaders.pipeline import train_dataset
 from dataloaders.reading.sources import open_source
 from official.vision.protocol import EvaluationProtocol
 
@@ -46,7 +46,7 @@ def _split(folder, augmentation, **more):
 def _stream(folder, augmentation, steps, start=0, shard=(0, 1), **more):
     split, numbers = _split(folder, augmentation, **more), tf.data.Dataset.counter(np.int64(start), dtype=tf.int64)
     examples = _open(folder).examples("cxcywh")
-    batches = train_batches(examples, split, INPUT, STRETCH, "cxcywh", 11, numbers, shard)
+    batches = train_dataset(Composer(examples, split, INPUT, STRETCH, "cxcywh", 11), split, numbers, shard)
     return [tf.nest.map_structure(lambda t: t.numpy(), batch) for batch in itertools.islice(batches, steps)]
 
 
@@ -84,7 +84,7 @@ def test_a_window_uses_each_image_reuse_times_and_reads_it_once(seven):
     composer = Composer(counting, split, INPUT, STRETCH, "cxcywh", 11)
     images = load_block(tf.constant(0, tf.int64), composer.schedule, counting, 11, split.max_boxes, INPUT)
     for position in range(6):
-        composer.of_block(tf.constant(position, tf.int64), images)
+        composer(tf.constant(position, tf.int64), images)
     assert len(counting.reads) == 8
 
 
@@ -95,12 +95,12 @@ def test_an_explanation_is_of_the_example_that_is_made(seven, name, precise):
     composer = Composer(_open(seven).examples("cxcywh"), split, INPUT, STRETCH, "cxcywh", 11)
     position = tf.constant(5, tf.int64)
     made, example = composer.explain(position), composer(position)
-    assert len(made.rows) == len(made.examples) == sum(made.makeup)
-    assert len(made.draws) == len(made.compositions) == len(made.makeup)
-    assert made.examples[0].example_id == example.example_id
-    assert (made.layout is None) == precise
-    images = made.compositions
-    image = images[0] if len(images) == 1 else blend(*images, made.share, composer.geometry.rounding)
+    kind, images = made.parameters["kind"], made.compositions
+    assert len(made.rows) == len(made.shown) == sum(kind)
+    assert len(made.parameters["compositions"]) == len(images) == len(kind)
+    assert composer.examples.read(tf.constant(made.rows[0], tf.int64)).example_id == example.example_id
+    assert ("pieces" not in made.parameters) == precise
+    image = images[0] if len(images) == 1 else blend(*images, made.parameters["share"], composer.geometry.rounding)
     np.testing.assert_array_equal(image, example.image)
 
 
@@ -229,7 +229,7 @@ def test_a_truncated_image_stops_the_stream(seven):
     path = seven.root / "images" / "image_13.jpg"
     split, examples = _split(seven, MOSAIC), _open(seven).examples("cxcywh")
     steps = tf.data.Dataset.range(8)
-    batches = train_batches(examples, split, INPUT, STRETCH, "cxcywh", 11, steps)
+    batches = train_dataset(Composer(examples, split, INPUT, STRETCH, "cxcywh", 11), split, steps)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(tf.errors.OpError):
         list(batches)

@@ -8,7 +8,8 @@ import tensorflow as tf
 from configs.centernet.augmentation import CenterNetAugmentation
 from configs.data import AffineAugmentation, DarknetAugmentation, ReuseWindow, TrainSplit
 from dataloaders.centernet.input import Centred
-from dataloaders.pipeline import train_batches, train_dataset
+from dataloaders.compose.composer import Composer
+from dataloaders.pipeline import train_dataset
 from dataloaders.reading.sources import open_source
 from dataloaders.schedule.phases import phases_of
 from official.core.config import Duration
@@ -30,7 +31,8 @@ def _stream(folder, augmentation, first, centernet=False, **more):
         if centernet:
             examples = data.examples("xyxy_pixels")
             return train_dataset(Centred(examples, split, (64, 96), STRETCH, 3), split, steps)
-        return train_batches(data.examples("cxcywh"), split, (64, 96), STRETCH, "cxcywh", 3, steps)
+        make = Composer(data.examples("cxcywh"), split, (64, 96), STRETCH, "cxcywh", 3)
+        return train_dataset(make, split, steps)
 
     steps = tf.data.Dataset.range(first, 5)
     return [tf.nest.map_structure(np.asarray, batch) for batch in phases.batches(make, steps)]

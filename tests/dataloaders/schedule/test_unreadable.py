@@ -6,8 +6,9 @@ import pytest
 import tensorflow as tf
 
 from configs.data import DarknetAugmentation, ReuseWindow, TrainSplit
+from dataloaders.compose.composer import Composer
 from dataloaders.compose.recipes import rows_of_steps
-from dataloaders.pipeline import train_batches
+from dataloaders.pipeline import train_dataset
 from dataloaders.reading.annotations import DataError
 from dataloaders.reading.sources import open_source
 from dataloaders.schedule.unreadable import StandIns
@@ -70,7 +71,8 @@ def test_a_window_goes_on_with_the_stand_in(seven):
 
     def batches():
         examples, steps = stand_ins.examples("cxcywh"), tf.data.Dataset.range(0, 2)
-        return list(train_batches(examples, split, (64, 96), EvaluationProtocol(), "cxcywh", 3, steps))
+        make = Composer(examples, split, (64, 96), EvaluationProtocol(), "cxcywh", 3)
+        return list(train_dataset(make, split, steps))
 
     with pytest.raises(tf.errors.OpError):
         batches()

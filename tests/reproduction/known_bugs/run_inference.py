@@ -7,9 +7,9 @@ import tensorflow as tf
 from pytest import MonkeyPatch
 
 import modeling.yolo.heads
-import serving.formats.saved_model
+import serving.formats.graph
 import tasks.centernet.task
-import tasks.yolo.task
+import tasks.detection
 from configs.yolo.heads import YoloHead, YoloLevel
 from modeling import folding
 from modeling.yolo.heads import yolo
@@ -114,9 +114,9 @@ def _exported_pixels(factor: float) -> Plant:
     """The graph's own step from levels to 0..1 is there a second time, or undone."""
 
     def plant(patch: MonkeyPatch) -> None:
-        right = serving.formats.saved_model.detect
+        right = serving.formats.graph.detect
         patch.setattr(
-            serving.formats.saved_model,
+            serving.formats.graph,
             "detect",
             lambda model, *rest: right(lambda images, training: model(factor * images, training=training), *rest),
         )
@@ -126,30 +126,30 @@ def _exported_pixels(factor: float) -> Plant:
 
 def _exported_classes(patch: MonkeyPatch) -> None:
     """A background class in front."""
-    right = serving.formats.saved_model.detect
+    right = serving.formats.graph.detect
 
     def wrong(*args: Any) -> Detections:
         found = right(*args)
         return found._replace(classes=found.classes + 1)
 
-    patch.setattr(serving.formats.saved_model, "detect", wrong)
+    patch.setattr(serving.formats.graph, "detect", wrong)
 
 
 def _exported_relative(patch: MonkeyPatch) -> None:
     """Boxes stay relative, where the signature says pixels."""
-    right = serving.formats.saved_model.detect
+    right = serving.formats.graph.detect
 
     def wrong(model: Any, decode: Any, images: Any, sizes: tf.Tensor, *rest: Any) -> Detections:
         found = right(model, decode, images, sizes, *rest)
         pixels = tf.cast(tf.tile(sizes, [1, 2]), tf.float32)[:, tf.newaxis]
         return found._replace(boxes=tf.clip_by_value(found.boxes, 0.0, 1.0) / pixels)
 
-    patch.setattr(serving.formats.saved_model, "detect", wrong)
+    patch.setattr(serving.formats.graph, "detect", wrong)
 
 
 def _exported_in_input(patch: MonkeyPatch) -> None:
     """Boxes are relative to the letterboxed input; nothing takes them back to the image."""
-    _protocol(serving.formats.saved_model, resize="stretch")(patch)
+    _protocol(serving.formats.graph, resize="stretch")(patch)
 
 
 def _exported_first_size(patch: MonkeyPatch) -> None:
@@ -163,7 +163,7 @@ def _exported_first_size(patch: MonkeyPatch) -> None:
         resized, sizes = found
         return resized, tf.tile(sizes[:1], [tf.shape(sizes)[0], 1])
 
-    patch.setattr(serving.formats.saved_model.tf, "map_fn", wrong)
+    patch.setattr(serving.formats.graph.tf, "map_fn", wrong)
 
 
 BUGS = (
@@ -181,15 +181,15 @@ BUGS = (
     of_run("run: the fold forgets the mean", _folded_from(_no_mean), 3, "own_inference", "output 0",
            "fold_statistics", DEMO),
     of_run("run: evaluation gives 0..255", _evaluates_levels, 3, "own_detections", "image of *", "image_range", DEMO),
-    of_run("run: evaluation drops scores below 0.2", _protocol(tasks.yolo.task, score_floor=0.2), 3, "own_detections",
+    of_run("run: evaluation drops scores below 0.2", _protocol(tasks.detection, score_floor=0.2), 3, "own_detections",
            "image of *", "score_floor", DARKNET),
-    of_run("run: evaluation's NMS at 0.6", _protocol(tasks.yolo.task, nms_threshold=0.6), 3, "own_detections",
+    of_run("run: evaluation's NMS at 0.6", _protocol(tasks.detection, nms_threshold=0.6), 3, "own_detections",
            "image of *", "nms_threshold", DARKNET),
     of_run("run: the export normalises twice", _exported_pixels(1 / 255), 3, "own_export", "serving_default, image *",
            "image_range", DEMO),
     of_run("run: the export does not normalise", _exported_pixels(255.0), 3, "own_export", "serving_default, image *",
            "image_range", DEMO),
-    of_run("run: the export without NMS", _protocol(serving.formats.saved_model, nms="none"), 3, "own_export",
+    of_run("run: the export without NMS", _protocol(serving.formats.graph, nms="none"), 3, "own_export",
            "serving_default, image *", "nms_kind", DEMO),
     of_run("run: the export's classes from 1", _exported_classes, 3, "own_export", "serving_default, image *",
            "class_ids_shifted", DEMO),

@@ -10,7 +10,8 @@ from official.core.errors import UserError
 from official.vision.detect import detect
 from official.vision.protocol import EvaluationProtocol
 from official.vision.resize import decode_image, resize_image
-from serving.formats.saved_model import SIGNATURES, export_saved_model
+from serving.formats import write_export
+from serving.formats.graph import SIGNATURES, detection_graph
 from serving.predict import detect_files
 
 
@@ -97,9 +98,8 @@ def export_small(directory, **changes):
         "protocol": EvaluationProtocol(),
         "classes": ("x", "y", "z"),
         "input_size": (16, 24),
-        "directory": directory,
     }
-    return export_saved_model(**{**arguments, **changes})
+    return write_export(detection_graph(**arguments | changes), "saved_model", directory)
 
 
 @pytest.mark.parametrize("resize", ["stretch", "letterbox"])

@@ -102,17 +102,28 @@ def test_boxes_lie_on_what_the_network_sees(tmp_path):
         images, labels = task.prepare(batch)
         white = images.numpy()[..., 1] > 0  # half of the range, standardised
         mirrored |= set(batch.draws.flip.numpy().tolist())
-        for shown, (left, top, right, bottom) in zip(white, 4 * labels.boxes.numpy()[:, 0], strict=True):
-            inside = np.zeros_like(shown)
-            # Pixels count from their centres: the last one that is white is one before the box's right edge.
-            rows, columns = (
-                slice(max(0, round(low)), max(0, round(high))) for low, high in ((top, bottom), (left, right))
-            )
-            inside[rows, columns] = True
-            assert (shown != inside).mean() < 0.03
-            seen += shown.any()
+        for one, (left, top, right, bottom) in zip(white, 4 * labels.boxes.numpy()[:, 0], strict=True):
+            assert not_as_boxed(one, (top, left, bottom, right)) < 0.03
+            seen += one.any()
+        # For people, too: pictures once took these boxes for others.
+        shown = task.shown(batch)
+        for images, boxes in ((shown.images.numpy() > 0.5, shown.boxes), (batch.image.numpy() > 127, shown.sent)):
+            for one, box in zip(images[..., 1], boxes.numpy()[:, 0] * (64, 96, 64, 96), strict=True):
+                assert not_as_boxed(one, box) < 0.03
     assert mirrored == {False, True} and seen > 8
-    assert task.pictures(batch).dtype == np.uint8
+    picture = task.pictures(batch)[:64, :96]  # of the first image: its box is drawn about what is white
+    edges = np.nonzero((picture != picture[..., :1]).any(axis=-1))  # neither grey nor black nor white
+    _, _, bottom, right = np.clip(shown.boxes[0, 0].numpy(), 0, 1) * (64, 96, 64, 96)  # its label is at the upper left
+    assert abs(edges[0].max() - bottom) < 2 and abs(edges[1].max() - right) < 2
+
+
+def not_as_boxed(white, box):
+    """The share of pixels that are white outside a box (yxyx in pixels) or not white inside it."""
+    inside, (top, left, bottom, right) = np.zeros_like(white), box
+    # Pixels count from their centres: the last one that is white is one before the box's right edge.
+    rows, columns = (slice(max(0, round(low)), max(0, round(high))) for low, high in ((top, bottom), (left, right)))
+    inside[rows, columns] = True
+    return (white != inside).mean()
 
 
 def test_an_empty_batch_trains(data, tmp_path):
