@@ -1,6 +1,7 @@
 """The contract of a detector family, and what is built on it once: data, its reports, evaluation, pictures.
 
-A family fills in the abstract members of `DetectionTask`, and nothing else is asked of it.
+A family fills in the abstract members of `DetectionTask`, and nothing else is asked of it. Where its original has a
+file of weights, `weights_suffixes` and `save_weights` say how it is written.
 """
 
 import json
@@ -8,7 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import keras
 import numpy as np
@@ -27,6 +28,7 @@ from dataloaders.reading.sources import DetectionDataset, open_source
 from dataloaders.stream import TrainStream
 from losses.truth import Truth
 from official.core.config import Duration
+from official.core.errors import UserError
 from official.core.task import HostShare, Loaded, Moment, Scalar, Scalars
 from official.vision.detect import detect
 from official.vision.evaluator import CocoEvaluator
@@ -43,6 +45,8 @@ class Shown(NamedTuple):
 
 class DetectionTask(ABC):
     """`config` is the experiment's `task`, `seed` its `runtime.seed`, `duration` its `trainer.duration`."""
+
+    weights_suffixes: ClassVar[tuple[str, ...]] = ()  # of the files that `save_weights` writes; the usual one first
 
     def __init__(self, config: TaskConfig, seed: int, duration: Duration) -> None:
         self.config, self.seed, self._duration = config, seed, duration
@@ -101,6 +105,16 @@ class DetectionTask(ABC):
     @property
     def num_classes(self) -> int:
         return len(self.config.data.classes)
+
+    def save_weights(self, model: keras.Model, path: str, seen: int) -> None:
+        """Writes a network of `build_model` as the original's file of weights, which `load_weights` reads.
+
+        seen: images it was trained with, for formats that say so.
+
+        Raises:
+            UserError: the network cannot be written so, or the family's original has no such file.
+        """
+        raise UserError(f"{path}: {type(self).__name__} has no file of its own; expected *.keras or *.weights.h5")
 
     def examples_per_epoch(self) -> int:
         return len(self.train_data)

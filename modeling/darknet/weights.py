@@ -2,16 +2,13 @@
 
 What a file holds therefore follows from the network, as a list of `Record`s: `network_records` makes it of a cfg,
 loading.py of a Keras model. Layout: Darknet parser.c load_weights_upto and save_weights_upto.
-
-    python -m modeling.darknet.weights partial x.cfg x.weights x.conv.15 15
-
-cuts out the first 15 layers of a file, as a start for another class count (Darknet's `partial`).
 """
 
-import argparse
+import importlib
 import itertools
 import re
 import struct
+import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -23,9 +20,10 @@ from modeling.darknet.build import layer_name
 from modeling.darknet.cfg import Network, read_cfg
 from modeling.darknet.sections import Connected, Convolutional, Layer, Region
 from modeling.darknet.shapes import Parameters, count, layer_shapes
-from official.core.errors import UserError, first_line, one_line_errors
+from official.core.errors import UserError, first_line
 
 Values = Mapping[str, Mapping[str, Float[np.ndarray, "..."]]]  # by record, then by Darknet's name
+SUFFIX = ".weights"
 NORM = ("scales", "rolling_mean", "rolling_variance")
 _PARTIAL_NAME = re.compile(r"\.conv\.([0-9]{1,6})$")
 
@@ -269,25 +267,15 @@ def _other_class_count(path: str, records: Sequence[Record], floats: int) -> str
     number = "N" if first.index is None else first.index
     return (
         f"; it fits a network of {classes} classes: {first.name} has {theirs} filters in the file, here {ours}. Start"
-        f" from the layers before it: python -m modeling.darknet.weights partial CFG {path} FILE.conv.{number} {number}"
+        f" from the layers before it: python -m tools.convert --cfg CFG --from {path} --to FILE.conv.{number}"
+        f" --partial {number}"
     )
 
 
-@one_line_errors
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m modeling.darknet.weights", description="Darknet weights files.")
-    commands = parser.add_subparsers(required=True)
-    partial = commands.add_parser("partial", help="cut out the first layers of a file, as a start for training")
-    partial.add_argument("cfg", help="of the weights, or of the network to train: its first layers must be the same")
-    partial.add_argument("weights")
-    partial.add_argument("output", help="named *.conv.N, which tells readers that it holds the first N layers")
-    partial.add_argument("layers", type=int, metavar="N", help="counted from the first section after [net]")
-    arguments = parser.parse_args()
-    cut_weights(arguments.cfg, arguments.weights, arguments.output, arguments.layers)
+def cut_weights(cfg: str, weights: str, output: str, layers: int) -> str:
+    """Writes the first `layers` layers of a file to `output`, which must be named *.conv.N. Returns a report.
 
-
-def cut_weights(cfg: str, weights: str, output: str, layers: int) -> None:
-    """Writes the first `layers` layers of a file to `output`, which must be named *.conv.N (Darknet darknet.c partial).
+    Source: Darknet darknet.c partial.
 
     Raises:
         CfgError, WeightsError: a file cannot be used, or there are not so many layers.
@@ -301,8 +289,9 @@ def cut_weights(cfg: str, weights: str, output: str, layers: int) -> None:
     cut = read_weights(weights, records, upto=layers)
     # As Darknet does: training begins anew with these weights, so nothing has been seen.
     write_weights(output, cut._replace(header=cut.header._replace(seen=0)), records)
-    print(f"{output}: {len(cut.values)} layers with weights, of the first {layers}")
+    return f"{output}: {len(cut.values)} layers with weights, of the first {layers}"
 
 
-if __name__ == "__main__":
-    main()
+if __name__ == "__main__":  # a former command; what lies below tools imports nothing of it
+    former = importlib.import_module("tools.former")
+    former.run("modeling.darknet.weights", "tools.convert", former.partial(sys.argv[1:]))

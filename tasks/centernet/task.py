@@ -20,7 +20,7 @@ from losses.truth import Truth
 from modeling.centernet.decode import decode
 from modeling.centernet.inference import CenterNetInference, build_inference, standardise
 from modeling.centernet.network import build_centernet
-from modeling.centernet.weights import load_centernet_weights
+from modeling.centernet.weights import load_centernet_weights, save_centernet_weights
 from modeling.folding import fold_into
 from official.core.task import Loaded, Moment, Scalar, Scalars
 from official.vision.boxes import swap_xy
@@ -34,12 +34,16 @@ class CenterNet(DetectionTask):
     """Objects as points (Zhou et al. 2019)."""
 
     config: CenterNetTask
+    weights_suffixes = (".pth", ".pt", ".pth.tar")
 
     def build_model(self) -> keras.Model:
         return build_centernet(self.config.model, self.num_classes, self.seed)
 
     def load_weights(self, model: keras.Model, path: str) -> Loaded:
         return load_centernet_weights(model, path)
+
+    def save_weights(self, model: keras.Model, path: str, seen: int) -> None:
+        save_centernet_weights(model, path)
 
     def example_maker(self, split: TrainSplit, input_size: tuple[int, int]) -> Centred:
         """Boxes are xyxy in pixels of the output maps, as after the flip."""

@@ -12,9 +12,9 @@ from modeling.darknet.build import build_network
 from modeling.darknet.cfg import Network, read_cfg
 from modeling.darknet.classes import with_classes
 from modeling.darknet.head_sections import Detection, Region
-from modeling.darknet.loading import load_weights, model_records
+from modeling.darknet.loading import load_weights, model_records, save_weights
 from modeling.darknet.options import Layer
-from modeling.darknet.weights import network_records
+from modeling.darknet.weights import Record, network_records
 from modeling.yolo.network import build_detector, build_folded
 from official.core.config_io import ConfigError
 from official.core.task import Loaded
@@ -57,9 +57,16 @@ def load(model: Model, classes: int, network: keras.Model, path: str) -> Loaded:
     Raises:
         WeightsError: the file cannot be read, or is another network's.
     """
-    if isinstance(model, YoloModel):
-        return load_weights(network, path, model_records(network))
-    return load_weights(network, path, network_records(_network(model, classes)))
+    return load_weights(network, path, _records(model, classes, network))
+
+
+def save(model: Model, classes: int, network: keras.Model, path: str, seen: int) -> None:
+    """Writes a network of `build` as Darknet's .weights; `seen` is the images it was trained with.
+
+    Raises:
+        WeightsError: Darknet's format has no place for a layer of the network.
+    """
+    save_weights(network, path, _records(model, classes, network), seen)
 
 
 def facts(model: Model) -> dict[str, str]:
@@ -67,6 +74,11 @@ def facts(model: Model) -> dict[str, str]:
     if isinstance(model, YoloModel):
         return {}
     return {"cfg": hashlib.sha256(read_bytes(model.cfg, "the cfg")).hexdigest()}
+
+
+def _records(model: Model, classes: int, network: keras.Model) -> list[Record]:
+    """The layers of a network of `build` in the order of Darknet's files."""
+    return model_records(network) if isinstance(model, YoloModel) else network_records(_network(model, classes))
 
 
 def _network(model: DarknetModel, classes: int) -> Network:

@@ -15,6 +15,7 @@ from dataloaders.batch import TrainBatch
 from dataloaders.compose.composer import Composer
 from losses.truth import Truth
 from losses.yolo import LOSSES
+from modeling.darknet.weights import SUFFIX
 from modeling.folding import fold_into
 from modeling.yolo.heads import BOX_DECODERS
 from official.core.task import Loaded, Moment, Scalar, Scalars
@@ -27,6 +28,7 @@ class Yolo(DetectionTask):
     """YOLOv1 to v4 and their kin."""
 
     config: YoloTask
+    weights_suffixes = (SUFFIX,)
 
     def facts(self) -> dict[str, Any]:
         return {**super().facts(), **network.facts(self.config.model)}
@@ -40,6 +42,9 @@ class Yolo(DetectionTask):
 
     def load_weights(self, model: keras.Model, path: str) -> Loaded:
         return network.load(self.config.model, self.num_classes, model, path)
+
+    def save_weights(self, model: keras.Model, path: str, seen: int) -> None:
+        network.save(self.config.model, self.num_classes, model, path, seen)
 
     def example_maker(self, split: TrainSplit, input_size: tuple[int, int]) -> Composer:
         """Boxes are cxcywh relative to the network's input, not mirrored yet."""

@@ -1,14 +1,11 @@
 """Weights of CenterNet's in our networks and back; the recorded network from a file; what does not agree is listed."""
 
 import functools
-import itertools
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
-import yaml
 
 from configs.centernet.task import CenterNetModel
 from modeling.backbones.dla import UNUSED_PROJECTIONS
@@ -19,7 +16,6 @@ from modeling.weights.torch_file import TorchFileError, read_state_dict, write_s
 from reproduction.centernet.network import head_names
 from reproduction.traces.trace import read_trace
 from tests.modeling.centernet.test_centernet_networks import ARCHITECTURES, NETWORKS, quick
-from tools.convert import convert, main
 
 TINY = {"type": "hourglass", "dims": (4, 6), "modules": (1, 1), "pre": 3, "cnv_dim": 5, "stacks": 1}
 CONFIG = CenterNetModel(input_size=(16, 24), backbone=TINY, head={"head_conv": 2})
@@ -100,45 +96,6 @@ def test_files_have_the_original_s_names_and_shapes(golden_centernet, whole_netw
     assert load_centernet_weights(model, path).complete
     for one, other in zip(values(model), before, strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-def test_conversion_both_ways(model, tmp_path):
-    disturb(model)
-    paths = [str(tmp_path / name) for name in ("x.pth", "x.keras", "x.pth.tar")]
-    save_centernet_weights(model, paths[0])
-    for source, target in itertools.pairwise(paths):
-        assert convert(CONFIG, 3, source, target).endswith(f"from {source}\nwrote {target}")
-    assert Path(paths[2]).read_bytes() == Path(paths[0]).read_bytes()
-
-
-def test_the_convert_command(tmp_path, monkeypatch, capsys):
-    model = build(2)
-    save_centernet_weights(model, str(tmp_path / "x.pth"))
-    task = {"type": "centernet", "model": CONFIG.model_dump(mode="json"), "data": {"classes": ["a", "b"], "train": {}}}
-    config = {"task": task, "trainer": {"duration": {"steps": 3}}}
-
-    def run(target: str) -> None:
-        (tmp_path / "x.yaml").write_text(yaml.safe_dump(config))
-        arguments = ["--config", "x.yaml", "--from", "x.pth", "--to", target]
-        monkeypatch.setattr("sys.argv", ["torch_convert", *arguments])
-        main()
-
-    monkeypatch.chdir(tmp_path)
-    run("x.weights.h5")
-    count = len(model.variables)
-    assert capsys.readouterr().out == f"loaded {count} of {count} variables from x.pth\nwrote x.weights.h5\n"
-    before = values(model)
-    disturb(model)
-    assert load_centernet_weights(model, "x.weights.h5").complete
-    for one, other in zip(values(model), before, strict=True):
-        np.testing.assert_array_equal(one, other)
-    with pytest.raises(SystemExit):
-        run("x.onnx")
-    assert "cannot tell what to write; expected *.pth, *.keras or *.weights.h5" in capsys.readouterr().err
-    task["model"]["backbone"]["stakcs"] = 1
-    with pytest.raises(SystemExit):
-        run("x.keras")
-    assert "task.model.backbone.stakcs: unknown key; did you mean 'stacks'?" in capsys.readouterr().err
 
 
 def test_another_number_of_classes(model, tmp_path):

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from modeling.darknet.build import build_network
 from modeling.darknet.cfg import parse_cfg, read_cfg
-from modeling.darknet.convert import convert, main
 from modeling.darknet.loading import load_into, load_weights, model_records, save_weights
 from modeling.darknet.weights import (
     Header,
@@ -102,37 +101,9 @@ def test_folded_models_take_the_same_file(kinds, epsilon):
         save_weights(model, str(folder / "y.weights"), records)
 
 
-@pytest.mark.parametrize("name", ["x.keras", "x.weights.h5"])
-def test_conversion_both_ways(kinds, name):
-    network, records, folder = kinds
-    cfg, source = str(folder / "x.cfg"), str(folder / "x.weights")
-    assert convert(cfg, source, str(folder / name)).endswith(f"wrote {folder / name}")
-    convert(cfg, str(folder / name), str(folder / "y.weights"), seen=640)
-    assert (folder / "y.weights").read_bytes() == (folder / "x.weights").read_bytes()
-    model = build_network(network, seed=3).model
-    assert load_weights(model, str(folder / name), records).examples_seen is None
-    if name == "x.keras":
-        alone = keras.models.load_model(str(folder / name))
-        batch = images(10, 12, 2)
-        for actual, expected in zip(outputs(alone, batch), outputs(model, batch), strict=True):
-            np.testing.assert_array_equal(actual, expected)
-
-
-def test_the_convert_command(kinds, monkeypatch, capsys):
-    folder = kinds[2]
-    paths = ["--cfg", str(folder / "x.cfg"), "--from", str(folder / "x.weights"), "--to", str(folder / "x.weights.h5")]
-    monkeypatch.setattr("sys.argv", ["convert", *paths])
-    main()
-    assert "loaded 7 of 7 layers" in capsys.readouterr().out
-    monkeypatch.setattr("sys.argv", ["convert", *paths[:-1], str(folder / "x.onnx")])
-    with pytest.raises(SystemExit):
-        main()
-    assert "cannot tell what to write; expected *.weights, *.keras or *.weights.h5" in capsys.readouterr().err
-
-
 def test_damaged_and_foreign_keras_files(kinds):
     network, records, folder = kinds
-    convert(str(folder / "x.cfg"), str(folder / "x.weights"), str(folder / "x.weights.h5"))
+    build_network(network, seed=3).model.save_weights(str(folder / "x.weights.h5"))
     content = bytearray((folder / "x.weights.h5").read_bytes())
     (folder / "cut.weights.h5").write_bytes(content[: len(content) // 2])
     (folder / "none.keras").write_bytes(b"no zip file")

@@ -15,7 +15,6 @@ from modeling.darknet.weights import (
     Record,
     WeightsError,
     cut_weights,
-    main,
     network_records,
     read_weights,
     write_weights,
@@ -211,7 +210,7 @@ def test_another_class_count_is_recognised(write, tmp_path):
     path = write(sum(count(shape) for record in theirs for shape in record.parameters.values()))
     says = error_of(path, ours)
     assert "it fits a network of 80 classes: L001_convolutional has 170 filters in the file, here 16." in says
-    assert f"python -m modeling.darknet.weights partial CFG {path} FILE.conv.1 1" in says
+    assert f"python -m tools.convert --cfg CFG --from {path} --to FILE.conv.1 --partial 1" in says
     assert "fits a network of 3 classes" in error_of(
         write(sum(count(shape) for record in ours for shape in record.parameters.values())), theirs
     )
@@ -223,18 +222,13 @@ def test_another_class_count_is_recognised(write, tmp_path):
     assert cut.values["L000_convolutional"]["weights"].flat[0] == 24
 
 
-def test_the_partial_command(write, tmp_path, monkeypatch, capsys):
+def test_cutting_out_the_first_layers(write, tmp_path):
     (tmp_path / "x.cfg").write_text(CFG)
     path = write(3932)
-    command = ["weights", "partial", str(tmp_path / "x.cfg"), path]
-    monkeypatch.setattr("sys.argv", [*command, str(tmp_path / "x.conv.5"), "5"])
-    main()
-    assert "3 layers with weights, of the first 5" in capsys.readouterr().out
+    assert "3 layers with weights, of the first 5" in cut_weights(
+        str(tmp_path / "x.cfg"), path, str(tmp_path / "x.conv.5"), 5
+    )
     assert (tmp_path / "x.conv.5").stat().st_size == 20 + 4 * 116
-    monkeypatch.setattr("sys.argv", [*command, str(tmp_path / "x.conv.9"), "9"])
-    with pytest.raises(SystemExit):
-        main()
-    assert "cannot cut out the first 9" in capsys.readouterr().err
     for layers in (0, 9):
         with pytest.raises(WeightsError, match=rf"x\.cfg: has 8 layers; cannot cut out the first {layers}"):
             cut_weights(str(tmp_path / "x.cfg"), path, str(tmp_path / "x.conv.9"), layers)
@@ -259,7 +253,7 @@ def test_a_published_file_for_another_class_count(shared):
     mine = cfg.replace("filters=255", "filters=75").replace("classes=80", "classes=20")
     says = error_of(str(shared / "assets/darknet/yolov3-tiny/yolov3-tiny.weights"), records_of(mine))
     assert "80 classes: L015_convolutional has 255 filters in the file, here 75." in says
-    assert "FILE.conv.15 15" in says
+    assert "--to FILE.conv.15 --partial 15" in says
 
 
 def check_damaged(path, records: list[Record], upto=None) -> None:
