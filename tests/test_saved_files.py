@@ -20,8 +20,11 @@ from tasks import build_task, jobs
 
 SAVED = Path(__file__).with_name("saved_by_version_1")
 RUNS = ("yolo", "centernet")
-ROUNDING = 1e-5  # of an output's largest value: other processors add in another order
-AFTER_A_STEP = 1e-4  # the same, when gradients and an update have been rounded as well
+# Of an output's largest value. Without oneDNN, which adds in another order, it is at most 2e-7.
+ROUNDING = 1e-5
+# After a step. AdamW moves a weight whose gradient is rounding alone by a whole learning rate: 4e-5 with AVX2. A fourth
+# step without what the optimiser kept makes 3e-4 (SGD) and 6e-3 (AdamW).
+AFTER_A_STEP = 1e-4
 
 
 def experiment_of(run: str, *overrides: str) -> Experiment:
@@ -45,7 +48,22 @@ def trained(experiment: Experiment, weights: str) -> keras.Model:
     return model
 
 
-def assert_as_recorded(name: str, model: keras.Model, bound: float) -> None:
+def weights_in(checkpoint: Path, group: str) -> dict[str, np.ndarray]:
+    """A group of a checkpoint's arrays by variable, read by TensorFlow alone."""
+    reader, end = tf.train.load_checkpoint(str(checkpoint / "state")), "/.ATTRIBUTES/VARIABLE_VALUE"
+    keys = [key for key in reader.get_variable_to_shape_map() if key.startswith(f"{group}/") and key.endswith(end)]
+    names = [key.removeprefix(f"{group}/").removesuffix(end) for key in keys]
+    names = [name.replace(".S", "/").replace("..", ".") for name in names]  # TensorFlow's way to write / and . in a key
+    return {name: reader.get_tensor(key) for name, key in zip(names, keys, strict=True)}
+
+
+def assert_same_weights(model: keras.Model, expected: dict[str, np.ndarray]) -> None:
+    assert {variable.path for variable in model.variables} == expected.keys()
+    for variable in model.variables:
+        np.testing.assert_array_equal(variable, expected[variable.path])
+
+
+def assert_as_recorded(name: str, model: keras.Model, bound: float = ROUNDING) -> None:
     with np.load(SAVED / "recorded.npz") as recorded:
         expected = [recorded[key] for key in sorted(recorded) if key.rpartition("_")[0] == name]
     assert expected
@@ -53,21 +71,22 @@ def assert_as_recorded(name: str, model: keras.Model, bound: float) -> None:
         np.testing.assert_allclose(one, other, rtol=0, atol=bound * np.abs(other).max())
 
 
-@pytest.mark.parametrize("run", RUNS)
-def test_a_checkpoint_gives_the_outputs_it_gave(run):
-    assert_as_recorded(run, trained(experiment_of(run), str(SAVED / run)), ROUNDING)
+@pytest.mark.parametrize(("run", "group"), [("yolo", "average"), ("centernet", "weights")])
+def test_a_checkpoint_gives_the_weights_and_outputs_it_gave(run, group):
+    model = trained(experiment_of(run), str(SAVED / run))
+    assert_same_weights(model, weights_in(SAVED / run / "checkpoints" / "step-00000003", group))
+    assert_as_recorded(run, model)
 
 
-@pytest.mark.parametrize("run", RUNS)
-def test_evaluating_a_run_finds_what_it_found(run, tmp_path):
+@pytest.mark.parametrize(("run", "decimal"), [("yolo", 0), ("centernet", 0.01)])  # CenterNet writes two decimals
+def test_evaluating_a_run_finds_what_it_found(run, decimal, tmp_path):
     metrics = jobs.evaluate(experiment_of(run), str(SAVED / run), str(tmp_path))
     then, now = (json.loads((folder / "detections.json").read_text()) for folder in (SAVED / run, tmp_path))
     assert len(then) > 20
-    assert [(row["image_id"], row["category_id"]) for row in now] == [
-        (row["image_id"], row["category_id"]) for row in then
-    ]
+    assert [row["image_id"] for row in now] == [row["image_id"] for row in then]
+    assert [row["category_id"] for row in now] == [row["category_id"] for row in then]
     for key, bound in (("bbox", 1e-2), ("score", 1e-5)):  # pixels; of 0..1
-        np.testing.assert_allclose([row[key] for row in now], [row[key] for row in then], rtol=0, atol=bound)
+        np.testing.assert_allclose([row[key] for row in now], [row[key] for row in then], atol=decimal + bound, rtol=0)
     saved = json.loads((SAVED / run / "metrics.json").read_text())
     assert (metrics["step"], metrics["images"]) == (saved["step"], saved["images"]) == (3, 4)
     assert metrics["AP"] == pytest.approx(saved["AP"], abs=1e-6)
@@ -86,11 +105,13 @@ def test_a_run_goes_on_from_its_third_step_to_the_fourth_it_made(run, tmp_path, 
 
 @pytest.mark.parametrize("name", ["yolo", "mixed"])
 def test_a_keras_file_is_a_whole_model(name):
-    assert_as_recorded(name, keras.saving.load_model(SAVED / f"{name}.keras", safe_mode=True), ROUNDING)
+    assert_as_recorded(name, keras.saving.load_model(SAVED / f"{name}.keras", safe_mode=True))
 
 
 def test_a_keras_file_has_the_weights_of_a_run():
-    assert_as_recorded("yolo", trained(experiment_of("yolo"), str(SAVED / "yolo.keras")), ROUNDING)
+    average = weights_in(SAVED / "yolo" / "checkpoints" / "step-00000003", "average")
+    assert_same_weights(trained(experiment_of("yolo"), str(SAVED / "yolo.keras")), average)
+    assert_same_weights(keras.saving.load_model(SAVED / "yolo.keras", safe_mode=True), average)
 
 
 def test_every_class_that_a_keras_file_may_name_has_its_name_still():

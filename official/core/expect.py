@@ -36,10 +36,10 @@ def expect(what: str, value: Any, kind: Any, meaning: str = "", sizes: Sizes | N
         return
     dtype, shape = getattr(value.dtype, "name", str(value.dtype)), list(value.shape)
     kinds = get_args(kind) or (kind,)
-    if any(_fits(dtype, one) and _bound(shape, one.dim_str.split(), sizes) for one in kinds):
+    if any(_fits(dtype, one) and _bound(shape, _names(one), sizes) for one in kinds):
         return
-    names = kinds[0].dim_str.split()
-    wanted = " or ".join(f"{_kind(one)} [{', '.join(one.dim_str.split())}]" for one in kinds)
+    names = _names(kinds[0])
+    wanted = " or ".join(f"{_kind(one)} [{', '.join(_names(one))}]" for one in kinds)
     known = ", ".join(f"{name} = {size}" for name, size in sizes.items() if size and name in names)
     raise TensorError(
         f"{what} is {dtype} {_listed(shape)}; expected {wanted}{_named(meaning)}{f' ({known})' if known else ''}. "
@@ -81,6 +81,11 @@ def _kind(kind: Any) -> str:
     return kind.__name__.partition("[")[0].lower()
 
 
+def _names(kind: Any) -> list[str]:
+    """The dimensions of an annotation, without what they are called where their size is fixed: 4 for `yxyx=4`."""
+    return [name.rpartition("=")[2] for name in kind.dim_str.split()]
+
+
 def _fits(dtype: str, kind: Any) -> bool:
     return not isinstance(kind.dtypes, Sequence) or dtype in kind.dtypes
 
@@ -107,7 +112,7 @@ def _bound(shape: list[int | None], names: list[str], sizes: Sizes) -> bool:
 
 def _likely(dtype: str, shape: list[int | None], kind: Any, sizes: Sizes) -> str:
     """The likely mistake, and what to do."""
-    names = kind.dim_str.split()
+    names = _names(kind)
     if _bound(shape, names, dict(sizes)):
         return f"Only the dtype is wrong: cast it, to {_kind(kind)}"
     if len(shape) == len(names) - 1 and _bound(shape, names[1:], {}):

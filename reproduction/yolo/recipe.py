@@ -8,6 +8,8 @@ from reproduction.experiment.original import Recipe, RecipeRules
 from reproduction.experiment.subject import Subject
 from tasks.yolo.recipe import Sources, recipe
 
+INITIALISER = "uniform"  # of every kernel
+
 
 def original_cfg(subject: Subject) -> Network | None:
     """The cfg that the experiment names as its original, where it is at hand."""
@@ -56,8 +58,11 @@ def _read(subject: Subject) -> Recipe:
     sources = (part.source.model_dump(mode="json") for part in (task.data.train, task.data.validation))
     made = recipe(cfg, Sources(task.data.classes, *sources))
     checked = check_config(made.experiment, Experiment, cfg.source)
+    stated = checked.model_dump(mode="json")
+    if hasattr(task.model, "initialiser"):  # no cfg says it: make_convolutional_layer draws them all alike
+        stated["task"]["model"]["initialiser"] = INITIALISER
     seen = dict.fromkeys((note.section, note.key, note.message) for note in made.not_honoured)
-    return Recipe(checked.model_dump(mode="json"), list(seen))
+    return Recipe(stated, list(seen))
 
 
 RULES = RecipeRules(

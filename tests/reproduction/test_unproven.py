@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from configs.experiment import Experiment
+from configs.style import StyleConfig
 from dataloaders.schedule import sizes
 from losses.yolo import autodiff
 from losses.yolo.darknet import yolo as yolo_darknet
@@ -145,7 +146,7 @@ def test_every_option_belongs_to_a_part(path):
     optional = {f"trainer.{name}" for name in ("clip_global_norm", "moving_average", "freeze", "layers", "initialise")}
     optional |= {"trainer.micro_batches", "runtime.precision"}
     # Of the network's parts.
-    optional |= {f"task.model.{name}" for name in ("decoder", "mean", "std", "activation", "norm", "norm_momentum")}
+    optional |= {f"task.model.{name}" for name in ("decoder", "mean", "std", *StyleConfig.model_fields)}
     for key in keys(experiment):
         assert key.startswith((*parts, *optional)), key
 

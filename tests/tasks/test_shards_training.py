@@ -15,7 +15,7 @@ from configs.experiment import Experiment
 from official.core.checkpoint import find_checkpoint
 from official.core.config_io import dump_config, load_config
 from official.core.task import HostShare
-from tasks import jobs
+from tasks import build_task, jobs
 from tools import shards as convert
 from tools.demo_data import write_synthetic
 

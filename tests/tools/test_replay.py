@@ -13,7 +13,7 @@ from PIL import Image
 from configs.experiment import Experiment
 from official.core.config_io import load_config
 from official.core.errors import UserError
-from tasks.jobs import build_task
+from tasks import build_task
 from tools.replay.__main__ import main
 from tools.replay.rebuild import rebuild
 

@@ -12,8 +12,8 @@ from dataloaders.reading.dataset import Example, decode_example
 from dataloaders.stream import TrainStream
 from official.core.errors import UserError
 from official.vision.resize import whole_levels
+from tasks import build_task
 from tasks.detection import DetectionTask
-from tasks.jobs import build_task
 
 
 class Stage(NamedTuple):

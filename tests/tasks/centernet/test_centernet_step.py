@@ -16,7 +16,7 @@ from official.core.initialise import find_weights
 from official.core.task import HostShare
 from serving.jobs import export_checkpoint
 from serving.predict import detect_files
-from tasks import jobs
+from tasks import build_task, jobs
 from tests.tasks.yolo.test_yolo_step import first_batch, make_run
 from tools.demo_data import write_synthetic
 
