@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 from tools.replay.rebuild import rebuild
 
 RECIPES = {
-    "demo": ("{type: darknet, mosaic: 0.5}", "{type: affine}"),
+    "demo": ("{type: darknet, jitter: 0.2}", "{type: affine}"),
     "demo_centernet": ("{type: centernet}",),
 }
 SIZE = (64, 96)
