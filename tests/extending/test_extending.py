@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from tasks.detection import DetectionTask
 from tests.conftest import ROOT
 from tests.extending.walk import Walk, house_with, run_tests
 
@@ -151,3 +152,8 @@ def test_what_the_guide_names_is_there():
     paths = [path for path in named if not {"F", "NAME", "NAME.py"} & set(path.split("/"))]
     assert len(paths) > 20
     assert [path for path in paths if not (ROOT / path).is_file()] == []
+
+
+def test_the_checklist_of_a_family_has_every_abstract_member():
+    named = set(re.findall(r"   def (\w+)\(self", section("A detector family")))
+    assert named == DetectionTask.__abstractmethods__ and len(named) == 9

@@ -1,12 +1,12 @@
 """The toy's formulas once more, in float64 NumPy."""
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int32, UInt8
+from jaxtyping import Bool, Float, Float64, Int32, UInt8
 
 from configs.data import DarknetAugmentation
 from reproduction.seeded.family import Stated
 
-Raw = Float32[np.ndarray, "batch rows columns entries"]
+Raw = Float[np.ndarray, "batch rows columns entries"]
 Boxes = Float[np.ndarray, "batch truths cxcywh=4"]  # cxcywh relative to the input
 Classes = Int32[np.ndarray, "batch truths"]
 Valid = Bool[np.ndarray, "batch truths"]

@@ -153,8 +153,8 @@ def test_a_mistake_in_its_loss_is_found(config, monkeypatch):
 
     monkeypatch.setattr(losses.toy.loss, "assign", mistaken)
     (gate,) = proof(config, "6").gates
-    assert gate.outcome == "fail"
-    assert gate.first_divergence.hints[0].cause == "height_width_swapped"
+    first = gate.first_divergence
+    assert (gate.outcome, first.quantity, first.hints[0].cause) == ("fail", "gradient of boxes", "height_width_swapped")
 
 
 def test_words_of_another_family_are_refused(config):
