@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from jaxtyping import Float32
 
 from configs.experiment import Experiment
 from modeling.darknet.cfg import read_cfg
@@ -18,7 +19,6 @@ from official.core.config_io import load_config
 from official.core.errors import UserError, one_line_errors
 from official.vision.protocol import EvaluationProtocol
 from official.vision.resize import decode_image, normalise, resize_image
-from reproduction.traces.causes.residual import Array
 from reproduction.traces.record.convert import convert
 from reproduction.traces.record.keras_model import record_model
 from reproduction.traces.record.onnx_model import record_onnx
@@ -69,7 +69,7 @@ def _convert(arguments: argparse.Namespace) -> None:
         convert(path, Path(arguments.output, path.name), source)
 
 
-def picture(path: str, size: tuple[int, int]) -> Array:
+def picture(path: str, size: tuple[int, int]) -> Float32[np.ndarray, "1 height width 3"]:
     """A JPEG or PNG file as a batch of one: [1, height, width, 3], RGB, 0..1, stretched as OpenCV does."""
     if None in size:
         raise UserError("--image: the model takes images of any size; give --input FILE.npz")

@@ -231,7 +231,7 @@ def _rule(case: Case, layer: Yolo) -> Level:
     return Level.of(head, heads_of(case).index(layer), rules, raw, size, truths_of(labels(case)))
 
 
-def of_slots(case: Case, layer: Yolo, name: str) -> Array:
+def of_slots(case: Case, layer: Yolo, name: str) -> Float[np.ndarray, "batch rows columns anchors entries"]:
     """A recorded [batch, channels, rows, columns] as [batch, rows, columns, anchors, entries]."""
     array = case.trace.array(name, ("images", "channels", "rows", "columns"), np.floating)
     return relayout(array.reshape(len(array), len(layer.mask), -1, *array.shape[2:]), "NAEHW", "NHWAE")

@@ -51,7 +51,8 @@ def with_gradient(
     return handwritten(*inputs)
 
 
-def squares(delta: Float32[tf.Tensor, "..."]) -> Scalar:
+def squares(delta: Float32[tf.Tensor, "*shape"]) -> Scalar:
+    """The sum of the squares of all numbers."""
     return tf.reduce_sum(tf.square(delta))
 
 

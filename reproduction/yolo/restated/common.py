@@ -136,7 +136,8 @@ def of_heads(deltas: Sequence[Float64[np.ndarray, "batch ..."]], costs: Sequence
     return DarknetResult(sum(parts.values()), parts, gradients, list(deltas), [float(sum(cost)) for cost in costs])
 
 
-def squares(delta: Float64[np.ndarray, "..."]) -> float:
+def squares(delta: Float64[np.ndarray, "*shape"]) -> float:
+    """The sum of the squares of all numbers."""
     return float(np.square(delta).sum())
 
 

@@ -110,7 +110,7 @@ def class_weights(labels: Int64[np.ndarray, " n"], rules: Rules) -> Float64[np.n
     return np.minimum(counters.max() / counters, rules.max_delta or math.inf)[labels]
 
 
-def averaged(delta: Delta, where: Bool[np.ndarray, "..."]) -> Delta:
+def averaged(delta: Delta, where: Bool[np.ndarray, "*slots"]) -> Delta:
     """The box of a slot, `where` so, divided by the number of classes that are pulled up in it."""
     pulled = np.maximum(np.count_nonzero(delta.classes > 0, axis=-1), 1)
     return delta._replace(entries=delta.entries / np.where(where, pulled, 1)[..., np.newaxis])
