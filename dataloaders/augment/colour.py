@@ -5,7 +5,7 @@ from collections.abc import Callable
 import tensorflow as tf
 from jaxtyping import Bool, Float32, Int64, UInt8
 
-from configs.colour import DarknetFloat, DarknetOpencv, HsvGains
+from configs.colour import Colour, DarknetFloat, DarknetOpencv, HsvGains
 from configs.data import Composed, DarknetAugmentation
 from dataloaders.augment.compiled import fused
 from dataloaders.augment.effects import apply_effects
@@ -99,9 +99,9 @@ def _draw_scale(most: float, amount: Float32[tf.Tensor, ""], coin: Float32[tf.Te
     return tf.where(coin < 0.5, scale, 1.0 / scale)
 
 
-def _draw_effects(colour: DarknetFloat | DarknetOpencv, seed: Int64[tf.Tensor, "2"]) -> Effects | tuple[()]:
+def _draw_effects(colour: Colour, seed: Int64[tf.Tensor, "2"]) -> Effects | tuple[()]:
     """Blur of three kinds alike often (none, behind the objects, the configuration's), noise by a fair coin."""
-    if isinstance(colour, DarknetFloat) or not (colour.blur or colour.gaussian_noise):
+    if not isinstance(colour, DarknetOpencv) or not (colour.blur or colour.gaussian_noise):
         return ()
     of_kind, of_noise = (tf.random.experimental.stateless_fold_in(seed, number) for number in (1, 2))
     u = tf.random.stateless_uniform([2], of_kind)

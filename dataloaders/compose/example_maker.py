@@ -25,6 +25,8 @@ class Explained(NamedTuple):
 class ExampleMaker(ABC):
     """Makes examples of one split at one input size, each a pure function of the run's seed and a position."""
 
+    seed: int  # of the run
+
     @abstractmethod
     def __call__(self, position: Int64[tf.Tensor, ""], *given: Any) -> TrainBatch:
         """The example at a position: a row of a TrainBatch (its fields without the first dimension).

@@ -52,9 +52,7 @@ def model_records(model: keras.Model) -> list[Record]:
     Raises:
         WeightsError: the model has no record of it, or layers that no section of a cfg stands for.
     """
-    made = getattr(model, "made", None)
-    if made is None:
-        raise WeightsError(f"model {model.name!r} does not say its convolutions' order; build it with build_detector")
+    made = _all_made(model)
     known = {one.norm for one in made}
     known |= {one.convolution for one in made if isinstance(model.get_layer(one.convolution), Convolution)}
     if others := [layer.name for layer in model.layers if layer.variables and layer.name not in known]:
@@ -180,7 +178,14 @@ def _norm(model: keras.Model, layer: keras.layers.Layer) -> BatchNorm | None:
 
 
 def _made(model: keras.Model, layer: keras.layers.Layer) -> Made | None:
-    return next((one for one in model.made if one.convolution == layer.name), None)
+    return next((one for one in _all_made(model) if one.convolution == layer.name), None)
+
+
+def _all_made(model: keras.Model) -> tuple[Made, ...]:
+    made = getattr(model, "made", None)
+    if made is None:
+        raise WeightsError(f"model {model.name!r} does not say its convolutions' order; build it with build_detector")
+    return made
 
 
 def _axes(layer: keras.layers.Layer, name: str) -> tuple[int, ...] | None:

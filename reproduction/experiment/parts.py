@@ -1,6 +1,6 @@
 """The parts that an experiment is made of: what a proof has to have run before it may call the experiment proven."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from configs.experiment import Experiment
@@ -54,7 +54,7 @@ def parts_of(experiment: Experiment, original: Original) -> dict[str, Part]:
     return parts
 
 
-def unproven(experiment: Experiment, original: Original, called: Mapping[str, object]) -> dict[str, Part]:
+def unproven(experiment: Experiment, original: Original, called: Collection[str]) -> dict[str, Part]:
     """The parts that no check has called."""
     return {name: part for name, part in parts_of(experiment, original).items() if name not in called}
 

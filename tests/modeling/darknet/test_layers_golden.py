@@ -94,7 +94,7 @@ def test_trains_as_recorded(golden, case):
         outputs = tf.nest.flatten(model(inputs, training=True))
     for index, value in recorded_outputs(trace, "train").items():
         assert_close(outputs[index], value, f"output of layer {index}")
-    statistics = values_of(model, records)
+    statistics = values_of(graph.model, records)
     for record in records:
         for name, value in statistics[record.name].items():
             moved = f"after_train_forward/L{record.index:03d}_{name}"
@@ -110,5 +110,8 @@ def test_trains_as_recorded(golden, case):
         variable.assign(tf.zeros_like(variable) if gradients[variable.path] is None else gradients[variable.path])
     assert_gradients(
         trace,
-        {record.index: values for record, values in zip(records, values_of(model, records).values(), strict=True)},
+        {
+            record.index: values
+            for record, values in zip(records, values_of(graph.model, records).values(), strict=True)
+        },
     )
