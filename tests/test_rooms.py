@@ -1,6 +1,7 @@
 """The house keeps its order: imports only go down, in no circle, and no file outside a family's folders names it."""
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +70,7 @@ FILES = list(files())
 MODULES = {str(path.with_suffix("")).replace("/", ".").removesuffix(".__init__"): path for path in FILES}
 
 
+@functools.cache
 def imports(path: Path) -> dict[Path, int]:
     """The files of the product that a file imports when it is loaded or run, with a line that does so."""
     found: dict[Path, int] = {}
@@ -92,15 +94,12 @@ def _is_type_checking(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
+PLACES = [(Path(place).parts, number) for number, places in enumerate(ORDER) for place in places]
+
+
 def line_of(path: Path) -> int:
     """The line of ORDER that a file stands in: that of its longest prefix."""
-    matches = [
-        (len(Path(place).parts), number)
-        for number, places in enumerate(ORDER)
-        for place in places
-        if path.parts[: len(Path(place).parts)] == Path(place).parts
-    ]
-    return max(matches)[1]
+    return max((len(place), number) for place, number in PLACES if path.parts[: len(place)] == place)[1]
 
 
 def test_imports_only_go_down():

@@ -79,7 +79,10 @@ def _differ(batch, index, replayed):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.slow) if name in ("mixup", "rotated") else name for name in AUGMENTATIONS],
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in ("mixup", "rotated", "window") else name
+        for name in AUGMENTATIONS
+    ],
 )
 def test_it_is_what_the_run_saw(seven, name):
     experiment, step, index = _experiment(seven, AUGMENTATIONS[name]), 2, 3

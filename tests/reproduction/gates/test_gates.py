@@ -95,7 +95,10 @@ def test_a_gate_that_breaks_has_failed_and_hides_no_other(as_gate, error):
     assert first_divergence((passed, failed)) == (failed, failed.rows[0])
 
 
-@pytest.mark.parametrize("number", sorted(set(GATES) - {10}))
+@pytest.mark.parametrize(
+    "number",  # 3 exports, 9 trains
+    [pytest.param(number, marks=pytest.mark.slow if number in (3, 9) else ()) for number in sorted(set(GATES) - {10})],
+)
 @pytest.mark.parametrize("family", ["yolo", "centernet"])
 def test_without_any_input_no_gate_passes_and_each_says_what_it_needs(family, number, request, tmp_path):
     """Gate 1 alone may: CenterNet's options are in the experiment itself. Gate 10 is in tests/test_reproduce.py."""

@@ -107,7 +107,7 @@ def _restored_without(*lost: str) -> Plant:
 
 BUGS = (
     of_run("run: pixels 0..255", _pixels(lambda images: 255.0 * images), 8, "own_pixels", "pixels", "image_range",
-           DARKNET, quick=True),
+           DARKNET),
     of_run("run: BGR for RGB", _pixels(lambda images: images[..., ::-1]), 8, "own_pixels", "pixels",
            "channels_reversed", DEMO),
     of_run("run: boxes are not mirrored with their image", _boxes_unmirrored, 8, "own_pixels", "boxes",

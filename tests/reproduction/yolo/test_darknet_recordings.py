@@ -112,7 +112,16 @@ def test_changed_and_missing_arrays_of_steps_fail(folder):
     assert [row.quantity for row in rows] == ["it3/lr", "it4/after/L001_rolling_mean", "it5/after/L003_biases"]
 
 
-@pytest.mark.parametrize(("start", "failing"), [(39, set()), (38, {0}), (5, set(range(6))), (None, set(range(6)))])
+ALL_STEPS = set(range(6))
+
+
+@pytest.mark.parametrize(
+    ("start", "failing"),
+    [
+        (39, set()),
+        *(pytest.param(*one, marks=pytest.mark.slow) for one in ((38, {0}), (5, ALL_STEPS), (None, ALL_STEPS))),
+    ],
+)
 def test_recorded_steps_begin_at_their_iteration(folder, start, failing):
     """The recorded rate is reached from update 40 on: with another start the first steps have another."""
     root = folder("optimiser")
@@ -317,6 +326,7 @@ class TestFormerCommand:
             __main__.main()
         return ended.value.code
 
+    @pytest.mark.slow
     def test_table_json_and_exit_code(self, folder, monkeypatch, tmp_path, capsys):
         root = folder("nms", "iou")
         file = tmp_path / "out.json"
