@@ -186,6 +186,10 @@ class CenterNet:
     def undecided(self, outputs: Outputs, labels: Truth, size: Size) -> list[Bool[np.ndarray, "batch ..."]]:
         return [np.zeros(output.shape[:-1], bool) for output in outputs]
 
+    def nudged(self, labels: Truth, share: float, rng: np.random.Generator) -> Truth:
+        """As they are: what a box decides, its cell and radius, is not to turn; the rest of it enters linearly."""
+        return labels
+
     def hidden(self) -> str:
         return ""
 

@@ -74,6 +74,12 @@ class Family(Protocol):
     def undecided(self, outputs: Outputs, labels: Any, size: Size) -> Sequence[Bool[np.ndarray, "batch ..."]]:
         """By output: where a decision is so near that float32 may take it otherwise."""
 
+    def nudged(self, labels: Any, share: float, rng: np.random.Generator) -> Any:
+        """The truths, whose boxes move by about this share of themselves where the loss computes with their fractions.
+
+        Where they only decide, such as which cell a box is in, they stay: a seeded box may lie on the very border.
+        """
+
     def hidden(self) -> str:
         """Why the gradient of the loss does not tell what was assigned; empty where it does."""
 

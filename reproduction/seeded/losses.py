@@ -113,8 +113,8 @@ def _moved_by_rounding(family: Family, given: Inputs, stated: Stated) -> list[Nu
     for seed in range(NOISES):
         rng = np.random.default_rng(seed)
         outputs = [each * (1 + ROUNDING * rng.standard_normal(each.shape)) for each in given.outputs]
-        boxes = given.labels.boxes * (1 + ROUNDING * rng.standard_normal(given.labels.boxes.shape)).astype(np.float32)
-        found = family.loss(outputs, given.labels._replace(boxes=boxes), given.size, STEP).gradients
+        labels = family.nudged(given.labels, ROUNDING, rng)
+        found = family.loss(outputs, labels, given.size, STEP).gradients
         apart = [np.abs(one - right) for one, right in zip(found, stated.gradients, strict=True)]
         moved = [np.maximum(most, one) for most, one in zip(moved, apart, strict=True)]
     return moved

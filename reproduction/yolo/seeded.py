@@ -309,6 +309,11 @@ class Yolo:
             for raw, level in zip(outputs, self.head.levels, strict=True)
         ]
 
+    def nudged(self, labels: Truth, share: float, rng: np.random.Generator) -> Truth:
+        return labels._replace(
+            boxes=labels.boxes * (1 + share * rng.standard_normal(labels.boxes.shape)).astype(np.float32)
+        )
+
     def hidden(self) -> str:
         if not isinstance(self.head, YoloHead | GaussianYoloHead):
             return "the loss of this head asks something of every prediction; gate 6 compares it"

@@ -166,8 +166,8 @@ BUGS = (
            "gradient_clip", DEMO),
     of_run("run: biases decay, too", _decay_everywhere, 7, "own_updates", _WEIGHTS, "weight_decay_everywhere", DEMO),
     of_run("run: SGD's weight decay is missing", _optimizer(
-        "sgd", lambda config: config.model_copy(update={"weight_decay": 0.0})), 7, "own_updates", _WEIGHTS,
-           "weight_decay_missing", DARKNET),
+        "sgd", lambda config: config.model_copy(update={"weight_decay": 0.0})), 7, "own_updates",
+           "step 1 slot momentum", "weight_decay_missing", DARKNET),
     of_run("run: momentum and what is left of 1 exchanged", _optimizer(
         "sgd", lambda config: config.model_copy(update={"momentum": 1 - config.momentum})), 7, "own_updates",
            _WEIGHTS, "momentum_form", DARKNET),

@@ -90,6 +90,9 @@ class Toy:
     def undecided(self, outputs: Outputs, labels: Truth, size: Size) -> list[Bool[np.ndarray, "batch ..."]]:
         return [np.zeros(output.shape[:-1], bool) for output in outputs]
 
+    def nudged(self, labels: Truth, share: float, rng: np.random.Generator) -> Truth:
+        return labels
+
     def hidden(self) -> str:
         return ""
 
