@@ -35,6 +35,7 @@ tf.config.set_logical_device_configuration(
 tf.config.experimental.enable_op_determinism()  # as every run does by default
 
 ROOT = Path(__file__).resolve().parents[1]
+EXPERIMENTS = ROOT / "configs" / "experiments"
 SHARED = ROOT.parent / "shared"
 SUBSETS = Path(__file__).parent  # of what is in SHARED, in the repository
 

@@ -1,7 +1,5 @@
 """Nothing passes by omission: a part that a check lists was run by it, and every option belongs to a part."""
 
-from pathlib import Path
-
 import pytest
 
 from configs.experiment import Experiment
@@ -25,8 +23,8 @@ from reproduction.originals import original_of, with_original
 from reproduction.seeded import updates
 from serving.formats import saved_model
 from tasks.yolo import task
+from tests.conftest import EXPERIMENTS
 
-EXPERIMENTS = Path(__file__).parents[2] / "configs" / "experiments"
 WITH_EVERYTHING = (
     "trainer.micro_batches=2",
     "trainer.freeze=[backbone_conv00*]",

@@ -14,9 +14,10 @@ from official.core.config_io import load_config
 from serving.jobs import export_checkpoint
 from serving.predict import detect_files
 from tasks import jobs
+from tests.conftest import EXPERIMENTS
 from tools.demo_data import write_synthetic
 
-DEMO = Path(__file__).parents[2] / "configs" / "experiments" / "demo.yaml"
+DEMO = EXPERIMENTS / "demo.yaml"
 VALIDATION_IMAGES = 5
 
 

@@ -15,8 +15,8 @@ from configs.experiment import Experiment
 from official.core.config_io import load_config
 from tasks import jobs
 from tasks.yolo.darknet_files import evaluation_experiment
+from tests.conftest import EXPERIMENTS
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "experiments"
 PROTOCOL = {
     "resize": "stretch",
     "interpolation": "opencv",
@@ -74,7 +74,7 @@ def test_ap_of_networks_built_from_parts(shared, tmp_path, name):
     _, weights, annotations, images = files(shared, name)
     source = f"source={{type: coco, annotations: {annotations}, images: {images}}}"
     overrides = [f"task.data.train.{source}", f"task.data.validation.{source}", *OVERRIDES]
-    config = load_config(str(CONFIGS / f"{name.replace('-', '_')}_coco.yaml"), Experiment, overrides)
+    config = load_config(str(EXPERIMENTS / f"{name.replace('-', '_')}_coco.yaml"), Experiment, overrides)
     metrics = jobs.evaluate(config, weights, str(tmp_path))
     check(metrics, name)
     assert json.loads((tmp_path / "metrics.json").read_text())["AP"] == metrics["AP"]

@@ -1,14 +1,13 @@
 """What an evaluation says about the published number."""
 
-from pathlib import Path
-
 import pytest
 
 from configs.experiment import Experiment
 from official.core.config_io import load_config
 from tasks.jobs import report
+from tests.conftest import EXPERIMENTS
 
-CONFIG = Path(__file__).parents[2] / "configs" / "experiments" / "yolov4_tiny_coco.yaml"
+CONFIG = EXPERIMENTS / "yolov4_tiny_coco.yaml"
 METRICS = {"step": 7, "AP": 0.2, "AP50": 0.4, "AP75": 0.2, "APs": -1.0, "APm": 0.1, "APl": 0.3}
 
 

@@ -16,10 +16,11 @@ from official.core.checkpoint import find_checkpoint
 from official.core.config_io import dump_config, load_config
 from official.core.task import HostShare
 from tasks import build_task, jobs
+from tests.conftest import EXPERIMENTS
 from tools import shards as convert
 from tools.demo_data import write_synthetic
 
-DEMO = Path(__file__).parents[2] / "configs" / "experiments" / "demo.yaml"
+DEMO = EXPERIMENTS / "demo.yaml"
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ from configs.experiment import Experiment
 from official.core.config_io import load_config
 from official.core.errors import UserError
 from tasks import build_task
+from tests.conftest import EXPERIMENTS
 from tools.replay.__main__ import main
 from tools.replay.rebuild import rebuild
 
-EXPERIMENTS = Path(__file__).parents[2] / "configs/experiments"
 AUGMENTATIONS = {
     "plain": "null",
     "colour": "{jitter: 0.0, hue: 0.1}",

@@ -7,8 +7,9 @@ import yaml
 
 from configs.experiment import Experiment
 from official.core.config_io import ConfigError, check_config, dump_config, load_config
+from tests.conftest import EXPERIMENTS
 
-EXPERIMENTS = sorted((Path(__file__).parents[3] / "configs" / "experiments").glob("*.yaml"))
+FILES = sorted(EXPERIMENTS.glob("*.yaml"))
 
 
 def write(folder: Path, name: str, text: str) -> str:
@@ -47,7 +48,7 @@ def load(folder: Path, data: dict, *overrides: str) -> Experiment:
     return load_config(write(folder, "experiment.yaml", yaml.safe_dump(data)), Experiment, overrides)
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_shipped_experiment_loads_and_survives_a_round_trip(path: Path, tmp_path: Path):
     experiment = load_config(str(path), Experiment)
     assert load_config(write(tmp_path, "resolved.yaml", dump_config(experiment)), Experiment) == experiment

@@ -18,9 +18,8 @@ from reproduction.originals import with_original
 from reproduction.traces.case import Case, Row
 from reproduction.traces.check import Check
 from reproduction.traces.result import NoInputsError, Table, first_divergence
-from tests.conftest import SUBSETS
+from tests.conftest import EXPERIMENTS, SUBSETS
 
-CONFIGS = SUBSETS.parent / "configs" / "experiments"
 OK = Row(case="one", quantity="a", outcome="pass", error=0.1, bound=1.0)
 BAD = Row(case="one", quantity="b", outcome="fail", error=2.0, bound=1.0)
 SKIPPED = Row(case="one", quantity="c", outcome="skip", note="not recorded")
@@ -49,12 +48,12 @@ def as_gate(monkeypatch) -> Callable[[int, Callable], None]:
 
 @pytest.fixture(scope="module")
 def yolo() -> Experiment:
-    return load_config(str(CONFIGS / "yolov4_tiny_coco.yaml"), Experiment, [])
+    return load_config(str(EXPERIMENTS / "yolov4_tiny_coco.yaml"), Experiment, [])
 
 
 @pytest.fixture(scope="module")
 def centernet() -> Experiment:
-    return load_config(str(CONFIGS / "centernet_resdcn18_coco.yaml"), Experiment, [])
+    return load_config(str(EXPERIMENTS / "centernet_resdcn18_coco.yaml"), Experiment, [])
 
 
 @pytest.mark.parametrize(
@@ -185,7 +184,7 @@ class TestTheExperimentsOwnLoss:
 
     @pytest.fixture(scope="class")
     def automatic(self) -> Experiment:
-        return load_config(str(CONFIGS / "yolov4_tiny_coco.yaml"), Experiment, ["task.loss.gradient=autodiff"])
+        return load_config(str(EXPERIMENTS / "yolov4_tiny_coco.yaml"), Experiment, ["task.loss.gradient=autodiff"])
 
     def test_an_exception_in_it_is_not_passed(self, automatic, monkeypatch):
         def broken(*arguments):

@@ -12,9 +12,8 @@ from reproduction.originals import with_original
 from reproduction.traces.case import Row
 from reproduction.traces.check import run_check
 from reproduction.yolo.recipe import darknet_experiment
-from tests.conftest import SUBSETS
+from tests.conftest import EXPERIMENTS
 
-EXPERIMENTS = SUBSETS.parent / "configs" / "experiments"
 ALL = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
 CLAIMING = [name for name in ALL if "\nreproduces:" in (EXPERIMENTS / f"{name}.yaml").read_text()]
 OWN = {check.name: check for check in OF_EVERY_EXPERIMENT if check.name.startswith("own_")}

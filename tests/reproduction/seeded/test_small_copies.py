@@ -15,9 +15,9 @@ from reproduction.seeded.updates import without_draws
 from reproduction.seeded.weights import seed_weights
 from reproduction.traces.precision import graphs_as_written
 from reproduction.yolo.recipe import darknet_experiment
-from tests.conftest import SUBSETS
+from tests.conftest import EXPERIMENTS
 
-DEMO = str(SUBSETS.parent / "configs" / "experiments" / "demo.yaml")
+DEMO = str(EXPERIMENTS / "demo.yaml")
 DOWN = "[convolutional]\nfilters=4\nsize=3\nstride=2\npad=1\nactivation=leaky\n"
 YOLO = "[convolutional]\nfilters=7\nsize=1\nactivation=linear\n[yolo]\nmask=0\nanchors=9,9\nclasses=2\nnum=1\n"
 CONNECTED = "[connected]\noutput=28\nactivation=linear\n[detection]\nclasses=2\nside=2\nnum=1\ncoords=4\nsqrt=1\n"

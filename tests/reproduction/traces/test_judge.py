@@ -2,7 +2,6 @@
 
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from reproduction.traces.compare import OfAbsmax
 from reproduction.traces.judge import JudgeError, judge_again, read_rows, read_tolerances
 from reproduction.traces.result import GateResult
 from reproduction.traces.trace import write_trace
+from tests.conftest import EXPERIMENTS
 from tools import judge as command
 
 TIGHT = OfAbsmax(bound=1e-6)
@@ -87,7 +87,7 @@ def test_a_stored_report_and_a_stored_table(rows, tolerances, tmp_path, monkeypa
 
 def test_an_experiment_has_its_own(rows, tmp_path, monkeypatch, capsys):
     (tmp_path / "rows.json").write_text(json.dumps({"rows": [json.loads(rows[0].model_dump_json())]}))
-    config = str(Path(__file__).parents[3] / "configs/experiments/yolov4_tiny_coco.yaml")
+    config = str(EXPERIMENTS / "yolov4_tiny_coco.yaml")
     key = "reproduces.tolerances={layer: {float32: {type: of_absmax, bound: 0.01}}}"
     changed = load_config(config, Experiment, [key])
     monkeypatch.setattr(command, "load_config", lambda *_: changed)

@@ -27,6 +27,7 @@ from reproduction.yolo import record_opencv as opencv_net
 from reproduction.yolo.rebuilt import Rebuilt
 from reproduction.yolo.record_opencv import OpencvError, record_opencv
 from reproduction.yolo.walk import darknet_walk, without_heads
+from tests.conftest import EXPERIMENTS
 from tools import record
 
 RANDOM = np.random.default_rng(7)
@@ -366,7 +367,7 @@ class TestCommand:
         np.testing.assert_array_equal(read_trace(tmp_path / "u.npz")["L003_output"], read_trace(out)["L003_output"])
 
     def test_our_model_of_an_experiment(self, monkeypatch, tmp_path):
-        config = Path(__file__).parents[3] / "configs/experiments/demo.yaml"
+        config = EXPERIMENTS / "demo.yaml"
         write_trace(tmp_path / "in.npz", {"image": np.zeros((1, 8, 8, 3), np.float32)})
         monkeypatch.setattr(record, "build_task", lambda experiment: _Task())
         self.run(

@@ -17,10 +17,10 @@ from official.core.task import HostShare
 from serving.jobs import export_checkpoint
 from serving.predict import detect_files
 from tasks import build_task, jobs
+from tests.conftest import EXPERIMENTS
 from tests.tasks.yolo.test_yolo_step import first_batch, make_run
 from tools.demo_data import write_synthetic
 
-CONFIGS = Path(__file__).parents[3] / "configs" / "experiments"
 SMALL = {
     "resnet": [
         "task.model.backbone={type: resnet, depth: 18}",
@@ -57,7 +57,7 @@ def experiment(data: Path, backbone: str, *overrides: str, name: str = "demo_cen
         "trainer.checkpoint.every={steps: 2}",
         "runtime.device=cpu",
     ]
-    return load_config(str(CONFIGS / f"{name}.yaml"), Experiment, [*common, *SMALL[backbone], *overrides])
+    return load_config(str(EXPERIMENTS / f"{name}.yaml"), Experiment, [*common, *SMALL[backbone], *overrides])
 
 
 @pytest.mark.slow

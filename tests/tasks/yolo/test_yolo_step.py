@@ -20,9 +20,8 @@ from official.core.task import HostShare
 from official.core.trainer import NotFiniteError, Run
 from tasks import build_task
 from tests.broken_images import break_jpeg
+from tests.conftest import EXPERIMENTS
 from tools.demo_data import write_synthetic
-
-CONFIGS = Path(__file__).parents[3] / "configs" / "experiments"
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +45,7 @@ def experiment(name: str, data: Path, *overrides: str) -> Experiment:
         "trainer.steps_per_loop=2",
         "trainer.checkpoint.every={steps: 2}",
     ]
-    return load_config(str(CONFIGS / f"{name}.yaml"), Experiment, [*common, *overrides])
+    return load_config(str(EXPERIMENTS / f"{name}.yaml"), Experiment, [*common, *overrides])
 
 
 def make_run(config: Experiment, directory: Path, strategy: tf.distribute.Strategy | None = None) -> Run:
