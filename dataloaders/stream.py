@@ -14,8 +14,6 @@ from dataloaders.schedule.sizes import Size, plan_sizes
 from dataloaders.schedule.unreadable import StandIns
 from official.core.config import Duration
 
-Shard = tuple[int, int]  # (index, count) of a host
-
 
 class TrainStream:
     """Batches of every step, and which images they are made of."""
@@ -49,7 +47,7 @@ class TrainStream:
             lambda length: length.in_steps(split.batch_size, examples),
         )
 
-    def batches(self, start_step: int, input_size: Size, shard: Shard = (0, 1)) -> tf.data.Dataset:
+    def batches(self, start_step: int, input_size: Size, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
         """`TrainBatch` elements of all steps from `start_step` (0-based) on that use `input_size`; see pipeline.py."""
         steps = self.sizes.steps(start_step, input_size)
         return self.phases.batches(

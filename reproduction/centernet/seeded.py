@@ -1,6 +1,5 @@
 """CenterNet: seeded inputs of an experiment, and what the stated formulas make of them."""
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,8 +13,7 @@ from dataloaders.centernet.augment import CenterNetDraws
 from losses.truth import Truth
 from reproduction.centernet.mistakes import RADII
 from reproduction.centernet.restated import centernet, pixels
-from reproduction.experiment.own import Own
-from reproduction.seeded.family import Group, Mistakes, Outputs, Size, Stated
+from reproduction.seeded.family import Group, Mistakes, OfExperiment, Outputs, Size, Stated
 from reproduction.traces.compare import Numbers
 
 STRIDE = 4  # input pixels of a cell
@@ -31,19 +29,8 @@ def _smooth(maps: Float32[np.ndarray, "batch rows columns _"]) -> Float32[np.nda
     return sum(padded[:, y : y + rows, x : x + columns] for y in range(3) for x in range(3)) / np.float32(2)
 
 
-@dataclasses.dataclass(frozen=True)
-class CenterNet:
+class CenterNet(OfExperiment):
     """See `Family`."""
-
-    own: Own
-
-    @property
-    def head(self) -> Any:
-        return self.own.experiment.task.model.head
-
-    @property
-    def rules(self) -> Any:
-        return self.own.experiment.task.loss
 
     @property
     def classes(self) -> int:

@@ -1,5 +1,6 @@
 """What a detector family provides, so that an experiment of it can be compared with the stated formulas."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -33,6 +34,21 @@ class Group(NamedTuple):
 
 # A mistake that a port could make: (outputs, labels, size) -> what the formulas would say with it.
 Mistakes = Mapping[str, Callable[[Outputs, Any, Size], Stated]]
+
+
+@dataclasses.dataclass(frozen=True)
+class OfExperiment:
+    """What a family's class takes from its experiment, whatever the family."""
+
+    own: Own
+
+    @property
+    def head(self) -> Any:
+        return self.own.experiment.task.model.head
+
+    @property
+    def rules(self) -> Any:
+        return self.own.experiment.task.loss
 
 
 @runtime_checkable

@@ -20,6 +20,7 @@ from reproduction.experiment.own import Own
 from reproduction.experiment.subject import Subject
 from reproduction.restated import nms, placement
 from reproduction.seeded.family import Family, Outputs
+from reproduction.seeded.rounding import NOISES, compare_decided
 from reproduction.seeded.saved_program import Signature, signatures_of
 from reproduction.seeded.weights import is_statistic, seed_weights
 from reproduction.traces.case import NEAR, Case, Row
@@ -39,8 +40,6 @@ CLUE = "yxyx class score"
 SIZES = ((150, 121), (64, 230))  # (height, width) of the seeded images
 BATCHES = {"serving_default": (SIZES[0], SIZES[0]), "encoded": SIZES}  # of an export's signatures
 ROUNDING = 1e-7  # of the largest number: a decision (a peak, a rank, NMS) that so little noise turns is open
-NOISES = 2  # drawn for that
-MOST_OPEN = 0.5  # of an export's boxes: with more of them left out, the others say too little
 TRIES = 8
 OPEN = f"each of {TRIES} seeds has a decision that rounding may turn"
 # What the fold may have taken for the moving statistics (variance 0.6..1.4): of (name, the statistic, epsilon).
@@ -288,15 +287,9 @@ def _raw_rows(case: Case, own: Own, inference: keras.Model, raw: Signature) -> I
         for moved, right in zip(noisy, theirs, strict=True):
             room = NEAR * (SAME.absolute + SAME.relative * np.abs(right))
             is_open |= np.any(np.abs(moved - right) > room, axis=-1)
-    left_out = f"{is_open.sum()} of {is_open.size} boxes left out: rounding moves them near the bound"
+    is_open = is_open[..., np.newaxis]
     for name, ours, expected in zip(("boxes", "scores"), zip(*batch.decoded, strict=True), theirs, strict=True):
-        if is_open.mean() > MOST_OPEN:
-            yield case.skip(f"raw {name}", left_out)
-            continue
-        ours, expected = (np.where(is_open[..., np.newaxis], 0, each) for each in (np.stack(ours), expected))
-        row = case.compare(f"raw {name}", ours, SAME, expected, Clue("layer"))
-        notes = [row.note, left_out if is_open.any() else ""]
-        yield row.model_copy(update={"note": "; ".join(filter(None, notes))})
+        yield compare_decided(case, f"raw {name}", np.stack(ours), SAME, expected, Clue("layer"), is_open, "boxes")
 
 
 class _Batch:

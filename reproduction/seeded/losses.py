@@ -1,6 +1,5 @@
 """Gates 3, 5 and 6: the experiment's decoder, assignment and loss on seeded outputs, beside the stated formulas."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from jaxtyping import Float
 from official.core.task import Moment, Scalar, Scalars
 from reproduction.experiment.subject import Subject
 from reproduction.seeded.family import Family, Outputs, Size, Stated
+from reproduction.seeded.rounding import NOISES, compare_decided
 from reproduction.traces.case import NEAR, Case, Row
 from reproduction.traces.causes import Clue
 from reproduction.traces.compare import AbsoluteAndRelative, Exact, Numbers, OfAbsmax, Relative
@@ -21,8 +21,6 @@ GRADIENT = OfAbsmax(bound=1e-5)
 BOXES = AbsoluteAndRelative(absolute=2e-6, relative=1e-5)
 STEP = 100_000  # number of the update: beyond what a loss does at first
 ROUNDING = 2.0**-22  # of an output: about what the float32 steps of a loss add up to
-NOISES = 2  # drawn to see what that moves
-MOST_OPEN = 0.5  # of a group's gradients: with more of them left out, the others say too little
 
 
 class Inputs(NamedTuple):
@@ -75,9 +73,8 @@ def loss(case: Case, subject: Subject) -> Iterator[Row]:
         moved = functools.cache(functools.partial(_moved_by_rounding, family, given, stated))
         for group in family.groups(given.outputs):
             clue = Clue("gradient", "", _of_group(others, group, undecided))
-            both = [_kept(each, group, undecided) for each in (gradients, stated.gradients)]
-            moves = functools.partial(_kept_of, moved, group, undecided)
-            yield _of_gradient(case, f"gradient of {group.name}{at}", *both, clue, moves)
+            kept = functools.partial(_kept, group=group, undecided=undecided)
+            yield _of_gradient(case, f"gradient of {group.name}{at}", kept, gradients, stated, clue, moved)
         if not any(each.any() for each in undecided):
             yield case.compare(f"loss{at}", value, VALUE, stated.value, Clue("loss"))
             for name in sorted(set(parts) & set(stated.parts)):
@@ -85,26 +82,29 @@ def loss(case: Case, subject: Subject) -> Iterator[Row]:
 
 
 def _of_gradient(
-    case: Case, name: str, ours: Numbers, expected: Numbers, clue: Clue, moves: Callable[[], Numbers]
+    case: Case,
+    name: str,
+    kept: Callable[[Any], Numbers],
+    gradients: Outputs,
+    stated: Stated,
+    clue: Clue,
+    moved: Callable[[], list[Numbers]],
 ) -> Row:
     """One group's gradient. Near the bound, what rounding alone moves by a third of it is left out, and counted.
 
     A loss computes in float32. Where truth and prediction nearly cancel, or two thin boxes hardly meet, the formula
     itself makes more of a rounded output than the bound allows.
+
+    kept: the group's numbers of a whole gradient. moved: how far rounding moves each; asked near the bound alone.
     """
+    ours, expected = kept(gradients), kept(stated.gradients)
     row = case.compare(name, ours, GRADIENT, expected, clue)
     if row.error is None or row.error <= NEAR * row.bound:
         return row
-    is_open = moves() > NEAR * GRADIENT.bound * np.abs(expected).max(initial=0)
+    is_open = kept(moved()) > NEAR * GRADIENT.bound * np.abs(expected).max(initial=0)
     if not is_open.any():
         return row
-    left_out = f"{is_open.sum()} of {is_open.size} numbers left out: rounding moves them near the bound"
-    if is_open.mean() > MOST_OPEN:
-        return case.skip(name, left_out)
-    causes = {cause: lambda one=one: np.where(is_open, 0, one()) for cause, one in clue.alternatives.items()}
-    kept = [np.where(is_open, 0, each) for each in (ours, expected)]
-    row = case.compare(name, kept[0], GRADIENT, kept[1], dataclasses.replace(clue, alternatives=causes))
-    return row.model_copy(update={"note": "; ".join(filter(None, [row.note, left_out]))})
+    return compare_decided(case, name, ours, GRADIENT, expected, clue, is_open, "numbers")
 
 
 def _moved_by_rounding(family: Family, given: Inputs, stated: Stated) -> list[Numbers]:
@@ -151,11 +151,6 @@ def _kept(gradients: Any, group: Any, undecided: Any) -> Numbers:
     gradient = np.asarray(gradients[group.output])[..., group.entries]
     kept = np.where(undecided[group.output][..., np.newaxis], 0, gradient)
     return kept.reshape(len(kept), -1)
-
-
-def _kept_of(made: Callable[[], Any], group: Any, undecided: Any) -> Numbers:
-    """`_kept` of what is computed only where it is asked for."""
-    return _kept(made(), group, undecided)
 
 
 def assignment(case: Case, subject: Subject) -> Iterator[Row]:

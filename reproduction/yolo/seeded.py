@@ -1,6 +1,5 @@
 """The YOLO family: seeded inputs of an experiment, and what the stated formulas make of them."""
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,8 +13,7 @@ from configs.yolo.heads import DetectionHead, GaussianYoloHead, YoloHead
 from configs.yolo.losses import YoloLoss
 from dataloaders.batch import ColourDraws, Effects, TrainBatch
 from losses.truth import Truth
-from reproduction.experiment.own import Own
-from reproduction.seeded.family import Group, Mistakes, Outputs, Size, Stated
+from reproduction.seeded.family import Group, Mistakes, OfExperiment, Outputs, Size, Stated
 from reproduction.traces.compare import Numbers
 from reproduction.yolo.restated import pixels
 from reproduction.yolo.restated.heads import DECODE, LOSS
@@ -29,19 +27,8 @@ SEVERAL = 12  # truths of the third image
 IOU_KINDS = ("mse", "iou", "giou", "diou", "ciou")
 
 
-@dataclasses.dataclass(frozen=True)
-class Yolo:
+class Yolo(OfExperiment):
     """See `Family`."""
-
-    own: Own
-
-    @property
-    def head(self) -> Any:
-        return self.own.experiment.task.model.head
-
-    @property
-    def rules(self) -> Any:
-        return self.own.experiment.task.loss
 
     @property
     def objectness(self) -> int:

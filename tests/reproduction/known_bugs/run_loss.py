@@ -146,10 +146,6 @@ def _without_negatives(patch: MonkeyPatch) -> None:
     patch.setattr(losses.yolo.autodiff, "_probability_losses", losses_of)
 
 
-def _smoothing_left_out(patch: MonkeyPatch) -> None:
-    _rules(label_smoothing=0.0)(patch)
-
-
 def _boxes_by_truths(patch: MonkeyPatch) -> None:
     """The box loss is a mean over the batch's truths, not over its examples."""
     right = losses.yolo.autodiff._box_loss
